@@ -1,0 +1,3 @@
+"""medtwin: synthetic twins of a hospital's records and scans."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,183 @@
+"""Compose a configuration and build what it names. The only module, with the pipelines and the CLI, that knows Hydra."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from medtwin.core.errors import ConfigError, MedtwinError
+from medtwin.core.paths import config_dir
+
+TRUSTED_PACKAGES = ("medtwin", "torch", "lightning", "monai", "numpy")
+Settings = TypeVar("Settings")
+
+
+def compose(verb: str, overrides: Sequence[str], config_folder: Path | None = None) -> dict[str, Any]:
+    """The resolved configuration of a verb.
+
+    Args:
+        verb: Name of a primary config.
+        overrides: Hydra overrides, such as `n=500`.
+        config_folder: A further folder of the user's own options; searched first.
+
+    Raises:
+        ConfigError: If an override does not parse, names no setting, or a required setting is missing.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    extra = [f"hydra.searchpath=[file://{config_folder.resolve()}]"] if config_folder else []
+    try:
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            config = hydra_compose(verb, [*extra, *overrides])
+        resolved = OmegaConf.to_container(config, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(verb, str(error), overrides)) from error
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items()}
+
+
+def _explain(verb: str, message: str, overrides: Sequence[str]) -> str:
+    first = message.strip().splitlines()[0] if message.strip() else "the configuration cannot be composed"
+    known = known_settings(verb)
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0].partition("@")[0]
+        if key and key not in known and f"'{key}'" in message:
+            close = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"`medtwin {verb} --help` lists them"
+            return f"there is no setting {key!r} in `medtwin {verb}`: {hint}"
+    return f"{first} (`medtwin {verb} --help` lists the settings)"
+
+
+def known_settings(verb: str) -> list[str]:
+    """Every setting of a verb's default configuration, as dotted paths, groups included."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = OmegaConf.to_container(hydra_compose(verb), resolve=False)
+    groups = [folder.name for folder in config_dir().iterdir() if folder.is_dir()]
+    return [*_paths(config, ""), *groups]
+
+
+def _paths(value: Any, prefix: str) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            path = f"{prefix}.{key}" if prefix else str(key)
+            yield path
+            yield from _paths(inner, path)
+
+
+def build(config: Any, path: str = "") -> Any:
+    """Builds the object that a `_target_` names, its parts first; other values are returned as they are.
+
+    Args:
+        config: A resolved configuration. `_partial_: true` gives a factory instead of an object.
+        path: Where it stands in the configuration; names the culprit in errors.
+
+    Raises:
+        ConfigError: If the target is not in a trusted package, does not exist, or refuses its arguments.
+    """
+    if isinstance(config, Mapping):
+        parts = {key: build(value, f"{path}.{key}" if path else str(key)) for key, value in config.items()}
+        return _call(parts, path) if "_target_" in parts else parts
+    if isinstance(config, (list, tuple)):
+        return [build(value, f"{path}[{index}]") for index, value in enumerate(config)]
+    return config
+
+
+def _call(parts: dict[str, Any], path: str) -> Any:
+    from functools import partial
+
+    target = _trusted(parts.pop("_target_"), path)
+    is_partial = bool(parts.pop("_partial_", False))
+    try:
+        inspect.signature(target).bind_partial(**parts) if is_partial else inspect.signature(target).bind(**parts)
+    except TypeError as error:
+        raise ConfigError(f"{path}: {target.__name__}: {error}") from error
+    if is_partial:
+        return partial(target, **parts)
+    try:
+        return target(**parts)
+    except MedtwinError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: {target.__name__}: {error}") from error
+
+
+def _trusted(name: Any, path: str) -> Callable[..., Any]:
+    from hydra.utils import get_object
+
+    def is_trusted(module: str) -> bool:
+        return module.partition(".")[0] in TRUSTED_PACKAGES
+
+    if not isinstance(name, str) or not is_trusted(name):
+        raise ConfigError(f"{path}._target_ must be in one of {', '.join(TRUSTED_PACKAGES)}, got {name!r}")
+    try:
+        target = get_object(name)
+    except Exception as error:  # noqa: BLE001 (Hydra raises whatever the imported module raises)
+        raise ConfigError(f"{path}._target_: {name} cannot be imported: {error}") from error
+    if not callable(target) or not is_trusted(getattr(target, "__module__", None) or ""):
+        raise ConfigError(f"{path}._target_: {name} is no class or function of a trusted package")
+    return typing.cast(Callable[..., Any], target)
+
+
+def settings(kind: type[Settings], values: Mapping[str, Any], path: str = "") -> Settings:
+    """A frozen dataclass of settings from a configuration, its field types checked; nested dataclasses too.
+
+    Raises:
+        ConfigError: Naming the setting that is unknown, missing, or of the wrong type.
+    """
+    hints = typing.get_type_hints(kind)
+    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"there is no setting {_dotted(path, key)!r}")
+    chosen: dict[str, Any] = {}
+    for name, field in known.items():
+        if name in values and values[name] != "???":
+            chosen[name] = _convert(values[name], hints[name], _dotted(path, name))
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise ConfigError(f"{_dotted(path, name)}=... is required")
+    try:
+        return kind(**chosen)
+    except ValueError as error:
+        raise ConfigError(f"{path + ': ' if path else ''}{error}") from error
+
+
+def _dotted(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _convert(value: Any, hint: Any, path: str) -> Any:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        options = typing.get_args(hint)
+        if value is None and type(None) in options:
+            return None
+        hint = next(option for option in options if option is not type(None))
+    if hasattr(hint, "__dataclass_fields__"):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path} must be a group of settings, got {value!r}")
+        return settings(hint, value, path)
+    if typing.get_origin(hint) is tuple:
+        values = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(_convert(item, typing.get_args(hint)[0], path) for item in values)
+    if hint is Path and isinstance(value, (str, int, Path)):
+        return Path(str(value)).expanduser()
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    if hint is Any or (isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool))):
+        return value
+    raise ConfigError(f"{path} must be {getattr(hint, '__name__', hint)}, got {value!r}")

@@ -1,0 +1,221 @@
+"""Writes the event half of a dataset directory: spill by subject as events come, then sort and place each shard.
+
+Memory is bounded by one shard: events are appended to per-bucket spill files while the source is read, and each bucket is
+sorted, checked and written on its own. A subject's bucket and split depend on the subject and the seed only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from medtwin import __version__
+from medtwin.core.codes import BIRTH, DEATH
+from medtwin.core.dataset import CODES_SCHEMA
+from medtwin.core.errors import DatasetError, SourceError
+from medtwin.core.events import EVENT_SCHEMA, cap_ages, sort_events, validate_events
+from medtwin.core.files import write_json, write_table
+from medtwin.core.findings import errors_in
+from medtwin.core.seeds import uniform_of
+
+ROWS_PER_SHARD = 1_000_000
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """Which split a new subject goes to: by hash of (seed, subject), so that it never depends on the other subjects.
+
+    Raises:
+        SourceError: If the shares are not in 0..1, or leave nothing to train on.
+    """
+
+    seed: int = 0
+    tuning: float = 0.1
+    held_out: float = 0.1
+
+    def __post_init__(self) -> None:
+        if min(self.tuning, self.held_out) < 0 or self.tuning + self.held_out >= 1:
+            raise SourceError(f"splits: tuning and held_out must be 0 or more and sum to less than 1, got {self}")
+
+    def __call__(self, subject_id: int) -> str:
+        """The split of a subject."""
+        draw = uniform_of(self.seed, "split", subject_id)
+        if draw < self.held_out:
+            return "held_out"
+        return "tuning" if draw < self.held_out + self.tuning else "train"
+
+
+class EventSpill:
+    """Takes event tables in any order and keeps them on disk by bucket of subjects."""
+
+    def __init__(self, folder: Path, num_buckets: int) -> None:
+        self._folder = folder
+        self._num_buckets = num_buckets
+        self._writers: dict[int, pa.RecordBatchFileWriter] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, table: pa.Table) -> None:
+        """Appends events, (rows,) of `EVENT_SCHEMA`."""
+        bucket = table["subject_id"].to_numpy() % self._num_buckets
+        for number in np.unique(bucket):
+            writer = self._writers.get(int(number)) or self._open(int(number))
+            writer.write_table(table.filter(pa.array(bucket == number)))
+
+    def _open(self, bucket: int) -> pa.RecordBatchFileWriter:
+        self._writers[bucket] = pa.ipc.new_file(self._folder / f"{bucket:05d}.arrow", EVENT_SCHEMA)
+        return self._writers[bucket]
+
+    def close(self) -> list[Path]:
+        """Closes the spill files and names them, in order."""
+        for writer in self._writers.values():
+            writer.close()
+        return [self._folder / f"{bucket:05d}.arrow" for bucket in sorted(self._writers)]
+
+
+@dataclass
+class CodeCounts:
+    """What codes.parquet says of every code; filled shard by shard."""
+
+    num_events: Counter[str] = field(default_factory=Counter)
+    num_subjects: Counter[str] = field(default_factory=Counter)
+    unit: dict[str, Counter[str]] = field(default_factory=dict)
+    resource: dict[str, str] = field(default_factory=dict)
+
+    def add(self, table: pa.Table) -> None:
+        """Counts the rows of one shard; its subjects must stand in no other."""
+        groups = table.group_by(["code", "unit", "resource"]).aggregate([([], "count_all")]).to_pylist()
+        for row in groups:
+            self.num_events[row["code"]] += row["count_all"]
+            if row["unit"] is not None:
+                self.unit.setdefault(row["code"], Counter())[row["unit"]] += row["count_all"]
+            if row["resource"] is not None:
+                self.resource[row["code"]] = row["resource"]
+        pairs = table.group_by(["code", "subject_id"]).aggregate([]).group_by("code").aggregate([([], "count_all")])
+        for row in pairs.to_pylist():
+            self.num_subjects[row["code"]] += row["count_all"]
+
+    def table(self, descriptions: Mapping[str, str], parents: Mapping[str, list[str]]) -> pa.Table:
+        """The rows of codes.parquet, by code; the unit is the most frequent one."""
+        rows = [
+            {
+                "code": code,
+                "description": descriptions.get(code),
+                "parent_codes": parents.get(code),
+                "unit": self.unit[code].most_common(1)[0][0] if code in self.unit else None,
+                "resource": self.resource.get(code),
+                "num_events": self.num_events[code],
+                "num_subjects": self.num_subjects[code],
+            }
+            for code in sorted(self.num_events)
+        ]
+        return pa.Table.from_pylist(rows, schema=CODES_SCHEMA)
+
+
+@dataclass(frozen=True)
+class WrittenEvents:
+    """What `write_events` wrote."""
+
+    num_subjects: dict[str, int]
+    num_events: int
+    num_rows: int
+    flags: Counter[str]
+
+
+def write_events(
+    folder: Path,
+    spilled: list[Path],
+    *,
+    split_of: Callable[[int], str],
+    descriptions: Mapping[str, str] | None = None,
+    parents: Mapping[str, list[str]] | None = None,
+    cap_age: bool = True,
+) -> WrittenEvents:
+    """Writes data/, codes.parquet and subject_splits.parquet from spilled events.
+
+    Args:
+        folder: The dataset directory in the making.
+        spilled: Spill files; each holds whole subjects.
+        split_of: Split of a subject.
+        descriptions: Code to description, for codes.parquet. parents: Code to parent codes.
+        cap_age: Move births so that nobody is older than 90 (docs/conventions.md, identity).
+
+    Raises:
+        SourceError: If there is no event at all.
+        DatasetError: If the events break a rule of the event table.
+    """
+    codes, splits, flags = CodeCounts(), dict[int, str](), Counter[str]()
+    num_events = num_rows = 0
+    for path in spilled:
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+        if cap_age:
+            table, dropped = cap_ages(table)
+            flags["rows-before-capped-birth"] += dropped
+        table = _without_conflicts(sort_events(table), flags)
+        if errors := errors_in(validate_events(table, where=path.stem)):
+            raise DatasetError("the source gives events that break the rules: " + "; ".join(map(str, errors)))
+        codes.add(table)
+        num_rows += len(table)
+        num_events += int(pc.sum(pc.is_null(table["parent_id"])).as_py() or 0)
+        splits.update({subject: split_of(subject) for subject in table["subject_id"].unique().to_pylist()})
+        _write_shards(folder, path.stem, table, splits)
+    if not splits:
+        raise SourceError("the source holds no patient event that can be read: see rejected/rejected.csv")
+    write_table(folder / "metadata" / "codes.parquet", codes.table(descriptions or {}, parents or {}))
+    write_table(folder / "metadata" / "subject_splits.parquet", _splits_table(splits))
+    counts = Counter(splits.values())
+    return WrittenEvents(dict(sorted(counts.items())), num_events, num_rows, +flags)
+
+
+def _without_conflicts(table: pa.Table, flags: Counter[str]) -> pa.Table:
+    """Keeps the first birth and the first death of a subject, and counts the others as flags."""
+    keep = np.ones(len(table), dtype=bool)
+    for code, flag in ((BIRTH, "further-birth-dropped"), (DEATH, "further-death-dropped")):
+        rows = np.flatnonzero(pc.equal(table["code"], code).to_numpy())
+        _, first = np.unique(table["subject_id"].to_numpy()[rows], return_index=True)
+        extra = np.delete(rows, first)
+        keep[extra] = False
+        flags[flag] += len(extra)
+    return table if keep.all() else table.filter(pa.array(keep))
+
+
+def _write_shards(folder: Path, stem: str, table: pa.Table, splits: Mapping[int, str]) -> None:
+    subject = table["subject_id"].to_numpy()
+    names = np.array([splits[int(s)] for s in np.unique(subject)])
+    split = names[np.searchsorted(np.unique(subject), subject)]
+    for name in np.unique(names):
+        write_table(folder / "data" / str(name) / f"{stem}.parquet", table.filter(pa.array(split == name)))
+
+
+def _splits_table(splits: Mapping[int, str]) -> pa.Table:
+    subjects = sorted(splits)
+    schema = pa.schema([pa.field("subject_id", pa.int64()), pa.field("split", pa.string())])
+    return pa.table({"subject_id": subjects, "split": [splits[s] for s in subjects]}, schema=schema)
+
+
+def write_dataset_metadata(folder: Path, name: str, origin: str, **more: Any) -> None:
+    """Writes metadata/dataset.json: the MEDS dataset metadata, and our `origin`."""
+    record = {
+        "dataset_name": name,
+        "dataset_version": "1",
+        "etl_name": "medtwin",
+        "etl_version": __version__,
+        "meds_version": "0.4.1",
+        "other_extension_columns": EVENT_SCHEMA.names[5:],
+        "origin": origin,
+        **more,
+    }
+    write_json(folder / "metadata" / "dataset.json", record)
+
+
+def num_buckets(num_bytes: int) -> int:
+    """How many spill buckets a source of this size needs, so that one fits in memory comfortably (about 256 MB each)."""
+    return max(1, min(1024, num_bytes // (64 * 2**20)))
+

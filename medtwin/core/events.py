@@ -1,0 +1,320 @@
+"""The event table: its schema, the builder that fills it, its order, and its rules. See docs/conventions.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from medtwin.core.codes import AGE_CAPPED, BIRTH, CHILD_PREFIX, DEATH
+from medtwin.core.findings import Finding
+
+EVENT_SCHEMA = pa.schema(
+    [
+        pa.field("subject_id", pa.int64(), nullable=False),
+        pa.field("time", pa.timestamp("us")),
+        pa.field("code", pa.string(), nullable=False),
+        pa.field("numeric_value", pa.float32()),
+        pa.field("text_value", pa.large_string()),
+        pa.field("unit", pa.string()),
+        pa.field("encounter_id", pa.string()),
+        pa.field("event_id", pa.string()),
+        pa.field("parent_id", pa.string()),
+        pa.field("end_time", pa.timestamp("us")),
+        pa.field("status", pa.string()),
+        pa.field("time_precision", pa.string()),
+        pa.field("source_code", pa.string()),
+        pa.field("source_unit", pa.string()),
+        pa.field("resource", pa.string()),
+    ]
+)
+MEDS_COLUMNS = ("subject_id", "time", "code", "numeric_value", "text_value")
+
+# Within one instant a record reads in this order: who, where, what is known, what was asked, what was done, what was found.
+RESOURCE_ORDER = (
+    "Patient",
+    "Encounter",
+    "Condition",
+    "AllergyIntolerance",
+    "CarePlan",
+    "ServiceRequest",
+    "Procedure",
+    "Specimen",
+    "Observation",
+    "DiagnosticReport",
+    "ImagingStudy",
+    "MedicationRequest",
+    "MedicationDispense",
+    "MedicationAdministration",
+    "MedicationStatement",
+    "Immunization",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row of the event table; the fields are its columns (docs/conventions.md)."""
+
+    subject_id: int
+    time: datetime | None
+    code: str
+    numeric_value: float | None = None
+    text_value: str | None = None
+    unit: str | None = None
+    encounter_id: str | None = None
+    event_id: str | None = None
+    parent_id: str | None = None
+    end_time: datetime | None = None
+    status: str | None = None
+    time_precision: str | None = None
+    source_code: str | None = None
+    source_unit: str | None = None
+    resource: str | None = None
+
+    def child(self, path: str, code: str | None = None, **values: Any) -> Event:
+        """A child row that details this event: `FHIR//<resource>.<path>[//SYSTEM//code]`.
+
+        Args:
+            path: Element path below the resource, such as `referenceRange.low`.
+            code: `SYSTEM//code` of a coded detail.
+            values: Further columns: `numeric_value`, `text_value`, `unit`, `source_unit`.
+        """
+        tail = f"//{code}" if code is not None else ""
+        return Event(
+            self.subject_id,
+            self.time,
+            f"{CHILD_PREFIX}{self.resource}.{path}{tail}",
+            parent_id=self.event_id,
+            encounter_id=self.encounter_id,
+            status=self.status,
+            time_precision=self.time_precision,
+            resource=self.resource,
+            **values,
+        )
+
+
+def split_child_code(code: str) -> tuple[str, str, str | None]:
+    """Resource type, element path and `SYSTEM//code` of a child row's code.
+
+    >>> split_child_code("FHIR//Observation.category//OBSCATEGORY//laboratory")
+    ('Observation', 'category', 'OBSCATEGORY//laboratory')
+    >>> split_child_code("FHIR//Observation.referenceRange.low")
+    ('Observation', 'referenceRange.low', None)
+    """
+    element, separator, coded = code.removeprefix(CHILD_PREFIX).partition("//")
+    resource, _, path = element.partition(".")
+    return resource, path, coded if separator else None
+
+
+def events_to_table(events: Iterable[Event]) -> pa.Table:
+    """The table of some events, in the order given."""
+    columns: dict[str, list[Any]] = {field.name: [] for field in fields(Event)}
+    appends = [(name, column.append) for name, column in columns.items()]
+    for event in events:
+        for name, append in appends:
+            append(getattr(event, name))
+    return pa.table(columns, schema=EVENT_SCHEMA)
+
+
+def table_to_events(table: pa.Table) -> list[Event]:
+    """The rows of a table as events; columns that the table lacks are None.
+
+    A float32 comes back as the float of its shortest decimal (`shortest_decimal`).
+    """
+    full = with_all_columns(table)
+    columns = []
+    for name in EVENT_SCHEMA.names:
+        values = full.column(name).to_pylist()
+        if name == "numeric_value":
+            values = [None if value is None else shortest_decimal(value) for value in values]
+        columns.append(values)
+    return [Event(*row) for row in zip(*columns, strict=True)]
+
+
+def with_all_columns(table: pa.Table) -> pa.Table:
+    """The table with every column of `EVENT_SCHEMA`, absent ones null, foreign ones dropped, types made exact."""
+    columns = [
+        table.column(field.name).cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+        for field in EVENT_SCHEMA
+    ]
+    return pa.table(columns, schema=EVENT_SCHEMA)
+
+
+def shortest_decimal(value: float) -> float:
+    """The float whose repr is the shortest decimal that reads back as the same float32.
+
+    >>> shortest_decimal(float(np.float32(7.1)))
+    7.1
+    """
+    return float(str(np.float32(value)))
+
+
+def sort_events(table: pa.Table) -> pa.Table:
+    """The table in canonical order, whatever order the source had; children follow their event in the order given.
+
+    Order: subject, time with static facts first, resource rank, event, then children as they stand. Rows of a foreign
+    dataset, which have no event_id, keep their order within an instant.
+    """
+    count = len(table)
+    rank_of = {name: rank for rank, name in enumerate(RESOURCE_ORDER)}
+    root = pc.coalesce(table["parent_id"], table["event_id"], "").combine_chunks()
+    root = pc.if_else(_is_component(table), pc.coalesce(_trim_component(table["parent_id"]), root), root)
+    resource = table["resource"].combine_chunks().dictionary_encode()
+    ranks = np.array([rank_of.get(name, len(rank_of)) for name in resource.dictionary.to_pylist()] + [len(rank_of)])
+    index = resource.indices.fill_null(len(resource.dictionary)).to_numpy(zero_copy_only=False)
+    code = table["code"].combine_chunks()
+    first = np.where(pc.equal(code, BIRTH).to_numpy(zero_copy_only=False), -1, ranks[index])
+    first = np.where(pc.equal(code, DEATH).to_numpy(zero_copy_only=False), len(rank_of) + 1, first)
+    keys = pa.table(
+        {
+            "subject_id": table["subject_id"],
+            "time": _sortable(table["time"]),
+            "rank": first,
+            "root": root,
+            "child": pc.is_valid(table["parent_id"]),
+            "row": np.arange(count),
+        }
+    )
+    return table.take(pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names]))
+
+
+def _sortable(time: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Times as int64 with nulls before everything else."""
+    return time.cast(pa.int64()).fill_null(np.iinfo(np.int64).min)
+
+
+def _trim_component(parent: pa.ChunkedArray) -> pa.Array:
+    """`<event>.<n>` to `<event>`: a component's own children belong to the component's event."""
+    return pc.replace_substring_regex(parent, r"\.\d+$", "").combine_chunks()
+
+
+def _is_component(table: pa.Table) -> pa.Array:
+    return pc.fill_null(pc.match_substring_regex(table["parent_id"], r"\.\d+$"), False).combine_chunks()
+
+
+def is_event(table: pa.Table) -> pa.ChunkedArray:
+    """Which rows are events of their own rather than details of one, (rows,) bool."""
+    return pc.and_(pc.is_null(table["parent_id"]), pc.invert(pc.starts_with(table["code"], CHILD_PREFIX)))
+
+
+def validate_events(table: pa.Table, where: str = "events") -> list[Finding]:
+    """Every rule of the event table that the table breaks; empty for a valid one.
+
+    Checked: the MEDS 0.4 schema (with the `meds` package), our column types, order, one birth and one death, nothing
+    before birth or after death that is dated, ends before starts, children without their event, duplicate ids.
+    """
+    findings = _schema_findings(table, where)
+    if findings:
+        return findings
+    full = with_all_columns(table)
+    checks = (
+        ("unsorted", _num_unsorted(full), "rows must be sorted by subject_id, then time with nulls first"),
+        ("several-births", _num_repeated(full, BIRTH), "a subject must have at most one MEDS_BIRTH"),
+        ("several-deaths", _num_repeated(full, DEATH), "a subject must have at most one MEDS_DEATH"),
+        ("ends-before-start", _num_true(pc.less(full["end_time"], full["time"])), "end_time must not precede time"),
+        ("orphan-child", _num_orphans(full), "parent_id must be the event_id of an event of the same shard"),
+        ("duplicate-event", _num_duplicates(full), "event_id must be unique"),
+        ("infinite-value", _num_true(pc.invert(pc.is_finite(full["numeric_value"]))), "numeric_value must be finite"),
+        ("empty-code", _num_true(pc.equal(full["code"], "")), "code must not be empty"),
+    )
+    return [Finding(rule, message, where=where, count=count) for rule, count, message in checks if count]
+
+
+def _schema_findings(table: pa.Table, where: str) -> list[Finding]:
+    from flexible_schema import SchemaValidationError
+    from meds import DataSchema
+
+    findings = []
+    meds_columns = [name for name in MEDS_COLUMNS if name in table.column_names]
+    try:
+        DataSchema.validate(table.select(meds_columns))
+    except (SchemaValidationError, ValueError, TypeError) as error:
+        findings.append(Finding("meds-schema", f"not a MEDS 0.4 table: {error}", where=where))
+    for field in EVENT_SCHEMA:
+        if field.name not in MEDS_COLUMNS and field.name in table.column_names:
+            found = table.schema.field(field.name).type
+            if found != field.type and not pa.types.is_null(found) and not _is_string_like(found, field.type):
+                message = f"column {field.name} must be {field.type}, got {found}"
+                findings.append(Finding("column-type", message, where=where))
+    return findings
+
+
+def _is_string_like(found: pa.DataType, wanted: pa.DataType) -> bool:
+    return pa.types.is_string(wanted) and pa.types.is_large_string(found)
+
+
+def _num_true(mask: pa.ChunkedArray) -> int:
+    return int(pc.sum(pc.fill_null(mask, False)).as_py() or 0)
+
+
+def _num_unsorted(table: pa.Table) -> int:
+    subject = table["subject_id"].to_numpy()
+    time = _sortable(table["time"]).to_numpy()
+    same = subject[1:] == subject[:-1]
+    num_blocks = 1 + int((~same).sum()) if len(subject) else 0
+    split_subjects = num_blocks - len(np.unique(subject))
+    return int((same & (time[1:] < time[:-1])).sum()) + split_subjects
+
+
+def _num_repeated(table: pa.Table, code: str) -> int:
+    subjects = table.filter(pc.equal(table["code"], code))["subject_id"].to_numpy()
+    return len(subjects) - len(np.unique(subjects))
+
+
+def _num_orphans(table: pa.Table) -> int:
+    parents = table["parent_id"].drop_null()
+    return _num_true(pc.invert(pc.is_in(parents, value_set=table["event_id"].drop_null().combine_chunks())))
+
+
+def _num_duplicates(table: pa.Table) -> int:
+    ids = table["event_id"].drop_null()
+    return len(ids) - len(pc.unique(ids))
+
+
+def static_codes(table: pa.Table) -> dict[int, list[str]]:
+    """The static facts (time null) of every subject, such as `GENDER//F`."""
+    static = table.filter(pc.is_null(table["time"]))
+    facts: dict[int, list[str]] = {}
+    for subject, code in zip(static["subject_id"].to_pylist(), static["code"].to_pylist(), strict=True):
+        facts.setdefault(subject, []).append(code)
+    return facts
+
+
+def cap_ages(table: pa.Table, max_age_years: int = 90) -> tuple[pa.Table, int]:
+    """Moves the birth of subjects older than 89 at their last event, so that they are 90 there.
+
+    Returns:
+        The table, with a static row `MEDTWIN//age-capped` for each such subject, and the number of rows dropped because
+        they would now stand before birth.
+
+    Source: 45 CFR 164.514(b)(2)(i)(C), ages over 89 in one category.
+    """
+    births = table.filter(pc.equal(table["code"], BIRTH)).select(["subject_id", "time"])
+    last = table.filter(pc.not_equal(table["code"], BIRTH)).group_by("subject_id").aggregate([("time", "max")])
+    joined = births.join(last, "subject_id").to_pandas()
+    if joined.empty:
+        return table, 0
+    limit = joined["time_max"] - joined["time"]
+    old = joined[limit.dt.days >= int(365.25 * max_age_years)]
+    if old.empty:
+        return table, 0
+    days = int(365.25 * max_age_years)
+    moved = {int(s): (t - np.timedelta64(days, "D")).normalize() for s, t in zip(old["subject_id"], old["time_max"], strict=True)}
+    frame_subject = table["subject_id"].to_numpy()
+    time = table["time"].to_numpy().astype("datetime64[us]").copy()
+    floor = np.full(len(table), np.datetime64("NaT", "us"))
+    for subject, birth in moved.items():
+        floor[frame_subject == subject] = np.datetime64(birth, "us")
+    is_birth = pc.equal(table["code"], BIRTH).to_numpy(zero_copy_only=False)
+    hit = is_birth & ~np.isnat(floor)
+    time[hit] = floor[hit]
+    keep = ~((time < floor) & ~is_birth)
+    arrow_time = pa.array(time, pa.timestamp("us"), from_pandas=True)
+    capped = table.set_column(table.column_names.index("time"), EVENT_SCHEMA.field("time"), arrow_time)
+    flags = events_to_table(Event(subject, None, AGE_CAPPED, resource="Patient") for subject in moved)
+    return pa.concat_tables([capped.filter(pa.array(keep)), flags]), int((~keep).sum())

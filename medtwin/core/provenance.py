@@ -1,0 +1,116 @@
+"""What made a directory: verb, inputs, configuration, seed, versions, privacy measures, human decisions."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from medtwin.core.errors import DatasetError
+from medtwin.core.files import MANIFEST, manifest_hash, read_json, write_json
+from medtwin.core.paths import schema_dir
+
+Origin = Literal["real", "simulated", "synthetic"]
+PROVENANCE = "provenance.json"
+_PACKAGES = ("numpy", "pyarrow", "pydicom", "fhir.resources", "torch", "monai", "lightning")
+
+
+@dataclass(frozen=True)
+class Input:
+    """One thing that a verb read: its role and name, and the manifest hash where it was a finished directory."""
+
+    role: str
+    name: str
+    manifest_sha256: str | None = None
+    lineage_depth: int = 0
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The record that stands as provenance.json in every directory (schemas/provenance.schema.json).
+
+    Attributes:
+        verb: The verb that made it.
+        origin: `real`, `simulated` (the embedded hospital, Synthea) or `synthetic` (a trained model).
+        config: The resolved configuration.
+        seed: The seed, or None where nothing was random.
+        inputs: What was read.
+        lineage_depth: 0 for a source; for generated data 1 + the deepest of what it was trained on.
+        privacy: What was done: pseudonym key fingerprint, date shift, ages.
+        human_decisions: Overrides and signatures: who, when, why.
+    """
+
+    verb: str
+    origin: Origin
+    config: Mapping[str, Any]
+    seed: int | None = None
+    inputs: Sequence[Input] = ()
+    lineage_depth: int = 0
+    privacy: Mapping[str, Any] = field(default_factory=dict)
+    human_decisions: Sequence[Mapping[str, str]] = ()
+
+
+def describe_input(role: str, path: Path) -> Input:
+    """An input as provenance records it: the folder's own name, never its place on this machine."""
+    finished = (path / MANIFEST).is_file()
+    depth = int(read_json(path / PROVENANCE).get("lineage_depth", 0)) if (path / PROVENANCE).is_file() else 0
+    return Input(role, path.resolve().name, manifest_hash(path) if finished else None, depth)
+
+
+def write_provenance(folder: Path, provenance: Provenance) -> None:
+    """Writes provenance.json, checked against its schema. SOURCE_DATE_EPOCH fixes the time, for reproducible builds.
+
+    Raises:
+        DatasetError: If the record does not match the schema.
+    """
+    record = json.loads(json.dumps(asdict(provenance), default=str))
+    record.update(version=1, created=_now().isoformat(timespec="seconds"), software=_versions())
+    errors = list(_validator().iter_errors(record))
+    if errors:
+        raise DatasetError(f"provenance does not match its schema: {errors[0].json_path}: {errors[0].message}")
+    write_json(folder / PROVENANCE, record)
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """The record of a directory, checked against its schema.
+
+    Raises:
+        DatasetError: If it is missing or does not match the schema.
+    """
+    record = read_json(folder / PROVENANCE)
+    errors = list(_validator().iter_errors(record))
+    if errors:
+        raise DatasetError(f"{folder / PROVENANCE}: {errors[0].json_path}: {errors[0].message}")
+    return record
+
+
+@cache
+def _validator() -> Any:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(read_json(schema_dir() / "provenance.schema.json"))
+
+
+def _now() -> datetime:
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    return datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"medtwin": _version("medtwin") or "unknown", "python": platform.python_version()}
+    versions.update({name: found for name in _PACKAGES if (found := _version(name))})
+    return versions
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,473 @@
+"""A parametric thorax, and its chest radiograph by X-ray projection.
+
+Coordinates are DICOM patient coordinates in mm: x to the patient's left, y to the back, z to the
+head; the origin is in the midline, half-way between front and back of the chest cavity. Every organ
+is an ellipsoid (or an elliptical cylinder), so the path of a ray through it is a closed form.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Side = Literal["left", "right"]
+Zone = Literal["upper", "middle", "lower"]
+View = Literal["PA", "AP"]
+Point = tuple[float, float, float]
+Image = NDArray[np.float32]
+
+BITS_STORED = 12
+
+
+@dataclass(frozen=True)
+class ImagingLaws:
+    """Every constant of the imaging laws. "Choice" marks a number that is ours, not published."""
+
+    # Cardiothoracic ratio (CTR) on a PA view. Mensah et al. 2015, Ghana Med J 49:159 (n = 1989):
+    # mean 0.452 in men and 0.467 in women, rising with age (slope: choice, no number given).
+    ctr_male_at_50: float = 0.452
+    ctr_female_at_50: float = 0.467
+    ctr_per_year: float = 0.0005
+    # SD 0.030 (men), 0.042 (women) in 567 healthy adults: Int J Biomed Adv Imaging Res, AJOL 180647.
+    ctr_sd: float = 0.036
+    # Philbin et al. 1998, Arch Intern Med 158:501: mean 0.53 (SD 0.07) in 7476 heart failure
+    # patients, NYHA I-IV. +0.10 at severity 1 gives 0.53 at severity 0.7.
+    ctr_per_heart_failure: float = 0.10
+    # The heart is smaller on CT in COPD (2017, Int J COPD 12:3123); size of the effect: choice.
+    ctr_per_hyperinflation: float = -0.03
+    ctr_min: float = 0.32  # choice, keeps the anatomy drawable
+    ctr_max: float = 0.72  # choice
+    # Inner chest half-width. Diameter on PA films 265 mm (SD 20) in young adults (University of
+    # Jos students, EA Journals); split by sex: choice.
+    chest_half_width_male_mm: float = 136.0
+    chest_half_width_female_mm: float = 122.0
+    chest_half_width_sd_mm: float = 6.0
+    chest_depth_to_width: float = 0.67  # choice
+    # COPD: depressed, flattened diaphragm and deeper chest (Mueller & Coxson 2002, Thorax 57:982);
+    # sizes of the effects: choice.
+    copd_diaphragm_drop_mm: float = 18.0
+    copd_diaphragm_flattening: float = 0.35
+    copd_depth_gain: float = 0.10
+    right_dome_above_left_mm: float = 12.0  # 1 to 2 cm, standard radiology teaching
+    congestion_threshold: float = 0.25  # severity where congestion starts: choice
+    effusion_threshold: float = 0.55  # severity where effusion starts: choice
+    # Pneumonia: lower zones most often; all numbers of this block are choices.
+    pneumonia_zone_weights: tuple[float, float, float] = (0.25, 0.2, 0.55)  # upper, middle, lower
+    pneumonia_bilateral: float = 0.25
+    pneumonia_radius_mm: tuple[float, float] = (28.0, 46.0)
+    pneumonia_density: tuple[float, float] = (0.45, 0.95)
+    # Linear attenuation at 60 keV, 1/mm: NIST XCOM mass attenuation (Hubbell & Seltzer, NISTIR
+    # 5632) times ICRU-44 density, for soft tissue, adipose and inflated lung (0.26 g/cm3).
+    mu_soft: float = 0.0217
+    mu_fat: float = 0.0188
+    mu_lung: float = 0.0053
+    # Bone as marrow plus cortex (cortical alone: 0.0604 at 1.92 g/cm3); mixtures: choice.
+    mu_vertebra: float = 0.0280
+    mu_rib: float = 0.0390
+    mu_clavicle: float = 0.0350
+    # Source to detector: 180 cm PA, 100 cm AP bedside (European guidelines EUR 16260; Chon 2011).
+    source_detector_pa_mm: float = 1800.0
+    source_detector_ap_mm: float = 1000.0
+    detector_gap_mm: float = 10.0  # skin to detector: choice
+    detector_field_mm: float = 400.0  # 35 x 43 and 43 x 43 cm cassettes are usual
+    scatter_pa: float = 0.25  # scatter to mean primary, with grid: choice
+    scatter_ap: float = 0.40  # without grid: choice
+    scatter_blur_mm: float = 40.0  # choice
+    detected_quanta: float = 12000.0  # per pixel behind the lung at 256 x 256: choice
+    log_window: tuple[float, float] = (-1.0, 2.2)  # of -ln(exposure / lung exposure): choice
+    # CT numbers. Air and water by definition; fat, muscle, blood, lung: Prokop 2003 "Spiral and
+    # Multislice CT of the Body", Buzug 2008 "Computed Tomography" p. 475.
+    hu_air: float = -1000.0
+    hu_lung: float = -850.0
+    hu_fat: float = -100.0
+    hu_muscle: float = 50.0
+    hu_blood: float = 40.0
+    hu_effusion: float = 10.0  # transudate, 0 to 20
+    hu_consolidation: float = 40.0  # airless lung: soft tissue
+    hu_trabecular: float = 180.0  # thoracic vertebra, Budoff et al. 2010, Acad Radiol 17:440
+    hu_cortical: float = 900.0  # choice: cortex blurred with marrow at 1.4 mm pixels
+    hu_lung_copd: float = -60.0  # shift at full hyperinflation (emphysema < -950): choice
+    hu_lung_congestion: float = 120.0  # shift at full congestion: choice
+    hu_lung_per_mm_dorsal: float = 0.3  # gravity, supine: choice
+    ct_noise_sd: float = 20.0  # SD in HU, in air: low-dose chest; choice
+    ct_noise_sd_body: float = 25.0  # SD in HU, inside the body: choice
+
+
+LAWS = ImagingLaws()
+
+
+def laws_as_dict() -> dict[str, float | tuple[float, ...]]:
+    """The imaging laws by name, for ``truth.json``.
+
+    >>> laws_as_dict()["source_detector_pa_mm"]
+    1800.0
+    """
+    return asdict(LAWS)
+
+
+@dataclass(frozen=True)
+class Opacity:
+    """A patch of consolidation."""
+
+    side: Side  # of the patient
+    zone: Zone
+    center_mm: Point  # in patient coordinates
+    radius_mm: float  # of the whole patch
+    density: float  # 0 is aerated lung, 1 is airless lung
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """One subject's chest: the cause of both the radiograph and the CT."""
+
+    sex: str  # "male" or "female"
+    age_years: float
+    bmi: float  # kg/m2
+    heart_ratio: float  # true cardiothoracic ratio on a PA view
+    hyperinflation: float  # 0 none to 1 severe COPD
+    congestion: float  # 0 none to 1: perihilar and interstitial oedema, upper-lobe diversion
+    effusion: float  # 0 none to 1: pleural fluid on both sides
+    opacities: tuple[Opacity, ...]  # patches of pneumonia
+    chest_half_width_mm: float  # inner, at the widest
+    chest_half_depth_mm: float
+    apex_z_mm: float  # of the lungs
+    left_dome_z_mm: float  # top of the left diaphragm
+    heart_slope: float  # of the long axis, downwards
+    aortic_radius_mm: float
+    breast_mm: float  # half-width, 0 in men
+    rib_offset_mm: float  # height of the rib pattern
+    texture_seed: int  # vessels and patch shapes: all images of a subject share them
+
+
+@dataclass(frozen=True)
+class Radiograph:
+    """A stored radiograph: MONOCHROME2, air dark, bone bright, the patient's left on the right."""
+
+    pixels: NDArray[np.uint16]  # (size, size), 0 to 4095
+    imager_pixel_spacing_mm: tuple[float, float]  # (row, column) pitch at the detector
+    view: View
+    bits_stored: int = BITS_STORED
+
+
+def draw_anatomy(
+    rng: np.random.Generator,
+    *,
+    sex: str,
+    age_years: float,
+    bmi: float,
+    heart_failure: float = 0.0,
+    copd: bool = False,
+    pneumonia: bool = False,
+) -> Anatomy:
+    """An anatomy drawn from the laws.
+
+    CTR ~ N(mean(sex) + ctr_per_year (age - 50) + ctr_per_heart_failure * heart_failure
+    + ctr_per_hyperinflation * hyperinflation, ctr_sd), truncated to [ctr_min, ctr_max].
+
+    Args:
+        rng: Source of all randomness; the same number of draws whatever the diseases.
+        sex: "male" or "female".
+        age_years: 18 to 110.
+        bmi: 12 to 70 kg/m2.
+        heart_failure: Severity, 0 to 1.
+        copd: Whether the lungs are hyperinflated, to a random degree of 0.5 to 1.
+        pneumonia: Whether there are one or two patches of consolidation.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+    if sex not in ("male", "female"):
+        raise ValueError(f"sex must be 'male' or 'female', got {sex!r}")
+    for name, value, low, high in (
+        ("age_years", age_years, 18.0, 110.0),
+        ("bmi", bmi, 12.0, 70.0),
+        ("heart_failure", heart_failure, 0.0, 1.0),
+    ):
+        if not low <= value <= high:
+            raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {value!r}")
+    female = sex == "female"
+    hyperinflation = float(rng.uniform(0.5, 1.0)) * copd
+    n = rng.normal(size=9)
+    half_width = LAWS.chest_half_width_female_mm if female else LAWS.chest_half_width_male_mm
+    half_width += LAWS.chest_half_width_sd_mm * n[0]
+    depth = LAWS.chest_depth_to_width * (1.0 + LAWS.copd_depth_gain * hyperinflation)
+    left_dome = -46.0 + 7.0 * n[1] - LAWS.copd_diaphragm_drop_mm * hyperinflation
+    # Obesity lifts the diaphragm; breasts grow with bmi: choices.
+    left_dome += 0.6 * min(max(bmi - 25.0, 0.0), 20.0)
+    texture_seed = int(rng.integers(2**31))
+    opacities = _draw_opacities(rng, half_width, left_dome)
+    return Anatomy(
+        sex=sex,
+        age_years=age_years,
+        bmi=bmi,
+        heart_ratio=_draw_heart_ratio(rng, female, age_years, heart_failure, hyperinflation),
+        hyperinflation=hyperinflation,
+        congestion=_ramp(heart_failure, LAWS.congestion_threshold) * float(rng.uniform(0.6, 1.0)),
+        effusion=_ramp(heart_failure, LAWS.effusion_threshold) * float(rng.uniform(0.3, 1.0)),
+        opacities=opacities if pneumonia else (),
+        chest_half_width_mm=half_width,
+        chest_half_depth_mm=half_width * depth * (1.0 + 0.04 * n[2]),
+        apex_z_mm=(172.0 if female else 184.0) + 6.0 * n[3],
+        left_dome_z_mm=left_dome,
+        heart_slope=float(np.clip(0.55 + 0.08 * n[4] + 0.2 * hyperinflation, 0.3, 0.95)),
+        aortic_radius_mm=float(np.clip(14.0 + 0.08 * (age_years - 40.0) + 1.5 * n[5], 11.0, 24.0)),
+        breast_mm=float(np.clip(52.0 + 1.2 * (bmi - 25.0) + 5.0 * n[6], 35.0, 75.0)) * female,
+        rib_offset_mm=5.0 * n[7],
+        texture_seed=texture_seed,
+    )
+
+
+def _ramp(value: float, start: float) -> float:
+    return max(0.0, (value - start) / (1.0 - start))
+
+
+def _draw_heart_ratio(
+    rng: np.random.Generator,
+    female: bool,
+    age_years: float,
+    heart_failure: float,
+    hyperinflation: float,
+) -> float:
+    mean = LAWS.ctr_female_at_50 if female else LAWS.ctr_male_at_50
+    mean += LAWS.ctr_per_year * (age_years - 50.0)
+    mean += LAWS.ctr_per_heart_failure * heart_failure
+    mean += LAWS.ctr_per_hyperinflation * hyperinflation
+    return float(np.clip(mean + LAWS.ctr_sd * rng.normal(), LAWS.ctr_min, LAWS.ctr_max))
+
+
+def _draw_opacities(
+    rng: np.random.Generator, half_width: float, left_dome: float
+) -> tuple[Opacity, ...]:
+    """One patch, or one on each side."""
+    zones: tuple[Zone, ...] = ("upper", "middle", "lower")
+    sides: tuple[Side, ...] = ("left", "right")
+    first = int(rng.integers(2))
+    bilateral = bool(rng.random() < LAWS.pneumonia_bilateral)
+    patches = []
+    for k in range(2):
+        side = sides[(first + k) % 2]
+        zone = zones[int(rng.choice(3, p=LAWS.pneumonia_zone_weights))]
+        lateral = {"upper": 0.46, "middle": 0.62, "lower": 0.64}[zone] * half_width
+        x = (lateral + (6.0 if side == "left" else 0.0)) * (1.0 if side == "left" else -1.0)
+        y = {"upper": 5.0, "middle": -25.0, "lower": 25.0}[zone]
+        z = {"upper": 95.0, "middle": 35.0, "lower": left_dome + 35.0}[zone]
+        jx, jy, jz = rng.normal(scale=7.0, size=3)
+        radius = float(rng.uniform(*LAWS.pneumonia_radius_mm))
+        density = float(rng.uniform(*LAWS.pneumonia_density))
+        patches.append(Opacity(side, zone, (x + jx, y + jy, z + jz), radius, density))
+    return tuple(patches) if bilateral else tuple(patches[:1])
+
+
+class Ellipsoid(NamedTuple):
+    """The points p with (p - center)^T inverse (p - center) <= 1; all in mm."""
+
+    center: NDArray[np.float64]  # (3,)
+    inverse: NDArray[np.float64]  # (3, 3), zero along the axis of a cylinder
+
+    @classmethod
+    def of(cls, center: Point, semi_axes: Point, axis: Point = (1.0, 0.0, 0.0)) -> Ellipsoid:
+        """The ellipsoid whose first semi-axis points along axis; inf makes a cylinder."""
+        basis = np.linalg.qr(np.column_stack([axis, np.eye(3)[:, 1:]]))[0]
+        return cls(np.array(center), basis @ np.diag(np.array(semi_axes) ** -2.0) @ basis.T)
+
+    @classmethod
+    def between(cls, start: Point, end: Point, radius: float) -> Ellipsoid:
+        """A spindle from start to end."""
+        a, b = np.array(start), np.array(end)
+        x, y, z = (a + b) / 2.0
+        half = float(np.linalg.norm(b - a)) / 2.0
+        return cls.of((x, y, z), (half, radius, radius), tuple(b - a))
+
+
+def shadow_edges(shape: Ellipsoid, source_y: float, detector_y: float) -> tuple[float, float]:
+    """Left and right edge, in mm on the detector, of the shadow thrown from (0, source_y, any z).
+
+    A vertical plane through the source touches the ellipsoid where n^T E n = (n . (c - source))^2.
+
+    >>> unit_ball = Ellipsoid.of((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    >>> [round(x, 3) for x in shadow_edges(unit_ball, 1e6, -1e6)]  # magnified twice
+    [-2.0, 2.0]
+    """
+    e = np.linalg.inv(shape.inverse)
+    cx, k = shape.center[0], shape.center[1] - source_y
+    slopes = np.roots([e[1, 1] - k**2, 2.0 * (cx * k - e[0, 1]), e[0, 0] - cx**2])
+    low, high = sorted(float(m) * (detector_y - source_y) for m in slopes)
+    return low, high
+
+
+def source_and_detector_y(anatomy: Anatomy, view: View) -> tuple[float, float]:
+    """Where the X-ray source and the detector are, in mm: PA has its source behind the patient."""
+    skin = _body_axes(anatomy)[1] + LAWS.detector_gap_mm
+    if view == "PA":
+        return LAWS.source_detector_pa_mm - skin, -skin
+    return skin - LAWS.source_detector_ap_mm, skin
+
+
+def _body_axes(anatomy: Anatomy) -> tuple[float, float, float]:
+    """Outer half-width and half-depth of the trunk, and the thickness of fat under the skin, mm."""
+    fat = 4.0 + 1.3 * max(anatomy.bmi - 18.0, 0.0)  # choice
+    return anatomy.chest_half_width_mm + 23.0 + fat, anatomy.chest_half_depth_mm + 20.0 + fat, fat
+
+
+def chest_shapes(anatomy: Anatomy) -> dict[str, Ellipsoid]:
+    """The organs of a subject by name; a trailing _l or _r is the patient's side.
+
+    The heart (ventricles and right atrium) is scaled until its PA shadow is heart_ratio times as
+    wide as that of the chest cavity. Proportions are choices after anatomy atlases.
+    """
+    a, b = anatomy.chest_half_width_mm, anatomy.chest_half_depth_mm
+    width, depth, fat = _body_axes(anatomy)
+    top, left_dome = anatomy.apex_z_mm, anatomy.left_dome_z_mm
+    ball, arch = Ellipsoid.of, anatomy.aortic_radius_mm
+    chest, inf = (0.0, 0.0, -30.0), math.inf
+    shapes = {
+        "trunk": ball((0, 0, -60), (width, depth, 330)),
+        "muscle": ball((0, 0, -60), (width - fat, depth - fat, 325)),
+        "neck": ball((0, 12, 0), (54, 52, inf)),
+        "cage": ball(chest, (a + 9, b + 9, top + 39)),
+        "cavity": ball(chest, (a, b, top + 30)),
+        "mediastinum": ball((1, 0, 0), (25, b, inf)),
+        "arch": ball((21, 8, top - 85), (arch, 28, arch + 4)),
+        "aorta": ball((20, 0.62 * b, 0), (0.85 * arch, 0.85 * arch, inf)),
+        "pulmonary_trunk": ball((20, -10, top - 118), (21, 20, 26)),
+        "spine": ball((0, 0.78 * b, 0), (17, 14, inf)),
+        "trachea": ball((0, 5, top - 30), (8.5, 8, 78)),
+        "stomach_air": ball((52, -15, left_dome - 22), (26, 25, 9), (1.0, 0.0, 0.2)),
+    }
+    drop, flat = left_dome, 1.0 - LAWS.copd_diaphragm_flattening * anatomy.hyperinflation
+    for side, sign in (("l", 1.0), ("r", -1.0)):
+        dome = left_dome + (LAWS.right_dome_above_left_mm if side == "r" else 0.0)
+        shapes["dome_" + side] = ball(
+            (sign * 0.5 * a, 5, dome - 88 * flat), (0.55 * a, 1.04 * b, 88 * flat)
+        )
+        fluid = 12.0 + 55.0 * anatomy.effusion
+        shapes["effusion_" + side] = ball((sign * a, 20, dome - 60), (0.5 * fluid, b, fluid + 4))
+        shapes["bronchus_" + side] = Ellipsoid.between(
+            (sign * 2, 5, top - 100), (sign * 38, 8, top - 128), 6
+        )
+        shapes["shoulder_" + side] = ball((sign * (width - 12), 10, 118), (48, 50, 72))
+        shapes["clavicle_" + side] = Ellipsoid.between(
+            (sign * 16, -0.62 * b, top - 38), (sign * 92, -0.5 * b, top - 22), 6.5
+        )
+        shapes["acromion_" + side] = Ellipsoid.between(
+            (sign * 78, -0.5 * b, top - 25), (sign * 158, 5, top - 16), 6
+        )
+        breast = max(anatomy.breast_mm, 1.0)
+        shapes["breast_" + side] = ball(
+            (sign * 0.58 * a, 12 - depth, 8 - 0.35 * breast), (breast, 0.8 * breast, 0.95 * breast)
+        )
+    slope, scale = anatomy.heart_slope, 1.0
+    source, detector = source_and_detector_y(anatomy, "PA")
+    left, right = shadow_edges(shapes["cavity"], source, detector)
+    for _ in range(4):  # the shadow is nearly linear in scale: 4 rounds reach 1e-6
+        k, z = scale, drop + 34.0 * scale
+        shapes["heart"] = ball((25 * k, -26, z), (66 * k, 46 * k, 48 * k), (0.8, -0.35, -slope))
+        shapes["atrium"] = ball((-14 * k, -15, z + 6 * k), (27 * k, 36 * k, 43 * k))
+        edges = [shadow_edges(shapes[n], source, detector) for n in ("heart", "atrium")]
+        heart_width = max(e[1] for e in edges) - min(e[0] for e in edges)
+        scale *= anatomy.heart_ratio * (right - left) / heart_width
+    return shapes
+
+
+def rib_band(anatomy: Anatomy, x: Image, y: Image, z: Image) -> Image:
+    """Share of bone, 0 to 1, at points of the chest wall: ribs lie in planes that slope forwards.
+
+    Ribs every 25 mm, 13 mm high, dropping 0.45 mm per mm (choice); the front ends are cartilage.
+    """
+    phase = (z - 0.45 * (y - anatomy.chest_half_depth_mm) - anatomy.rib_offset_mm) / 25.0
+    band = np.clip(0.5 + 2.2 * np.cos(np.float32(2.0 * math.pi) * phase), 0.0, 1.0)
+    cartilage = np.clip((np.abs(x) - 38.0) / 20.0, 0.0, 1.0)
+    return np.asarray(np.where(y < 0.0, band * cartilage, band), dtype=np.float32)
+
+
+def patch_balls(anatomy: Anatomy) -> list[tuple[Ellipsoid, float]]:
+    """Every patch of consolidation as 6 soft balls with their density at the centre.
+
+    A ball of radius R has density d (1 - r^2 / R^2), whose line integral is d 4/3 h^3 / R^2 for a
+    half-chord h. Perihilar oedema is one wide, thin ball on each side.
+    """
+    rng = np.random.default_rng(anatomy.texture_seed)
+    balls = []
+    for patch in anatomy.opacities:
+        for _ in range(6):
+            x, y, z = patch.center_mm + 0.4 * patch.radius_mm * rng.normal(size=3)
+            r = patch.radius_mm * float(rng.uniform(0.45, 0.8))
+            balls.append((Ellipsoid.of((x, y, z), (r, r, r)), 0.6 * patch.density))
+    if anatomy.congestion > 0.0:
+        for x in (-50.0, 52.0):
+            hilum = (x, 5.0, anatomy.apex_z_mm - 135.0)
+            balls.append((Ellipsoid.of(hilum, (62.0, 70.0, 72.0)), 0.14 * anatomy.congestion))
+    return balls
+
+
+def vessel_points(anatomy: Anatomy) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points along the pulmonary vessels: positions (n, 3) in mm and blood volume (n,) in mm3.
+
+    Four generations of a random tree from each hilum; upper vessels widen with congestion.
+    """
+    rng = np.random.default_rng([anatomy.texture_seed, 1])
+    hilum_z = anatomy.apex_z_mm - 135.0
+    tilt = np.tile(np.linspace(-1.35, 1.35, 9), 2)
+    sign = np.repeat([-1.0, 1.0], 9)
+    start = np.column_stack([sign * 30.0, np.full(18, 5.0), hilum_z + 6.0 * sign])
+    heading = np.column_stack([sign * np.cos(tilt), rng.normal(0, 0.45, 18), np.sin(tilt)])
+    points, volumes = [], []
+    for length, radius in ((36.0, 3.4), (30.0, 2.3), (25.0, 1.5), (22.0, 1.0)):
+        heading /= np.linalg.norm(heading, axis=1, keepdims=True)
+        steps = np.arange(0.0, length, 1.0)
+        along = start[:, None] + steps[None, :, None] * heading[:, None]
+        wide = 1.0 + 0.5 * anatomy.congestion * (along[..., 2] > hilum_z)
+        points.append(along.reshape(-1, 3))
+        volumes.append((math.pi * (radius * wide) ** 2).ravel())
+        start = np.repeat(along[:, -1], 2, axis=0)
+        heading = np.repeat(heading, 2, axis=0)
+        heading = heading + rng.normal(0, 0.42, heading.shape)
+    return np.concatenate(points), np.concatenate(volumes)
+
+
+class Rays(NamedTuple):
+    """One ray per pixel: x = x0 + y tx, z = z0 + y tz, with y, towards the back, as parameter."""
+
+    x0: Image  # (1, columns)
+    tx: Image
+    z0: Image  # (rows, 1)
+    tz: Image
+    length: Image  # (rows, columns), mm of path per mm of y
+
+
+Interval = tuple[Image, Image]  # y where a ray enters and leaves; equal where it misses
+
+
+def rays_to_detector(
+    columns_mm: NDArray[np.float64], rows_mm: NDArray[np.float64], source_y: float, detector_y: float
+) -> Rays:
+    """Rays from (0, source_y, 0) to detector points x = columns_mm, z = rows_mm."""
+    u = columns_mm.astype(np.float32)[None, :]
+    v = rows_mm.astype(np.float32)[:, None]
+    reach = np.float32(detector_y - source_y)
+    tx, tz = u / reach, v / reach
+    source = np.float32(source_y)
+    return Rays(-tx * source, tx, -tz * source, tz, np.sqrt(1.0 + tx**2 + tz**2))
+
+
+def crossing(rays: Rays, shape: Ellipsoid) -> Interval:
+    """Where each ray enters and leaves an ellipsoid, two (rows, columns) arrays of y in mm."""
+    q = shape.inverse.astype(np.float32)
+    vx, vz = rays.x0 - np.float32(shape.center[0]), rays.z0 - np.float32(shape.center[2])
+    vy, tx, tz = np.float32(-shape.center[1]), rays.tx, rays.tz
+    qx, qz = q[0, 0] * vx + q[0, 1] * vy, q[2, 2] * vz + q[1, 2] * vy
+    a = (q[0, 0] * tx**2 + 2 * q[0, 1] * tx + q[1, 1]) + (q[2, 2] * tz**2 + 2 * q[1, 2] * tz)
+    b = (qx * tx + q[0, 1] * vx + q[1, 1] * vy) + (qz * tz + q[1, 2] * vz)
+    c = (qx * vx + q[0, 1] * vx * vy + q[1, 1] * vy**2 - 1) + (qz * vz + q[1, 2] * vz * vy)
+    if q[0, 2] != 0.0:
+        a += 2 * q[0, 2] * tx * tz
+        b += q[0, 2] * (vx * tz + vz * tx)
+        c += 2 * q[0, 2] * vx * vz
+    half = np.sqrt(np.maximum(b * b - a * c, 0)) / a
+    middle = -b / a
+    return middle - half, middle + half

@@ -1,0 +1,1 @@
+"""One file per verb: the shell that joins the rooms, and owns configuration, output directories and provenance."""
