@@ -82,7 +82,9 @@ def _dispatch(arguments: list[str]) -> int:
         import difflib
 
         close = difflib.get_close_matches(verb, VERBS, n=1)
-        raise MedtwinError(f"there is no verb {verb!r}" + (f": did you mean {close[0]}?" if close else ": see medtwin --help"))
+        raise MedtwinError(
+            f"there is no verb {verb!r}" + (f": did you mean {close[0]}?" if close else ": see medtwin --help")
+        )
     if "-h" in rest or "--help" in rest:
         sys.stdout.write(verb_help(verb))
         return 0
@@ -97,8 +99,14 @@ def verb_help(verb: str) -> str:
     start = next(index for index, line in enumerate(lines) if not line.startswith("#"))
     body = "\n".join(f"  {line}" if line else "" for line in lines[start:]).strip("\n")
     groups = sorted(folder.name for folder in config_dir().iterdir() if folder.is_dir())
-    options = [f"  {name}: {', '.join(sorted(f.stem for f in (config_dir() / name).glob('*.yaml')))}" for name in groups]
-    used = [line for line in options if line.split(":")[0].strip() + ":" in text or f"- {line.split(':')[0].strip()}" in text]
+    options = [
+        f"  {name}: {', '.join(sorted(f.stem for f in (config_dir() / name).glob('*.yaml')))}" for name in groups
+    ]
+    used = [
+        line
+        for line in options
+        if line.split(":")[0].strip() + ":" in text or f"- {line.split(':')[0].strip()}" in text
+    ]
     tail = "\n\noptions of the groups:\n" + "\n".join(used) if used else ""
     return f"usage: medtwin {verb} [key=value ...]\n\n" + "\n".join(head).strip() + f"\n\nsettings:\n{body}{tail}\n"
 
@@ -138,8 +146,10 @@ def _split_arguments(arguments: list[str]) -> tuple[list[str], Path | None, set[
     return overrides, folder, flags
 
 
-# Hydra's own functions and quoted or bracketed values pass; anything else with its special characters is a plain string.
-_HYDRA_VALUE = re.compile(r"""^(['"\[{]|(choice|range|interval|glob|shuffle|sort|tag|extend_list|int|float|str|bool|json_str)\()""")
+# Hydra's own functions and quoted or bracketed values pass; all else with its special characters is a plain string.
+_HYDRA_VALUE = re.compile(
+    r"""^(['"\[{]|(choice|range|interval|glob|shuffle|sort|tag|extend_list|int|float|str|bool|json_str)\()"""
+)
 
 
 def quote_override(override: str) -> str:

@@ -1,4 +1,4 @@
-"""Compose a configuration and build what it names. The only module, with the pipelines and the CLI, that knows Hydra."""
+"""Compose a configuration and build what it names. Only this module, the pipelines and the CLI know Hydra."""
 
 from __future__ import annotations
 
@@ -101,10 +101,10 @@ def _call(parts: dict[str, Any], path: str) -> Any:
 
     target = _trusted(parts.pop("_target_"), path)
     is_partial = bool(parts.pop("_partial_", False))
-    try:
-        inspect.signature(target).bind_partial(**parts) if is_partial else inspect.signature(target).bind(**parts)
-    except TypeError as error:
-        raise ConfigError(f"{path}: {target.__name__}: {error}") from error
+    parameters = inspect.signature(target).parameters
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    if not takes_any and (unknown := [name for name in parts if name not in parameters]):
+        raise ConfigError(f"{path}: {target.__name__} has no setting {unknown[0]!r}, only {', '.join(parameters)}")
     if is_partial:
         return partial(target, **parts)
     try:
@@ -125,7 +125,7 @@ def _trusted(name: Any, path: str) -> Callable[..., Any]:
         raise ConfigError(f"{path}._target_ must be in one of {', '.join(TRUSTED_PACKAGES)}, got {name!r}")
     try:
         target = get_object(name)
-    except Exception as error:  # noqa: BLE001 (Hydra raises whatever the imported module raises)
+    except Exception as error:
         raise ConfigError(f"{path}._target_: {name} cannot be imported: {error}") from error
     if not callable(target) or not is_trusted(getattr(target, "__module__", None) or ""):
         raise ConfigError(f"{path}._target_: {name} is no class or function of a trusted package")
@@ -178,6 +178,8 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
         return float(value)
     if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
-    if hint is Any or (isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool))):
+    if hint is Any or (
+        isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    ):
         return value
     raise ConfigError(f"{path} must be {getattr(hint, '__name__', hint)}, got {value!r}")

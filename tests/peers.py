@@ -15,7 +15,9 @@ R4_CORE = ROOT / ".peers" / "core" / "package"
 
 def require_peer(name: str) -> Path:
     """Where a peer is: `dciodvfy`, `Orthanc`, `chromium`, or `fhir_server` (its folder)."""
-    found = str(FHIR_SERVER) if (FHIR_SERVER / "node_modules").is_dir() and name == "fhir_server" else shutil.which(name)
+    found = (
+        str(FHIR_SERVER) if (FHIR_SERVER / "node_modules").is_dir() and name == "fhir_server" else shutil.which(name)
+    )
     if found:
         return Path(found)
     reason = f"needs the peer {name}: run scripts/peers"

@@ -1,4 +1,4 @@
-"""The dataset directory: open one (also a bare MEDS dataset), validate it, and write one without holding it in memory."""
+"""The dataset directory: open one (or a bare MEDS dataset), validate it, write one without holding it in memory."""
 
 from __future__ import annotations
 
@@ -193,7 +193,9 @@ def _split_findings(dataset: Dataset) -> list[Finding]:
         subjects = set(pq.ParquetFile(path).read(columns=["subject_id"])["subject_id"].unique().to_pylist())
         where = path.relative_to(dataset.path).as_posix()
         if twice := len(subjects & seen):
-            findings.append(Finding("subject-in-two-shards", "a subject must stand in one shard", where=where, count=twice))
+            findings.append(
+                Finding("subject-in-two-shards", "a subject must stand in one shard", where=where, count=twice)
+            )
         if split in SPLITS and (wrong := sum(stated.get(subject) != split for subject in subjects)):
             findings.append(Finding("wrong-split", "subject_splits.parquet says otherwise", where=where, count=wrong))
         seen |= subjects

@@ -1,7 +1,7 @@
 """Writes the event half of a dataset directory: spill by subject as events come, then sort and place each shard.
 
-Memory is bounded by one shard: events are appended to per-bucket spill files while the source is read, and each bucket is
-sorted, checked and written on its own. A subject's bucket and split depend on the subject and the seed only.
+Memory is bounded by one shard: events are appended to per-bucket spill files while the source is read, and each bucket
+is sorted, checked and written on its own. A subject's bucket and split depend on the subject and the seed only.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from medtwin import __version__
+from medtwin.core.ages import cap_ages
 from medtwin.core.codes import BIRTH, DEATH
 from medtwin.core.dataset import CODES_SCHEMA
 from medtwin.core.errors import DatasetError, SourceError
-from medtwin.core.events import EVENT_SCHEMA, cap_ages, sort_events, validate_events
+from medtwin.core.events import EVENT_SCHEMA, sort_events, validate_events
 from medtwin.core.files import write_json, write_table
 from medtwin.core.findings import errors_in
 from medtwin.core.seeds import uniform_of
@@ -143,7 +144,8 @@ def write_events(
         folder: The dataset directory in the making.
         spilled: Spill files; each holds whole subjects.
         split_of: Split of a subject.
-        descriptions: Code to description, for codes.parquet. parents: Code to parent codes.
+        descriptions: Code to description, for codes.parquet.
+        parents: Code to parent codes, for codes.parquet.
         cap_age: Move births so that nobody is older than 90 (docs/conventions.md, identity).
 
     Raises:
@@ -216,6 +218,5 @@ def write_dataset_metadata(folder: Path, name: str, origin: str, **more: Any) ->
 
 
 def num_buckets(num_bytes: int) -> int:
-    """How many spill buckets a source of this size needs, so that one fits in memory comfortably (about 256 MB each)."""
+    """How many spill buckets a source of this size needs, so that each fits in memory (about 256 MB)."""
     return max(1, min(1024, num_bytes // (64 * 2**20)))
-

@@ -1,4 +1,4 @@
-"""The errors that a user can cause: each says what is wrong, where, and what to do. The command line prints them bare."""
+"""The errors that a user can cause: each says what is wrong, where, and what to do. The CLI prints them bare."""
 
 
 class MedtwinError(Exception):

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from medtwin.core.codes import AGE_CAPPED, BIRTH, CHILD_PREFIX, DEATH
+from medtwin.core.codes import BIRTH, CHILD_PREFIX, DEATH
 from medtwin.core.findings import Finding
 
 EVENT_SCHEMA = pa.schema(
@@ -35,7 +35,8 @@ EVENT_SCHEMA = pa.schema(
 )
 MEDS_COLUMNS = ("subject_id", "time", "code", "numeric_value", "text_value")
 
-# Within one instant a record reads in this order: who, where, what is known, what was asked, what was done, what was found.
+# Within one instant a record reads in this order: who, where, what is known, what was asked, what was done, and what
+# was found.
 RESOURCE_ORDER = (
     "Patient",
     "Encounter",
@@ -139,7 +140,9 @@ def table_to_events(table: pa.Table) -> list[Event]:
 def with_all_columns(table: pa.Table) -> pa.Table:
     """The table with every column of `EVENT_SCHEMA`, absent ones null, foreign ones dropped, types made exact."""
     columns = [
-        table.column(field.name).cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+        table.column(field.name).cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(len(table), field.type)
         for field in EVENT_SCHEMA
     ]
     return pa.table(columns, schema=EVENT_SCHEMA)
@@ -245,7 +248,7 @@ def _schema_findings(table: pa.Table, where: str) -> list[Finding]:
 
 
 def _is_string_like(found: pa.DataType, wanted: pa.DataType) -> bool:
-    return pa.types.is_string(wanted) and pa.types.is_large_string(found)
+    return bool(pa.types.is_string(wanted) and pa.types.is_large_string(found))
 
 
 def _num_true(mask: pa.ChunkedArray) -> int:
@@ -283,38 +286,3 @@ def static_codes(table: pa.Table) -> dict[int, list[str]]:
     for subject, code in zip(static["subject_id"].to_pylist(), static["code"].to_pylist(), strict=True):
         facts.setdefault(subject, []).append(code)
     return facts
-
-
-def cap_ages(table: pa.Table, max_age_years: int = 90) -> tuple[pa.Table, int]:
-    """Moves the birth of subjects older than 89 at their last event, so that they are 90 there.
-
-    Returns:
-        The table, with a static row `MEDTWIN//age-capped` for each such subject, and the number of rows dropped because
-        they would now stand before birth.
-
-    Source: 45 CFR 164.514(b)(2)(i)(C), ages over 89 in one category.
-    """
-    births = table.filter(pc.equal(table["code"], BIRTH)).select(["subject_id", "time"])
-    last = table.filter(pc.not_equal(table["code"], BIRTH)).group_by("subject_id").aggregate([("time", "max")])
-    joined = births.join(last, "subject_id").to_pandas()
-    if joined.empty:
-        return table, 0
-    limit = joined["time_max"] - joined["time"]
-    old = joined[limit.dt.days >= int(365.25 * max_age_years)]
-    if old.empty:
-        return table, 0
-    days = int(365.25 * max_age_years)
-    moved = {int(s): (t - np.timedelta64(days, "D")).normalize() for s, t in zip(old["subject_id"], old["time_max"], strict=True)}
-    frame_subject = table["subject_id"].to_numpy()
-    time = table["time"].to_numpy().astype("datetime64[us]").copy()
-    floor = np.full(len(table), np.datetime64("NaT", "us"))
-    for subject, birth in moved.items():
-        floor[frame_subject == subject] = np.datetime64(birth, "us")
-    is_birth = pc.equal(table["code"], BIRTH).to_numpy(zero_copy_only=False)
-    hit = is_birth & ~np.isnat(floor)
-    time[hit] = floor[hit]
-    keep = ~((time < floor) & ~is_birth)
-    arrow_time = pa.array(time, pa.timestamp("us"), from_pandas=True)
-    capped = table.set_column(table.column_names.index("time"), EVENT_SCHEMA.field("time"), arrow_time)
-    flags = events_to_table(Event(subject, None, AGE_CAPPED, resource="Patient") for subject in moved)
-    return pa.concat_tables([capped.filter(pa.array(keep)), flags]), int((~keep).sum())

@@ -83,7 +83,8 @@ def list_files(folder: Path) -> list[str]:
 def write_manifest(folder: Path) -> None:
     """Writes manifest.json: sha256 and size of every file. A folder with a manifest is finished and immutable."""
     files = {
-        name: {"sha256": file_digest(folder / name), "size": (folder / name).stat().st_size} for name in list_files(folder)
+        name: {"sha256": file_digest(folder / name), "size": (folder / name).stat().st_size}
+        for name in list_files(folder)
     }
     write_json(folder / MANIFEST, {"version": 1, "files": files})
 
@@ -93,7 +94,9 @@ def verify_manifest(folder: Path) -> list[Finding]:
     stated = read_json(folder / MANIFEST).get("files", {})
     there = set(list_files(folder))
     findings = [Finding("file-missing", "the manifest names it", where=name) for name in sorted(set(stated) - there)]
-    findings += [Finding("file-added", "the manifest does not name it", where=name) for name in sorted(there - set(stated))]
+    findings += [
+        Finding("file-added", "the manifest does not name it", where=name) for name in sorted(there - set(stated))
+    ]
     for name in sorted(there & set(stated)):
         path = folder / name
         if path.stat().st_size != stated[name]["size"] or file_digest(path) != stated[name]["sha256"]:

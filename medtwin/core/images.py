@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import MINYEAR, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -88,7 +88,7 @@ def image_path(subject_id: int, series_uid: str) -> str:
 
 def images_to_table(rows: Iterable[ImageRow]) -> pa.Table:
     """The image table of some series, sorted by subject, time and series."""
-    earliest = datetime.min
+    earliest = datetime(MINYEAR, 1, 1)
     ordered = sorted(rows, key=lambda row: (row.subject_id, row.time or earliest, row.series_uid))
     return pa.Table.from_pylist([asdict(row) for row in ordered], schema=IMAGE_SCHEMA)
 

@@ -21,8 +21,8 @@ _REQUIRED = ("subject_id", "time", "code")
 def read_meds(dataset: Dataset, ledger: Ledger) -> Iterator[tuple[str, pa.Table]]:
     """The split and the events of every batch of a MEDS dataset.
 
-    Rows without subject or code, and rows with a number that is not finite, are rejected; other rules are the reader's of
-    the result (`validate_events`). Columns that are not ours are counted as not carried.
+    Rows without subject or code, and rows with a number that is not finite, are rejected; other rules are the reader's
+    of the result (`validate_events`). Columns that are not ours are counted as not carried.
 
     Raises:
         SourceError: If a shard is unreadable, or lacks a required column.
@@ -59,8 +59,16 @@ def _accepted(table: pa.Table, name: str, start: int, ledger: Ledger) -> pa.Tabl
     ledger.read["row"] += len(full)
     checks = (
         ("no-subject", pc.is_null(full["subject_id"]), "subject_id must not be null"),
-        ("no-code", pc.or_(pc.is_null(full["code"]), pc.fill_null(pc.equal(full["code"], ""), True)), "code must be given"),
-        ("not-finite", pc.fill_null(pc.invert(pc.is_finite(full["numeric_value"])), False), "numeric_value must be finite"),
+        (
+            "no-code",
+            pc.or_(pc.is_null(full["code"]), pc.fill_null(pc.equal(full["code"], ""), True)),
+            "code must be given",
+        ),
+        (
+            "not-finite",
+            pc.fill_null(pc.invert(pc.is_finite(full["numeric_value"])), False),
+            "numeric_value must be finite",
+        ),
     )
     bad = pa.chunked_array([pa.array([False] * len(full))])
     for rule, mask, reason in checks:

@@ -29,7 +29,8 @@ class Output:
     """A directory in the making.
 
     Attributes:
-        path: Where to write: `<out>.partial`. Files and stages from a killed run with the same configuration stand there.
+        path: Where to write: `<out>.partial`. Files and stages from a killed run with the same configuration stand
+            there.
         resumed: Whether such a run is being continued.
     """
 
@@ -64,7 +65,8 @@ def writing(out: Path, config: Mapping[str, Any], *, overwrite: bool = False) ->
     Args:
         out: The directory to make.
         config: What determines its content; another configuration does not continue a partial one.
-        overwrite: Redo a finished output and discard a partial one. The finished one stays until the new one is complete.
+        overwrite: Redo a finished output and discard a partial one. The finished one stays until the new one is
+            complete.
 
     Raises:
         OutputError: If `out` is not ours to write, a process is writing it, or a partial one has another configuration.
@@ -114,7 +116,9 @@ def _locked(partial: Path, out: Path) -> Iterator[None]:
         except OSError as error:
             owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
-            message = f"{out} is being written by another medtwin process (pid {owner}): wait for it, or choose another out="
+            message = (
+                f"{out} is being written by another medtwin process (pid {owner}): wait for it, or choose another out="
+            )
             raise OutputError(message) from error
         if _is_same_file(descriptor, path):
             break

@@ -98,5 +98,8 @@ def _read_key(path: Path) -> bytes:
     except ValueError as error:
         raise ConfigError(f"{path} must hold {2 * KEY_BYTES} hexadecimal digits") from error
     if len(key) != KEY_BYTES:
-        raise ConfigError(f"{path} must hold {2 * KEY_BYTES} hexadecimal digits; a run that was killed may have left it short: delete it")
+        raise ConfigError(
+            f"{path} must hold {2 * KEY_BYTES} hexadecimal digits; "
+            "a run that was killed may have left it short: delete it"
+        )
     return key

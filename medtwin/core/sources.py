@@ -1,4 +1,4 @@
-"""What became of the input: every item is carried, or not carried for a stated reason, or rejected with file and line."""
+"""What became of the input: each item is carried, not carried for a stated reason, or rejected with file and line."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from medtwin.core.events import (
     EVENT_SCHEMA,
     Event,
-    cap_ages,
     events_to_table,
     is_event,
     shortest_decimal,
@@ -102,32 +101,12 @@ def test_the_shortest_decimal_reads_back_as_the_same_float32(value: float) -> No
 
 
 def test_the_shortest_decimal_is_what_was_written() -> None:
-    assert [repr(shortest_decimal(float(np.float32(x)))) for x in (7.1, 98.6, 0.1, 120.0)] == ["7.1", "98.6", "0.1", "120.0"]
-
-
-def test_ages_over_89_become_90_at_the_last_event_and_rows_before_birth_are_counted() -> None:
-    rows = [
-        Event(1, datetime(1900, 3, 1), "MEDS_BIRTH"),
-        Event(1, datetime(1905, 1, 1), "CVX//1"),
-        Event(1, datetime(2000, 6, 1), "CVX//2"),
-        Event(2, datetime(1950, 1, 1), "MEDS_BIRTH"),
-        Event(2, datetime(2039, 12, 1), "CVX//2"),
+    assert [repr(shortest_decimal(float(np.float32(x)))) for x in (7.1, 98.6, 0.1, 120.0)] == [
+        "7.1",
+        "98.6",
+        "0.1",
+        "120.0",
     ]
-    capped, dropped = cap_ages(events_to_table(rows))
-    events = table_to_events(sort_events(capped))
-    assert dropped == 1
-    assert [(e.subject_id, e.code) for e in events][:2] == [(1, "MEDTWIN//age-capped"), (1, "MEDS_BIRTH")]
-    birth = events[1].time
-    assert birth is not None
-    assert 89.9 < (datetime(2000, 6, 1) - birth).days / 365.25 < 90.01
-    assert [e for e in events if e.subject_id == 2] == rows[3:]
-
-
-def test_nobody_over_89_leaves_the_table_alone() -> None:
-    table = events_to_table([Event(2, datetime(1950, 1, 1), "MEDS_BIRTH"), Event(2, datetime(2039, 12, 1), "CVX//2")])
-    assert cap_ages(table) == (table, 0)
-    nobody = events_to_table([lab()])
-    assert cap_ages(nobody) == (nobody, 0)
 
 
 def test_events_are_told_from_their_details() -> None:

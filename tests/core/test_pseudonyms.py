@@ -22,7 +22,7 @@ def test_the_same_key_gives_the_same_pseudonyms_and_another_key_others() -> None
 def test_subject_ids_are_positive_int64_and_distinct() -> None:
     ids = {ONE.subject_id(f"mr:{i}") for i in range(5000)}
     assert len(ids) == 5000
-    assert 0 <= min(ids)
+    assert min(ids) >= 0
     assert max(ids) < 2**63
 
 

@@ -1,0 +1,5 @@
+"""The one HTML report: self-contained, opens offline, the same look for every verb."""
+
+from medtwin.report.page import Figure, ImageGrid, Page, Section, Table, write_page
+
+__all__ = ["Figure", "ImageGrid", "Page", "Section", "Table", "write_page"]
