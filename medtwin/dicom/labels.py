@@ -1,4 +1,4 @@
-"""Images that come with a label table (PNG, JPEG or npz): who and what each one shows, by a mapping in configs/labels/."""
+"""Images with a label table (PNG, JPEG or npz): who and what each one shows, by a mapping in configs/labels/."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ class LabelTable:
         sex, view: `{column, values}`: the column, and what its values mean in DICOM; an empty cell is unknown.
         age_years: Column with the age. time: `{column, format}` of the examination's date (strptime format).
         findings: `{column, separator, none, codes}`: findings of a cell, and the code of each.
-        spacing_mm: `{row, column}` columns with the pixel spacing; with `original_rows` and `original_columns`, that of the
-            original size, rescaled to the stored one.
+        spacing_mm: `{row, column}` columns with the pixel spacing; with `original_rows` and `original_columns`, that of
+            the original size, rescaled to the stored one.
 
     Raises:
         ConfigError: If a group lacks one of its keys.
@@ -116,20 +116,22 @@ class LabelTable:
             SourceError: If the folder or table is missing, empty, or lacks a column.
         """
         rows = _read_csv(labels, self.columns())
-        seen: set[str] = set()
+        used: set[str] = set()
         for line, row in rows:
             ledger.read["image"] += 1
             name = row[self.file] + self.file_suffix
             try:
-                if name in seen:
+                if name in used:
                     raise RowError("duplicate-image", "an earlier row names the same file")
-                seen.add(name)
                 image = self._image(images, name, line, row)
             except RowError as error:
                 ledger.reject(Reject(_table_name(labels), line, "image", error.rule, str(error)))
                 continue
+            used.add(name)
+            ledger.carried["image"] += 1
             yield image
-        for _ in sorted(_image_files(images) - seen):
+        named = {row[self.file] + self.file_suffix for _, row in rows}
+        for _ in _image_files(images) - named:
             ledger.read["image"] += 1
             ledger.not_carried["image"] += 1
             ledger.flags["image-without-label-row"] += 1
@@ -170,7 +172,9 @@ class LabelTable:
         try:
             return datetime.strptime(text, self.time["format"])  # noqa: DTZ007 (a floating local time)
         except ValueError as error:
-            raise RowError("bad-date", f"column {self.time['column']} must have the form {self.time['format']}") from error
+            raise RowError(
+                "bad-date", f"column {self.time['column']} must have the form {self.time['format']}"
+            ) from error
 
     def _labels(self, row: Mapping[str, str]) -> list[str] | None:
         if not self.findings:
@@ -181,7 +185,9 @@ class LabelTable:
             return None
         codes = {**self.findings["codes"], self.findings["none"]: None}
         if any(name not in codes for name in names):
-            raise RowError("unknown-finding", f"column {self.findings['column']} holds a finding that the mapping lacks")
+            raise RowError(
+                "unknown-finding", f"column {self.findings['column']} holds a finding that the mapping lacks"
+            )
         return sorted({codes[name] for name in names if codes[name]})
 
     def _spacing(self, row: Mapping[str, str], shape: tuple[int, ...]) -> tuple[float, float] | None:
@@ -199,7 +205,9 @@ class LabelTable:
 
 @dataclass(frozen=True)
 class ArrayTable:
-    """An npz file with arrays `<name>_images` (n, rows, columns) uint8 and `<name>_labels` (n,) or (n, 1): one person each.
+    """An npz file of images, one person each.
+
+    Its arrays are `<name>_images` (n, rows, columns) uint8 or uint16, and `<name>_labels` (n,) or (n, 1).
 
     Attributes:
         arrays: Array name to the split that the publisher calls it; names study and subject.
@@ -235,6 +243,7 @@ class ArrayTable:
                     reason = f"the class must be 0 to {len(self.classes) - 1}"
                     ledger.reject(Reject(images.name, index + 1, "image", "unknown-class", reason))
                     continue
+                ledger.carried["image"] += 1
                 yield LabelledImage(
                     file=images.name,
                     line=index + 1,
@@ -268,7 +277,7 @@ def read_pixels(folder: Path, name: str) -> NDArray[np.uint8] | NDArray[np.uint1
             pixels = np.asarray(image)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise RowError("unreadable-image", "the file is no complete PNG or JPEG") from error
-    return pixels.astype(np.uint8 if pixels.dtype == np.uint8 else np.uint16)
+    return pixels.astype(np.uint8) if pixels.dtype == np.uint8 else pixels.astype(np.uint16)
 
 
 def _image_files(folder: Path) -> set[str]:
@@ -289,7 +298,9 @@ def _read_csv(path: Path | None, columns: Sequence[str]) -> list[tuple[int, dict
     except (UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"source.labels: {path} is no UTF-8 CSV file") from error
     if missing := [column for column in columns if column not in found]:
-        raise SourceError(f"source.labels: {path} lacks the columns {', '.join(missing)}; choose another labels= mapping")
+        raise SourceError(
+            f"source.labels: {path} lacks the columns {', '.join(missing)}; choose another labels= mapping"
+        )
     if not rows:
         raise SourceError(f"source.labels: {path} has no rows")
     return rows

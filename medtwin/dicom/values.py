@@ -11,10 +11,11 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.valuerep import format_number_as_ds
 
@@ -29,7 +30,15 @@ _DATE = re.compile(r"(\d{4})(\d\d)(\d\d)|(\d{4})\.(\d\d)\.(\d\d)")
 _TIME = re.compile(r"(\d\d):?(?:(\d\d):?(?:(\d\d)(?:\.(\d{1,6}))?)?)?")
 _OFFSET = re.compile(r"([+-])(\d\d)(\d\d)")
 
-PARSE_ERRORS = (ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError, OverflowError, LookupError)
+PARSE_ERRORS = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    NotImplementedError,
+    OverflowError,
+    BytesLengthException,
+)
 """What pydicom raises on a malformed value."""
 
 
@@ -126,6 +135,10 @@ class Values:
         self._dataset = dataset
         self.bad: Counter[str] = Counter()
 
+    def has(self, keyword: str) -> bool:
+        """Whether an attribute is present with a value, or a sequence with an item."""
+        return keyword in self._dataset and not self._dataset[keyword].is_empty
+
     def text(self, keyword: str) -> str | None:
         """A text without outer spaces; None where it is absent or empty. Several values are joined by a backslash."""
         values = self._values(keyword)
@@ -151,6 +164,18 @@ class Values:
         numbers = self.numbers(keyword)
         return numbers[0] if numbers else None
 
+    def first_number(self, keyword: str) -> float | None:
+        """The first of one or more numbers."""
+        values = self._values(keyword)
+        try:
+            number = float(values[0]) if values else None
+        except PARSE_ERRORS:
+            number = math.nan
+        if number is not None and not math.isfinite(number):
+            self.bad[keyword] += 1
+            return None
+        return number
+
     def integer(self, keyword: str) -> int | None:
         """One whole number."""
         number = self.number(keyword)
@@ -173,11 +198,11 @@ class Values:
         years = None
         if text is not None:
             years, is_valid = parse_age(text)
-            self.bad["PatientAge"] += not is_valid
+            if not is_valid:
+                self.bad["PatientAge"] += 1
         birth, study = self.date("PatientBirthDate"), self.date("StudyDate")
         if years is None and birth is not None and study is not None and birth <= study:
             years = min((study - birth).days / _DAYS_PER_YEAR, MAX_AGE_YEARS)
-        self.bad += Counter()
         return years
 
     def date(self, keyword: str) -> date | None:
@@ -206,7 +231,7 @@ class Values:
         offset = parse_offset(offset_text) if offset_text else None
         if offset_text and offset is None:
             self.bad["TimezoneOffsetFromUTC"] += 1
-        return moment if offset is None else moment.replace(tzinfo=offset).astimezone(timezone.utc)
+        return moment if offset is None else moment.replace(tzinfo=offset).astimezone(UTC)
 
     def _values(self, keyword: str) -> list[Any]:
         try:

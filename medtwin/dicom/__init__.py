@@ -1,0 +1,34 @@
+"""DICOM in and out; the only home of pydicom."""
+
+from medtwin.dicom.deidentify import deidentify_series, series_to_image_row
+from medtwin.dicom.read import open_series, read_folder
+from medtwin.dicom.series import Series
+from medtwin.dicom.uids import synthetic_uid
+from medtwin.dicom.validate import validate_dataset, validate_series
+from medtwin.dicom.write import (
+    Patient,
+    ProjectionImage,
+    Study,
+    Volume,
+    projection_to_dataset,
+    volume_to_datasets,
+    write_series,
+)
+
+__all__ = [
+    "Patient",
+    "ProjectionImage",
+    "Series",
+    "Study",
+    "Volume",
+    "deidentify_series",
+    "open_series",
+    "projection_to_dataset",
+    "read_folder",
+    "series_to_image_row",
+    "synthetic_uid",
+    "validate_dataset",
+    "validate_series",
+    "volume_to_datasets",
+    "write_series",
+]
