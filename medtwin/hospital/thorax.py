@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,21 +19,24 @@ Side = Literal["left", "right"]
 Zone = Literal["upper", "middle", "lower"]
 View = Literal["PA", "AP"]
 Point = tuple[float, float, float]
-Image = NDArray[np.float32]
+Image = NDArray[np.floating[Any]]  # float32 in practice
 
 BITS_STORED = 12
 
 
 @dataclass(frozen=True)
 class ImagingLaws:
-    """Every constant of the imaging laws. "Choice" marks a number that is ours, not published."""
+    """The constants of the imaging laws. "Choice" marks a number that is ours, not published.
+
+    The proportions of the drawing (sizes and places of organs) stand in draw_anatomy and chest_shapes: all choices.
+    """
 
     # Cardiothoracic ratio (CTR) on a PA view. Mensah et al. 2015, Ghana Med J 49:159 (n = 1989):
     # mean 0.452 in men and 0.467 in women, rising with age (slope: choice, no number given).
     ctr_male_at_50: float = 0.452
     ctr_female_at_50: float = 0.467
     ctr_per_year: float = 0.0005
-    # SD 0.030 (men), 0.042 (women) in 567 healthy adults: Int J Biomed Adv Imaging Res, AJOL 180647.
+    # SD 0.030 (men), 0.042 (women) in 567 healthy young adults (Nnamdi Azikiwe University, AJOL ijbair 180647).
     ctr_sd: float = 0.036
     # Philbin et al. 1998, Arch Intern Med 158:501: mean 0.53 (SD 0.07) in 7476 heart failure
     # patients, NYHA I-IV. +0.10 at severity 1 gives 0.53 at severity 0.7.
@@ -67,7 +70,7 @@ class ImagingLaws:
     mu_fat: float = 0.0188
     mu_lung: float = 0.0053
     # Bone as marrow plus cortex (cortical alone: 0.0604 at 1.92 g/cm3); mixtures: choice.
-    mu_vertebra: float = 0.0280
+    mu_vertebra: float = 0.0255
     mu_rib: float = 0.0390
     mu_clavicle: float = 0.0350
     # Source to detector: 180 cm PA, 100 cm AP bedside (European guidelines EUR 16260; Chon 2011).
@@ -80,8 +83,8 @@ class ImagingLaws:
     scatter_blur_mm: float = 40.0  # choice
     detected_quanta: float = 12000.0  # per pixel behind the lung at 256 x 256: choice
     log_window: tuple[float, float] = (-1.0, 2.2)  # of -ln(exposure / lung exposure): choice
-    # CT numbers. Air and water by definition; fat, muscle, blood, lung: Prokop 2003 "Spiral and
-    # Multislice CT of the Body", Buzug 2008 "Computed Tomography" p. 475.
+    # CT numbers. Air is -1000 by definition. Usual ranges (Buzug 2008, Computed Tomography, p. 475; Prokop 2003): lung
+    # in inspiration -850 to -910, fat -100 to -50, soft tissue 25 to 60, blood 40 to 65; points in them: choice.
     hu_air: float = -1000.0
     hu_lung: float = -850.0
     hu_fat: float = -100.0
@@ -89,7 +92,7 @@ class ImagingLaws:
     hu_blood: float = 40.0
     hu_effusion: float = 10.0  # transudate, 0 to 20
     hu_consolidation: float = 40.0  # airless lung: soft tissue
-    hu_trabecular: float = 180.0  # thoracic vertebra, Budoff et al. 2010, Acad Radiol 17:440
+    hu_trabecular: float = 180.0  # vertebral marrow of a middle-aged adult: choice
     hu_cortical: float = 900.0  # choice: cortex blurred with marrow at 1.4 mm pixels
     hu_lung_copd: float = -60.0  # shift at full hyperinflation (emphysema < -950): choice
     hu_lung_congestion: float = 120.0  # shift at full congestion: choice
@@ -192,7 +195,7 @@ def draw_anatomy(
             raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {value!r}")
     female = sex == "female"
     hyperinflation = float(rng.uniform(0.5, 1.0)) * copd
-    n = rng.normal(size=9)
+    n = rng.normal(size=8).tolist()
     half_width = LAWS.chest_half_width_female_mm if female else LAWS.chest_half_width_male_mm
     half_width += LAWS.chest_half_width_sd_mm * n[0]
     depth = LAWS.chest_depth_to_width * (1.0 + LAWS.copd_depth_gain * hyperinflation)
@@ -240,9 +243,7 @@ def _draw_heart_ratio(
     return float(np.clip(mean + LAWS.ctr_sd * rng.normal(), LAWS.ctr_min, LAWS.ctr_max))
 
 
-def _draw_opacities(
-    rng: np.random.Generator, half_width: float, left_dome: float
-) -> tuple[Opacity, ...]:
+def _draw_opacities(rng: np.random.Generator, half_width: float, left_dome: float) -> tuple[Opacity, ...]:
     """One patch, or one on each side."""
     zones: tuple[Zone, ...] = ("upper", "middle", "lower")
     sides: tuple[Side, ...] = ("left", "right")
@@ -272,6 +273,8 @@ class Ellipsoid(NamedTuple):
     @classmethod
     def of(cls, center: Point, semi_axes: Point, axis: Point = (1.0, 0.0, 0.0)) -> Ellipsoid:
         """The ellipsoid whose first semi-axis points along axis; inf makes a cylinder."""
+        if axis == (1.0, 0.0, 0.0):
+            return cls(np.array(center), np.diag(np.array(semi_axes) ** -2.0))
         basis = np.linalg.qr(np.column_stack([axis, np.eye(3)[:, 1:]]))[0]
         return cls(np.array(center), basis @ np.diag(np.array(semi_axes) ** -2.0) @ basis.T)
 
@@ -331,7 +334,7 @@ def chest_shapes(anatomy: Anatomy) -> dict[str, Ellipsoid]:
         "neck": ball((0, 12, 0), (54, 52, inf)),
         "cage": ball(chest, (a + 9, b + 9, top + 39)),
         "cavity": ball(chest, (a, b, top + 30)),
-        "mediastinum": ball((1, 0, 0), (25, b, inf)),
+        "mediastinum": ball((1, 0.1 * b, -20), (27, 0.85 * b, 1.6 * top)),
         "arch": ball((21, 8, top - 85), (arch, 28, arch + 4)),
         "aorta": ball((20, 0.62 * b, 0), (0.85 * arch, 0.85 * arch, inf)),
         "pulmonary_trunk": ball((20, -10, top - 118), (21, 20, 26)),
@@ -342,24 +345,19 @@ def chest_shapes(anatomy: Anatomy) -> dict[str, Ellipsoid]:
     drop, flat = left_dome, 1.0 - LAWS.copd_diaphragm_flattening * anatomy.hyperinflation
     for side, sign in (("l", 1.0), ("r", -1.0)):
         dome = left_dome + (LAWS.right_dome_above_left_mm if side == "r" else 0.0)
-        shapes["dome_" + side] = ball(
-            (sign * 0.5 * a, 5, dome - 88 * flat), (0.55 * a, 1.04 * b, 88 * flat)
-        )
+        shapes["dome_" + side] = ball((sign * 0.5 * a, 5, dome - 88 * flat), (0.55 * a, 1.04 * b, 88 * flat))
         fluid = 12.0 + 55.0 * anatomy.effusion
         shapes["effusion_" + side] = ball((sign * a, 20, dome - 60), (0.5 * fluid, b, fluid + 4))
-        shapes["bronchus_" + side] = Ellipsoid.between(
-            (sign * 2, 5, top - 100), (sign * 38, 8, top - 128), 6
-        )
-        shapes["shoulder_" + side] = ball((sign * (width - 12), 10, 118), (48, 50, 72))
+        shapes["bronchus_" + side] = Ellipsoid.between((sign * 2, 5, top - 100), (sign * 38, 8, top - 128), 6)
+        shapes["shoulder_" + side] = ball((sign * 0.74 * width, 10, 96), (0.5 * width, 0.6 * depth, 98))
         shapes["clavicle_" + side] = Ellipsoid.between(
             (sign * 16, -0.62 * b, top - 38), (sign * 92, -0.5 * b, top - 22), 6.5
         )
-        shapes["acromion_" + side] = Ellipsoid.between(
-            (sign * 78, -0.5 * b, top - 25), (sign * 158, 5, top - 16), 6
-        )
+        shapes["acromion_" + side] = Ellipsoid.between((sign * 78, -0.5 * b, top - 25), (sign * 158, 5, top - 16), 6)
         breast = max(anatomy.breast_mm, 1.0)
         shapes["breast_" + side] = ball(
-            (sign * 0.58 * a, 12 - depth, 8 - 0.35 * breast), (breast, 0.8 * breast, 0.95 * breast)
+            (sign * 0.58 * a, 12 - depth, -12 - 0.35 * breast),
+            (breast, 0.55 * breast, 0.95 * breast),
         )
     slope, scale = anatomy.heart_slope, 1.0
     source, detector = source_and_detector_y(anatomy, "PA")
@@ -380,8 +378,9 @@ def rib_band(anatomy: Anatomy, x: Image, y: Image, z: Image) -> Image:
     Ribs every 25 mm, 13 mm high, dropping 0.45 mm per mm (choice); the front ends are cartilage.
     """
     phase = (z - 0.45 * (y - anatomy.chest_half_depth_mm) - anatomy.rib_offset_mm) / 25.0
-    band = np.clip(0.5 + 2.2 * np.cos(np.float32(2.0 * math.pi) * phase), 0.0, 1.0)
+    band = np.clip(0.5 + 14.0 * (0.26 - np.abs(phase - np.rint(phase))), 0.0, 1.0)
     cartilage = np.clip((np.abs(x) - 38.0) / 20.0, 0.0, 1.0)
+    band *= np.clip((anatomy.apex_z_mm - z) / 20.0, 0.0, 1.0)  # the first rib
     return np.asarray(np.where(y < 0.0, band * cartilage, band), dtype=np.float32)
 
 
@@ -414,10 +413,11 @@ def vessel_points(anatomy: Anatomy) -> tuple[NDArray[np.float64], NDArray[np.flo
     hilum_z = anatomy.apex_z_mm - 135.0
     tilt = np.tile(np.linspace(-1.35, 1.35, 9), 2)
     sign = np.repeat([-1.0, 1.0], 9)
-    start = np.column_stack([sign * 30.0, np.full(18, 5.0), hilum_z + 6.0 * sign])
+    start = np.column_stack([sign * 28.0, np.full(18, 5.0), hilum_z + 6.0 * sign])
+    start = start + rng.normal(0, 5.0, start.shape)
     heading = np.column_stack([sign * np.cos(tilt), rng.normal(0, 0.45, 18), np.sin(tilt)])
     points, volumes = [], []
-    for length, radius in ((36.0, 3.4), (30.0, 2.3), (25.0, 1.5), (22.0, 1.0)):
+    for length, radius in ((36.0, 3.6), (30.0, 2.6), (25.0, 1.9), (22.0, 1.3)):
         heading /= np.linalg.norm(heading, axis=1, keepdims=True)
         steps = np.arange(0.0, length, 1.0)
         along = start[:, None] + steps[None, :, None] * heading[:, None]
@@ -439,20 +439,48 @@ class Rays(NamedTuple):
     tz: Image
     length: Image  # (rows, columns), mm of path per mm of y
 
+    def crop(self, window: tuple[slice, slice]) -> Rays:
+        """The rays of a part of the detector."""
+        rows, columns = window
+        x0, tx, z0, tz, length = self
+        return Rays(x0[:, columns], tx[:, columns], z0[rows], tz[rows], length[window])
+
 
 Interval = tuple[Image, Image]  # y where a ray enters and leaves; equal where it misses
 
 
-def rays_to_detector(
-    columns_mm: NDArray[np.float64], rows_mm: NDArray[np.float64], source_y: float, detector_y: float
-) -> Rays:
-    """Rays from (0, source_y, 0) to detector points x = columns_mm, z = rows_mm."""
-    u = columns_mm.astype(np.float32)[None, :]
-    v = rows_mm.astype(np.float32)[:, None]
-    reach = np.float32(detector_y - source_y)
-    tx, tz = u / reach, v / reach
-    source = np.float32(source_y)
-    return Rays(-tx * source, tx, -tz * source, tz, np.sqrt(1.0 + tx**2 + tz**2))
+class Exposure(NamedTuple):
+    """A point source and a flat detector at y = detector_y; all in mm."""
+
+    source: Point
+    detector_y: float
+    columns: NDArray[np.floating[Any]]  # x of the pixel centres, left to right
+    rows: NDArray[np.floating[Any]]  # z of the pixel centres, top to bottom
+
+    def rays(self) -> Rays:
+        """The ray from the source to each pixel."""
+        sx, sy, sz = (np.float32(value) for value in self.source)
+        reach = np.float32(self.detector_y) - sy
+        tx = (self.columns.astype(np.float32)[None, :] - sx) / reach
+        tz = (self.rows.astype(np.float32)[:, None] - sz) / reach
+        return Rays(sx - tx * sy, tx, sz - tz * sy, tz, np.sqrt(1.0 + tx**2 + tz**2))
+
+    def magnification(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Source-detector over source-object distance, (n,)."""
+        return (self.detector_y - self.source[1]) / (y - self.source[1])
+
+    def window(self, shape: Ellipsoid) -> tuple[slice, slice]:
+        """Rows and columns that hold the shadow of an ellipsoid."""
+        pitch = self.columns[1] - self.columns[0]
+        half = np.sqrt(np.diag(np.linalg.inv(shape.inverse)))
+        m = self.magnification(shape.center[1] + half[1] * np.array([-1.0, 1.0]))
+        spans = []
+        for k, first, sign in ((2, self.rows[0], -1.0), (0, self.columns[0], 1.0)):
+            edges = (shape.center[k] - self.source[k] + half[k] * np.array([-1.0, 1.0]))[:, None] * m
+            index = sign * (self.source[k] + edges - first) / pitch
+            low, high = math.floor(index.min()), math.ceil(index.max()) + 1
+            spans.append(slice(max(low, 0), max(high, 0)))
+        return spans[0], spans[1]
 
 
 def crossing(rays: Rays, shape: Ellipsoid) -> Interval:
@@ -471,3 +499,182 @@ def crossing(rays: Rays, shape: Ellipsoid) -> Interval:
     half = np.sqrt(np.maximum(b * b - a * c, 0)) / a
     middle = -b / a
     return middle - half, middle + half
+
+
+def _depth(interval: Interval) -> Image:
+    return interval[1] - interval[0]
+
+
+def _crop(interval: Interval, window: tuple[slice, slice]) -> Interval:
+    return interval[0][window], interval[1][window]
+
+
+def _overlap(a: Interval, b: Interval) -> Interval:
+    enter = np.maximum(a[0], b[0])
+    return enter, np.maximum(enter, np.minimum(a[1], b[1]))
+
+
+def _hull(intervals: list[Interval]) -> Interval:
+    """Smallest interval that covers all those that are hit: a union of organs that touch."""
+    far = np.float32(1e6)
+    enter = np.minimum.reduce([np.where(i[1] > i[0], i[0], far) for i in intervals])
+    leave = np.maximum.reduce([np.where(i[1] > i[0], i[1], -far) for i in intervals])
+    return enter, np.maximum(enter, leave)
+
+
+_HEART = ("heart", "atrium", "pulmonary_trunk")
+_MIDDLE = ("mediastinum", "arch", "aorta")
+_FLOOR = ("dome_l", "dome_r", "effusion_l", "effusion_r")
+
+
+def _carve(cavity: Interval, organs: list[Interval]) -> tuple[Image, list[Interval]]:
+    """Depth of the cavity less the union of three organs, and the organs inside the cavity."""
+    a, b, c = cut = [_overlap(cavity, organ) for organ in organs]
+    ab = _overlap(a, b)
+    union = _depth(a) + _depth(b) + _depth(c) + _depth(_overlap(ab, c))
+    union -= _depth(ab) + _depth(_overlap(a, c)) + _depth(_overlap(b, c))
+    return np.maximum(_depth(cavity) - union, 0.0), cut
+
+
+def _lung_path(
+    anatomy: Anatomy, exposure: Exposure, rays: Rays, shapes: dict[str, Ellipsoid], cavity: Interval
+) -> Image:
+    """Air in the lungs per ray, as mm of y of normally aerated lung."""
+    organs = [_hull([crossing(rays, shapes[n]) for n in g]) for g in (_HEART, _MIDDLE, _FLOOR)]
+    lung, organs = _carve(cavity, organs)
+    air = (1.0 - 0.15 * anatomy.congestion) * lung
+    for ball, density in patch_balls(anatomy):
+        window = exposure.window(ball)
+        part = rays.crop(window)
+        chord = crossing(part, ball)
+        half = 0.5 * _depth(chord) * part.length
+        kept, _ = _carve(_overlap(chord, _crop(cavity, window)), [_crop(o, window) for o in organs])
+        inside = kept / np.maximum(_depth(chord), 1e-3)
+        per_r2 = density * 4.0 / 3.0 * float(ball.inverse[0, 0])
+        air[window] -= per_r2 * half**3 / part.length * inside
+    below = max(float(shapes[n].center[2]) for n in ("dome_l", "dome_r"))
+    return np.where(rays.z0 > below, np.maximum(air, 0.08 * lung), np.float32(0.0))
+
+
+def _rib_path(anatomy: Anatomy, rays: Rays, cavity: Interval, cage: Interval) -> Image:
+    """Bone per ray in mm of y, where it crosses the chest wall in front and behind."""
+    middle = 0.5 * (cage[0] + cage[1])
+    missed = cavity[1] <= cavity[0]
+    front = cage[0], np.where(missed, middle, cavity[0])
+    back = np.where(missed, middle, cavity[1]), cage[1]
+    bone: Image = np.zeros_like(middle)
+    for wall in (front, back):
+        y = 0.5 * (wall[0] + wall[1])
+        bone = bone + _depth(wall) * rib_band(anatomy, rays.x0 + y * rays.tx, y, rays.z0 + y * rays.tz)
+    return bone
+
+
+def _vessel_path(anatomy: Anatomy, exposure: Exposure) -> Image:
+    """Blood per ray in mm: the volume of the vessels spread over the pixels that they shade."""
+    points, volumes = vessel_points(anatomy)
+    m, num_rows, num_columns = exposure.magnification(points[:, 1]), len(exposure.rows), len(exposure.columns)
+    pitch = float(exposure.columns[1] - exposure.columns[0])
+    sx, _, sz = exposure.source
+    u = np.rint((sx + m * (points[:, 0] - sx) - exposure.columns[0]) / pitch).astype(int)
+    v = np.rint((exposure.rows[0] - sz - m * (points[:, 2] - sz)) / pitch).astype(int)
+    seen = (u >= 0) & (u < num_columns) & (v >= 0) & (v < num_rows)
+    weights = (volumes * m**2 / pitch**2)[seen]
+    path = np.bincount(v[seen] * num_columns + u[seen], weights, minlength=num_rows * num_columns)
+    return np.asarray(ndimage.gaussian_filter(path.astype(np.float32).reshape(num_rows, num_columns), 1.6 / pitch))
+
+
+def attenuation(anatomy: Anatomy, exposure: Exposure) -> Image:
+    """Line integral of attenuation along each ray, (rows, columns), without unit."""
+    rays, shapes = exposure.rays(), chest_shapes(anatomy)
+    trunk, cavity, cage, muscle, neck, spine = (
+        crossing(rays, shapes[n]) for n in ("trunk", "cavity", "cage", "muscle", "neck", "spine")
+    )
+    air = _lung_path(anatomy, exposure, rays, shapes, cavity)
+    mu_lung = LAWS.mu_lung * (1.0 - 0.25 * anatomy.hyperinflation)  # choice
+    total = LAWS.mu_fat * _depth(trunk) - (LAWS.mu_soft - mu_lung) * air
+    total += (LAWS.mu_soft - LAWS.mu_fat) * _depth(muscle)
+    total += LAWS.mu_soft * (_depth(neck) - _depth(_overlap(neck, trunk)))
+    for name, (mu, outside) in _SOLID.items():
+        if name.startswith("breast") and anatomy.breast_mm == 0.0:
+            continue
+        window = exposure.window(shapes[name])
+        part = crossing(rays.crop(window), shapes[name])
+        shared = _depth(_overlap(part, _crop(trunk, window))) if outside else 0.0
+        total[window] += mu * (_depth(part) - shared)
+    level = np.sin((rays.z0 - anatomy.rib_offset_mm) * np.float32(2.0 * math.pi / 25.0))
+    vertebra = 0.8 + 0.2 * np.sign(level + np.float32(0.7))  # discs hold no bone
+    total += (LAWS.mu_vertebra - LAWS.mu_soft) * vertebra * _depth(spine)
+    total += (LAWS.mu_rib - LAWS.mu_soft) * _rib_path(anatomy, rays, cavity, cage)
+    lung = np.clip(3.0 * air / np.maximum(_depth(cavity), 1.0), 0.0, 1.0)
+    total += (LAWS.mu_soft - mu_lung) * lung * _vessel_path(anatomy, exposure)
+    return np.maximum(total * rays.length, 0.0)
+
+
+# Attenuation added by each further organ, 1/mm, and whether only its part outside the trunk counts.
+_SOLID: dict[str, tuple[float, bool]] = {
+    "shoulder_l": (LAWS.mu_soft, True),
+    "shoulder_r": (LAWS.mu_soft, True),
+    "breast_l": (LAWS.mu_fat, True),
+    "breast_r": (LAWS.mu_fat, True),
+    "trachea": (-LAWS.mu_soft, False),
+    "bronchus_l": (-0.7 * LAWS.mu_soft, False),
+    "bronchus_r": (-0.7 * LAWS.mu_soft, False),
+    "stomach_air": (-LAWS.mu_soft, False),
+    "clavicle_l": (LAWS.mu_clavicle - LAWS.mu_soft, False),
+    "clavicle_r": (LAWS.mu_clavicle - LAWS.mu_soft, False),
+    "acromion_l": (LAWS.mu_clavicle - LAWS.mu_soft, False),
+    "acromion_r": (LAWS.mu_clavicle - LAWS.mu_soft, False),
+}
+
+
+def _detect(rng: np.random.Generator, path: Image, view: View, pitch_mm: float) -> Image:
+    """Logarithm of the lung's exposure over that of each pixel: scatter, quantum noise, blur."""
+    primary = np.exp(-path)
+    n = len(path)
+    block = n // 32
+    coarse = primary[: 32 * block, : 32 * block].reshape(32, block, 32, block).mean((1, 3))
+    # Scatter comes from tissue: direct exposure beside the body counts as lung.
+    coarse = np.minimum(coarse, np.float32(math.exp(-3.0)))
+    wide = ndimage.gaussian_filter(coarse, LAWS.scatter_blur_mm / (pitch_mm * block))
+    wide = ndimage.zoom(wide, n / 32, order=1, mode="nearest", grid_mode=True)
+    signal = primary + np.float32(LAWS.scatter_pa if view == "PA" else LAWS.scatter_ap) * wide
+    chamber = slice(int(0.28 * n), int(0.45 * n))  # automatic exposure: both upper lungs
+    left, right = slice(int(0.26 * n), int(0.36 * n)), slice(int(0.64 * n), int(0.74 * n))
+    reference = 0.5 * float(signal[chamber, left].mean() + signal[chamber, right].mean())
+    quanta = np.float32(LAWS.detected_quanta * (pitch_mm / 1.5625) ** 2)
+    signal = signal / np.float32(reference)
+    noisy = signal + np.sqrt(signal / quanta) * rng.standard_normal(signal.shape, dtype=np.float32)
+    blurred = ndimage.gaussian_filter(noisy, 0.7 / pitch_mm)
+    return np.asarray(-np.log(np.maximum(blurred, 1e-4)), dtype=np.float32)
+
+
+def render_radiograph(anatomy: Anatomy, rng: np.random.Generator, *, view: View, size: int = 256) -> Radiograph:
+    """The chest radiograph of an anatomy.
+
+    Beer-Lambert projection at one effective energy with a diverging beam (180 cm PA; 100 cm AP,
+    where the heart is farther from the detector), scatter, quantum noise, logarithm, one window.
+
+    Args:
+        anatomy: The chest.
+        rng: Positioning and noise.
+        view: "PA" or "AP".
+        size: Rows and columns, a multiple of 32, at least 64.
+
+    Raises:
+        ValueError: Unknown view or bad size.
+    """
+    if view not in ("PA", "AP"):
+        raise ValueError(f"view must be 'PA' or 'AP', got {view!r}")
+    if size < 64 or size % 32:
+        raise ValueError(f"size must be a multiple of 32, at least 64, got {size!r}")
+    source_y, detector_y = source_and_detector_y(anatomy, view)
+    pitch = LAWS.detector_field_mm / size
+    across = (np.arange(size) - (size - 1) / 2.0) * pitch
+    # Positioning: a few mm (choice); the beam centre is at the height of the hila.
+    shift, height = rng.normal(scale=3.0), 40.0 + rng.normal(scale=5.0)
+    exposure = Exposure((shift, source_y, height), detector_y, across + shift, height - across)
+    log_exposure = _detect(rng, attenuation(anatomy, exposure), view, pitch)
+    low, high = LAWS.log_window
+    top = 2**BITS_STORED - 1
+    stored = np.clip((log_exposure - low) / (high - low), 0.0, 1.0) * top
+    return Radiograph(np.rint(stored).astype(np.uint16), (pitch, pitch), view)
