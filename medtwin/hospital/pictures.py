@@ -1,0 +1,16 @@
+"""Draws the picture that an image order asks for."""
+
+from __future__ import annotations
+
+from medtwin.hospital.chest_ct import CtSeries, render_ct
+from medtwin.hospital.imaging import ImageOrder, anatomy_of, noise_of
+from medtwin.hospital.thorax import Radiograph, render_radiograph
+
+
+def draw_picture(order: ImageOrder, seed: int) -> Radiograph | CtSeries:
+    """The radiograph or short CT series of an order; depends on the order and the seed only."""
+    anatomy = anatomy_of(order, seed)
+    noise = noise_of(order, seed)
+    if order.modality == "CT":
+        return render_ct(anatomy, noise)
+    return render_radiograph(anatomy, noise, view=order.view or "PA")
