@@ -169,6 +169,8 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{path} must be a group of settings, got {value!r}")
         return settings(hint, value, path)
+    if typing.get_origin(hint) is Mapping and isinstance(value, Mapping):
+        return value
     if typing.get_origin(hint) is tuple:
         values = value if isinstance(value, (list, tuple)) else [value]
         return tuple(_convert(item, typing.get_args(hint)[0], path) for item in values)

@@ -71,7 +71,7 @@ def write_provenance(folder: Path, provenance: Provenance) -> None:
         DatasetError: If the record does not match the schema.
     """
     record = json.loads(json.dumps(asdict(provenance), default=str))
-    record.update(version=1, created=_now().isoformat(timespec="seconds"), software=_versions())
+    record.update(version=1, created=creation_time().isoformat(timespec="seconds"), software=_versions())
     errors = list(_validator().iter_errors(record))
     if errors:
         raise DatasetError(f"provenance does not match its schema: {errors[0].json_path}: {errors[0].message}")
@@ -98,7 +98,8 @@ def _validator() -> Any:
     return Draft202012Validator(read_json(schema_dir() / "provenance.schema.json"))
 
 
-def _now() -> datetime:
+def creation_time() -> datetime:
+    """Now, in UTC; or the time that SOURCE_DATE_EPOCH fixes, so that a build can be repeated to the byte."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     return datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
 

@@ -10,7 +10,6 @@ import hashlib
 import os
 import secrets
 import stat
-import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -58,10 +57,9 @@ class Pseudonyms:
         return timedelta(weeks=weeks if draw >> 63 else -weeks)
 
     def event_id(self, resource: str, resource_id: str) -> str:
-        """A UUID for a resource; always holds a letter, because HAPI refuses purely numeric ids."""
-        raw = bytearray(self._digest("event", f"{resource}/{resource_id}", 16))
-        raw[0] = 0xA0 | (raw[0] & 0x0F)
-        return str(uuid.UUID(bytes=bytes(raw)))
+        """A FHIR id in the form of a UUID; begins with a letter, because HAPI refuses purely numeric ids."""
+        digits = self._digest("event", f"{resource}/{resource_id}", 16).hex()
+        return f"a{digits[1:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
     def uid(self, source_uid: str) -> str:
         """A DICOM UID under 2.25 (PS3.5 B.2: a UUID as a decimal) for a UID of the source."""

@@ -14,7 +14,7 @@ from medtwin.core.codes import NEGATED_PREFIX
 from medtwin.core.events import Event
 from medtwin.hospital import codes
 from medtwin.hospital.drugs import DOSES, REASONS
-from medtwin.hospital.imaging import ImageOrder, Modality, View, image_uid, with_labels
+from medtwin.hospital.imaging import NUM_IMAGES, ImageOrder, Modality, View, image_uid, with_labels
 from medtwin.hospital.life import Life
 from medtwin.hospital.observe import (
     BMI_HIGH,
@@ -310,6 +310,7 @@ class Chart:
         self.detail(study, "studyInstanceUID", text_value=order.study_uid)
         self.detail(study, "series", text_value=order.series_uid)
         self.detail(study, "series.modality", f"DCM//{modality}")
+        self.detail(study, "series.numberOfInstances", numeric_value=float(NUM_IMAGES[modality]))
         self.detail(study, "series.bodySite", codes.CHEST)
         if view is not None:
             self.detail(study, "series.view", text_value=view)

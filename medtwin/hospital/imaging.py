@@ -16,6 +16,8 @@ from medtwin.hospital.thorax import Anatomy, draw_anatomy
 Modality = Literal["CR", "CT"]
 View = Literal["PA", "AP"]
 _SEX = {"M": "male", "F": "female"}
+NUM_IMAGES: dict[Modality, int] = {"CR": 1, "CT": 3}
+"""Images of a series."""
 
 # From where on a finding counts as present. Cardiomegaly: CTR above 0.50 (Danzer 1919, Am J Med Sci 157:513).
 CARDIOMEGALY_ABOVE = 0.50

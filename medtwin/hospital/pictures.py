@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from medtwin.hospital.chest_ct import CtSeries, render_ct
-from medtwin.hospital.imaging import ImageOrder, anatomy_of, noise_of
+from medtwin.hospital.imaging import NUM_IMAGES, ImageOrder, anatomy_of, noise_of
 from medtwin.hospital.thorax import Radiograph, render_radiograph
 
 
@@ -12,5 +12,5 @@ def draw_picture(order: ImageOrder, seed: int) -> Radiograph | CtSeries:
     anatomy = anatomy_of(order, seed)
     noise = noise_of(order, seed)
     if order.modality == "CT":
-        return render_ct(anatomy, noise)
+        return render_ct(anatomy, noise, num_slices=NUM_IMAGES["CT"])
     return render_radiograph(anatomy, noise, view=order.view or "PA")

@@ -13,7 +13,9 @@ Item = TypeVar("Item")
 
 def progress(items: Iterable[Item], what: str, total: int | None = None, unit: str = "") -> Iterable[Item]:
     """The items, with a progress bar on a terminal and silence elsewhere."""
-    bar: Iterable[Item] = tqdm(items, desc=what, total=total, unit=unit or "it", disable=None, file=sys.stderr, leave=False)
+    bar: Iterable[Item] = tqdm(
+        items, desc=what, total=total, unit=unit or "it", disable=None, file=sys.stderr, leave=False
+    )
     return bar
 
 
@@ -32,5 +34,7 @@ def tell_counts(title: str, rows: Sequence[Mapping[str, object]]) -> None:
     widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
     tell(title)
     for line in [names, *cells]:
-        first, *rest = (f"{cell:<{w}}" if i == 0 else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+        first, *rest = (
+            f"{cell:<{w}}" if i == 0 else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
         tell("  " + "  ".join([first, *rest]).rstrip())

@@ -36,4 +36,6 @@ def main(config: Mapping[str, Any]) -> None:
     if errors := errors_in(findings):
         raise DatasetError(f"{dataset.path} is not valid: {len(errors)} errors")
     num_subjects = len(dataset.subject_splits())
-    tell(f"{dataset.path} is valid: {num_subjects:,} subjects, origin {dataset.origin}, {len(dataset.images()):,} series")
+    tell(
+        f"{dataset.path} is valid: {num_subjects:,} subjects, origin {dataset.origin}, {len(dataset.images()):,} series"
+    )

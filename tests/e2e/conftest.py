@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Medtwin = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "medtwin", *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "SOURCE_DATE_EPOCH": "1700000000", "PYTHONWARNINGS": "default"}
+
+
+@pytest.fixture(scope="session")
+def medtwin() -> Medtwin:
+    """Runs the command line in a process of its own; what it prints is checked for warnings and tracebacks."""
+
+    def _run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(command(*arguments), capture_output=True, text=True, env=environment(), check=False)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "Warning" not in done.stderr, done.stderr
+        return done
+
+    return _run
+
+
+@pytest.fixture(scope="session")
+def hospital(medtwin: Medtwin, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small embedded hospital with images."""
+    out = tmp_path_factory.mktemp("hospital") / "hospital"
+    medtwin("hospital", "n=40", "seed=3", f"out={out}")
+    return out
+
+
+@pytest.fixture(scope="session")
+def dataset(medtwin: Medtwin, hospital: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The hospital, ingested."""
+    out = tmp_path_factory.mktemp("dataset") / "dataset"
+    medtwin("ingest", f"source={hospital}", f"out={out}")
+    return out

@@ -1,0 +1,115 @@
+"""Programs that medtwin's authors did not write take what it exports."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Medtwin
+from tests.peers import R4_CORE, require_peer
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def ask(url: str, body: bytes | None = None, kind: str = "application/fhir+json") -> dict[str, object]:
+    request = urllib.request.Request(url, body, {"Content-Type": kind} if body else {})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return dict(json.load(answer))
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(300):
+        assert process.poll() is None, "the peer ended at once"
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.1)
+        else:
+            return
+    raise TimeoutError(url)
+
+
+@pytest.fixture(scope="module")
+def transactions(medtwin: Medtwin, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("export") / "export"
+    medtwin("export", f"dataset={dataset}", f"out={out}", "formats=[fhir]", "fhir.form=transaction")
+    return out / "fhir"
+
+
+@pytest.fixture
+def fhir_server() -> Iterator[str]:
+    folder, port = require_peer("fhir_server"), free_port()
+    command = ["node", "server.mjs", "--port", str(port), "--max-entries", "100000", "--max-bytes", "100000000"]
+    environment = {"PATH": "/usr/bin:/bin:/usr/local/bin", "MEDTWIN_R4_CORE": str(R4_CORE)}
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/metadata", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_fhir_server_with_strict_validation_takes_the_transactions(fhir_server: str, transactions: Path) -> None:
+    bundles = sorted(transactions.glob("*.json"), key=lambda path: path.stat().st_size)
+    assert len(bundles) >= 40
+    shared = [path for path in bundles if "shared" in path.name]
+    for path in [*shared, *[p for p in bundles if p not in shared][:6]]:
+        answer = ask(fhir_server, path.read_bytes())
+        entries = answer["entry"]
+        assert isinstance(entries, list)
+        statuses = {entry["response"]["status"][:3] for entry in entries}
+        assert statuses <= {"200", "201"}, path.name
+    found = ask(f"{fhir_server}/Patient?_summary=count&_total=accurate")
+    assert found["total"] == 6
+
+
+def test_orthanc_takes_the_images_and_knows_their_patients(dataset: Path, tmp_path: Path) -> None:
+    orthanc, port = require_peer("Orthanc"), free_port()
+    config = {
+        "Name": "medtwin-test",
+        "HttpPort": port,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "DicomServerEnabled": False,
+        "StorageDirectory": str(tmp_path / "db"),
+        "IndexDirectory": str(tmp_path / "db"),
+        "Plugins": [],
+    }
+    (tmp_path / "orthanc.json").write_text(json.dumps(config))
+    command = [str(orthanc), str(tmp_path / "orthanc.json")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(f"{url}/system", process)
+        files = sorted((dataset / "images").rglob("*.dcm"))
+        for path in files:
+            assert ask(f"{url}/instances", path.read_bytes(), "application/dicom")["Status"] == "Success"
+        assert ask(f"{url}/statistics")["CountInstances"] == len(files)
+        with urllib.request.urlopen(f"{url}/patients?expand", timeout=60) as answer:
+            patients = {patient["MainDicomTags"]["PatientID"] for patient in json.load(answer)}
+        assert patients == {path.name for path in (dataset / "images").iterdir()}
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_dciodvfy_finds_no_error_in_the_images(dataset: Path) -> None:
+    dciodvfy = require_peer("dciodvfy")
+    folders = sorted({path.parent for path in (dataset / "images").rglob("*.dcm")})
+    for folder in folders[:20]:
+        done = subprocess.run([dciodvfy, next(folder.iterdir())], capture_output=True, text=True, check=False)
+        errors = [line for line in done.stderr.splitlines() if line.startswith("Error") and "(0x0008,0x001c)" not in line.lower()]
+        assert errors == []
