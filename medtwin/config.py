@@ -174,6 +174,12 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
     if typing.get_origin(hint) is tuple:
         values = value if isinstance(value, (list, tuple)) else [value]
         return tuple(_convert(item, typing.get_args(hint)[0], path) for item in values)
+    return _convert_plain(value, hint, path)
+
+
+def _convert_plain(value: Any, hint: Any, path: str) -> Any:
+    if typing.get_origin(hint) is typing.Literal and value in typing.get_args(hint):
+        return value
     if hint is Path and isinstance(value, (str, int, Path)):
         return Path(str(value)).expanduser()
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

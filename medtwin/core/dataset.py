@@ -16,7 +16,7 @@ from medtwin.core.events import validate_events, with_all_columns
 from medtwin.core.files import MANIFEST, manifest_hash, read_json, verify_manifest
 from medtwin.core.findings import Finding
 from medtwin.core.images import IMAGE_SCHEMA, validate_images
-from medtwin.core.provenance import PROVENANCE, read_provenance
+from medtwin.core.provenance import PROVENANCE, Origin, as_origin, read_provenance
 
 SPLITS = ("train", "tuning", "held_out")
 CODES_SCHEMA = pa.schema(
@@ -42,7 +42,7 @@ class Dataset:
     """
 
     path: Path
-    origin: str
+    origin: Origin
 
     @cached_property
     def splits(self) -> dict[str, str]:
@@ -150,12 +150,9 @@ def open_dataset(path: Path | str) -> Dataset:
     return Dataset(folder, _origin(folder))
 
 
-def _origin(folder: Path) -> str:
+def _origin(folder: Path) -> Origin:
     path = folder / "metadata" / "dataset.json"
-    origin = str(read_json(path).get("origin", "real")) if path.is_file() else "real"
-    if origin not in ("real", "simulated", "synthetic"):
-        raise DatasetError(f"{path}: origin must be real, simulated or synthetic, got {origin!r}")
-    return origin
+    return as_origin(read_json(path).get("origin", "real"), str(path)) if path.is_file() else "real"
 
 
 def _read_parquet(path: Path) -> pa.Table:

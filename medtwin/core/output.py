@@ -69,7 +69,8 @@ def writing(out: Path, config: Mapping[str, Any], *, overwrite: bool = False) ->
             complete.
 
     Raises:
-        OutputError: If `out` is not ours to write, a process is writing it, or a partial one has another configuration.
+        OutputError: If `out` is not ours to write, a process is writing it, or it was made (whole or in part) with
+            another configuration.
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100 (resolve() would follow a link that the user put there on purpose)
     partial = out.with_name(out.name + ".partial")
@@ -77,6 +78,7 @@ def writing(out: Path, config: Mapping[str, Any], *, overwrite: bool = False) ->
     with _locked(partial, out):
         _recover_swap(partial, out)
         if is_finished(out) and not overwrite:
+            _require_same(out, config)
             yield None
             return
         if out.exists() and not is_finished(out):
@@ -94,6 +96,16 @@ def writing(out: Path, config: Mapping[str, Any], *, overwrite: bool = False) ->
 def is_finished(out: Path) -> bool:
     """Whether a directory was completed: it has a manifest."""
     return (out / MANIFEST).is_file()
+
+
+def _require_same(out: Path, config: Mapping[str, Any]) -> None:
+    """Refuses to pass a finished directory off as what other settings would give."""
+    path = out / "provenance.json"
+    if path.is_file() and config_hash(read_json(path).get("config", {})) != config_hash(config):
+        raise OutputError(
+            f"{out} was finished with other settings, or its source has changed since: "
+            "choose another out=, or use overwrite=true to redo it"
+        )
 
 
 def _make_folder(folder: Path) -> None:

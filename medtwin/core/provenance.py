@@ -18,6 +18,7 @@ from medtwin.core.files import MANIFEST, manifest_hash, read_json, write_json
 from medtwin.core.paths import schema_dir
 
 Origin = Literal["real", "simulated", "synthetic"]
+ORIGINS: tuple[Origin, ...] = ("real", "simulated", "synthetic")
 PROVENANCE = "provenance.json"
 _PACKAGES = ("numpy", "pyarrow", "pydicom", "fhir.resources", "torch", "monai", "lightning")
 
@@ -55,6 +56,18 @@ class Provenance:
     lineage_depth: int = 0
     privacy: Mapping[str, Any] = field(default_factory=dict)
     human_decisions: Sequence[Mapping[str, str]] = ()
+
+
+def as_origin(text: object, where: str) -> Origin:
+    """The text as an origin.
+
+    Raises:
+        DatasetError: If it is none; names `where` it stands.
+    """
+    for origin in ORIGINS:
+        if text == origin:
+            return origin
+    raise DatasetError(f"{where}: origin must be {', '.join(ORIGINS)}, got {text!r}")
 
 
 def describe_input(role: str, path: Path) -> Input:

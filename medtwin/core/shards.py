@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
@@ -28,7 +30,7 @@ def map_shards(fn: Callable[[Shard], Result], shards: Iterable[Shard], *, num_wo
     if num_workers == 1:
         yield from map(fn, shards)
         return
-    with ProcessPoolExecutor(num_workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
+    with ProcessPoolExecutor(num_workers, multiprocessing.get_context("spawn"), _start_worker) as pool:
         try:
             yield from pool.map(fn, shards)
         except BaseException:
@@ -36,5 +38,15 @@ def map_shards(fn: Callable[[Shard], Result], shards: Iterable[Shard], *, num_wo
             raise
 
 
-def _one_thread() -> None:
+def _start_worker() -> None:
+    """One compute thread each; Ctrl-C is the parent's business; nobody outlives a parent that was killed."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

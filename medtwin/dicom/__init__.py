@@ -1,7 +1,7 @@
 """DICOM in and out; the only home of pydicom."""
 
 from medtwin.dicom.deidentify import deidentify_series, series_to_image_row
-from medtwin.dicom.read import open_series, read_folder
+from medtwin.dicom.read import has_dicom, open_series, read_folder
 from medtwin.dicom.series import Series
 from medtwin.dicom.uids import synthetic_uid
 from medtwin.dicom.validate import validate_dataset, validate_series
@@ -22,6 +22,7 @@ __all__ = [
     "Study",
     "Volume",
     "deidentify_series",
+    "has_dicom",
     "open_series",
     "projection_to_dataset",
     "read_folder",

@@ -53,6 +53,11 @@ def read_folder(folder: Path, ledger: Ledger) -> list[Series]:
     return series
 
 
+def has_dicom(folder: Path) -> bool:
+    """Whether there is a DICOM file anywhere below a folder."""
+    return any(_is_dicom(path) for path in _files(folder))
+
+
 def open_series(folder: Path) -> Series:
     """The one series that a folder of a dataset holds.
 

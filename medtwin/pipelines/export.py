@@ -111,8 +111,7 @@ def _provenance(
         by = chosen.override.by or getpass.getuser()
         decisions.append({**decision, "by": by, "at": creation_time().isoformat(timespec="seconds")})
     source = describe_input("dataset", dataset.path)
-    origin = dataset.origin
-    return Provenance("export", origin, config, None, [source], source.lineage_depth, human_decisions=decisions)  # type: ignore[arg-type]
+    return Provenance("export", dataset.origin, config, None, [source], source.lineage_depth, human_decisions=decisions)
 
 
 def _write_formats(dataset: Dataset, chosen: ExportSettings, output: Output) -> dict[str, dict[str, int]]:
@@ -132,7 +131,7 @@ def _write_formats(dataset: Dataset, chosen: ExportSettings, output: Output) -> 
 def _write_fhir(dataset: Dataset, chosen: ExportSettings, folder: Path) -> dict[str, int]:
     """Writes NDJSON, or a bundle per subject and one, `shared.json`, for what is said of all."""
     recorded = creation_time()
-    context = ExportContext(dataset.origin, f"urn:medtwin:export:{dataset.path.name}", recorded, __version__)  # type: ignore[arg-type]
+    context = ExportContext(dataset.origin, f"urn:medtwin:export:{dataset.path.name}", recorded, __version__)
     counts: Counter[str] = Counter()
     patients: list[str] = []
 

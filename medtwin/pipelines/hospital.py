@@ -23,6 +23,15 @@ from medtwin.core.images import ImageRow
 from medtwin.core.output import Output, writing
 from medtwin.core.provenance import Provenance, write_provenance
 from medtwin.core.shards import map_shards
+from medtwin.dicom import (
+    Patient,
+    ProjectionImage,
+    Study,
+    Volume,
+    projection_to_dataset,
+    volume_to_datasets,
+    write_series,
+)
 from medtwin.fhir import ExportContext, events_to_resources, provenance_resources, write_ndjson
 from medtwin.hospital import (
     LAWS,
@@ -94,8 +103,9 @@ def make_hospital(chosen: HospitalSettings) -> Path:
             tell(f"{chosen.out} is finished already (overwrite=true redoes it)")
             return chosen.out
         indices = _kept(chosen, output)
+        folder = output.scratch("shards")
         shards = [
-            Shard(output.scratch("shards") / f"{number:05d}", indices[start : start + SUBJECTS_PER_SHARD], *_how(chosen))
+            Shard(folder / f"{number:05d}", indices[start : start + SUBJECTS_PER_SHARD], chosen.seed, chosen.images)
             for number, start in enumerate(range(0, len(indices), SUBJECTS_PER_SHARD))
         ]
         done = map_shards(make_shard, shards, num_workers=chosen.workers)
@@ -107,10 +117,6 @@ def make_hospital(chosen: HospitalSettings) -> Path:
         write_provenance(output.path, Provenance("hospital", "simulated", config, chosen.seed))
     tell_hospital(chosen.out)
     return chosen.out
-
-
-def _how(chosen: HospitalSettings) -> tuple[int, bool]:
-    return chosen.seed, chosen.images
 
 
 def _kept(chosen: HospitalSettings, output: Output) -> tuple[int, ...]:
@@ -146,7 +152,7 @@ def make_shard(shard: Shard) -> Path:
 
 
 def _context() -> ExportContext:
-    """How the hospital's FHIR is marked: simulated, recorded at the end of its time, so that a seed gives the same bytes."""
+    """How the hospital's FHIR is marked: simulated, recorded at the end of its time: a seed gives the same bytes."""
     recorded = LAWS.record.window_end.replace(tzinfo=UTC)
     return ExportContext("simulated", "urn:medtwin:hospital", recorded, __version__)
 
@@ -154,7 +160,7 @@ def _context() -> ExportContext:
 def _resources(record: SubjectRecord) -> list[dict[str, Any]]:
     written = events_to_resources(record.events, context=_context(), images=_image_rows(record))
     if written.not_carried:
-        raise DatasetError(f"the hospital's own rows do not fit FHIR, which is a fault of medtwin: {written.not_carried}")
+        raise DatasetError(f"a fault of medtwin: rows of the hospital do not fit FHIR: {written.not_carried}")
     return written.resources
 
 
@@ -191,9 +197,6 @@ def _image_rows(record: SubjectRecord) -> list[ImageRow]:
 
 def _write_picture(folder: Path, order: ImageOrder, seed: int, record: SubjectRecord) -> int:
     """Draws the picture of an order and writes its DICOM files; returns how many."""
-    from medtwin.dicom import Patient, ProjectionImage, Study, Volume, projection_to_dataset, volume_to_datasets
-    from medtwin.dicom import write_series as write_dicom
-
     patient = Patient(
         str(order.subject_id),
         sex=order.sex,
@@ -222,9 +225,9 @@ def _write_picture(folder: Path, order: ImageOrder, seed: int, record: SubjectRe
             slice_thickness_mm=picture.slice_thickness_mm,
             origin_mm=picture.slice_positions_mm[0],
         )
-        return len(write_dicom(target, volume_to_datasets(volume, patient, study)))
+        return len(write_series(target, volume_to_datasets(volume, patient, study)))
     image = ProjectionImage(picture.pixels, picture.bits_stored, picture.view, picture.imager_pixel_spacing_mm)
-    return len(write_dicom(target, [projection_to_dataset(image, patient, study)]))
+    return len(write_series(target, [projection_to_dataset(image, patient, study)]))
 
 
 def _assemble(output: Output, shards: list[Shard]) -> None:

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from medtwin.core.files import read_json
 from medtwin.dicom import open_series
@@ -49,7 +51,9 @@ def write_hospital_report(folder: Path, *, is_selected: bool) -> None:
 
 
 def _made(counts: Mapping[str, int]) -> Section:
-    rows = [[name, number] for name, number in sorted(counts.items(), key=lambda item: -item[1])]
+    rows: list[list[str | int | float | None]] = [
+        [name, number] for name, number in sorted(counts.items(), key=lambda item: -item[1])
+    ]
     return Section("What was made", parts=[Table(["kind", "number"], rows)])
 
 
@@ -94,7 +98,8 @@ def wilson_interval(hits: int, total: int, z: float = 1.959964) -> tuple[float, 
 
 def _pictures(folder: Path) -> ImageGrid | None:
     captions = _captions(folder / "fhir")
-    images, texts = [], []
+    images: list[NDArray[np.float32]] = []
+    texts: list[str] = []
     for path in sorted((folder / "dicom").glob("*/*/*"))[: 3 * NUM_PICTURES]:
         if len(images) == NUM_PICTURES:
             break
@@ -124,5 +129,3 @@ def _captions(folder: Path) -> dict[str, str]:
         for reference in report.get("imagingStudy", []):
             captions[studies.get(reference["reference"], "")] = ", ".join(names)
     return captions
-
-

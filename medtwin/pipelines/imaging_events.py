@@ -1,4 +1,4 @@
-"""What the record says of images: the ImagingStudy and DiagnosticReport rows of a series, and the findings of a study."""
+"""What the record says of images: ImagingStudy and DiagnosticReport rows of a series, the findings of a study."""
 
 from __future__ import annotations
 

@@ -18,13 +18,34 @@ from medtwin.core.dataset import Dataset, open_dataset
 from medtwin.core.dataset_writer import EventSpill, SplitRule, num_buckets, write_dataset_metadata, write_events
 from medtwin.core.errors import ConfigError, DatasetError, SourceError
 from medtwin.core.events import Event, events_to_table
-from medtwin.core.files import MANIFEST, atomic_file, read_json, write_json, write_table
+from medtwin.core.files import MANIFEST, atomic_file, read_json, verify_manifest, write_json, write_table
 from medtwin.core.images import ImageRow, images_to_table
 from medtwin.core.meds_source import code_metadata, read_meds, stated_splits
 from medtwin.core.output import Output, writing
-from medtwin.core.provenance import PROVENANCE, Provenance, describe_input, read_provenance, write_provenance
+from medtwin.core.provenance import (
+    ORIGINS,
+    PROVENANCE,
+    Origin,
+    Provenance,
+    as_origin,
+    describe_input,
+    read_provenance,
+    write_provenance,
+)
 from medtwin.core.pseudonyms import Pseudonyms, load_or_create_key
 from medtwin.core.sources import Ledger, Reject, write_rejects
+from medtwin.dicom import (
+    Patient,
+    ProjectionImage,
+    Study,
+    deidentify_series,
+    has_dicom,
+    projection_to_dataset,
+    read_folder,
+    series_to_image_row,
+    write_series,
+)
+from medtwin.fhir import FhirSource, has_fhir, index_source, read_events
 from medtwin.hospital import DESCRIPTIONS
 from medtwin.pipelines.imaging_events import StudyIndex, labelled_row, study_events
 from medtwin.pipelines.say import progress, tell, tell_counts
@@ -40,7 +61,7 @@ class Source:
     meds: Path | None = None
     images: Path | None = None
     labels: Path | None = None
-    origin: str | None = None
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         given = [name for name in ("fhir", "dicom", "meds", "images") if getattr(self, name) is not None]
@@ -52,8 +73,8 @@ class Source:
             raise ConfigError("source.meds stands alone: its subjects share no identifier with other sources")
         if "images" in given and len(given) > 1:
             raise ConfigError("source.images stands alone: its subjects share no identifier with other sources")
-        if self.origin not in (None, "real", "simulated", "synthetic"):
-            raise ConfigError(f"source.origin must be real, simulated or synthetic, got {self.origin!r}")
+        if self.origin not in (None, *ORIGINS):
+            raise ConfigError(f"source.origin must be one of {', '.join(ORIGINS)}, got {self.origin!r}")
 
     def parts(self) -> dict[str, Path]:
         """The sources that are given, by role."""
@@ -115,10 +136,15 @@ def _parts_of(folder: Path) -> dict[str, Path]:
     require_source(folder, "source")
     if (folder / "data").is_dir() and (folder / "metadata").is_dir():
         return {"meds": folder}
-    if (folder / "fhir").is_dir():
+    if (folder / PROVENANCE).is_file() and (folder / "fhir").is_dir():
         dicom = folder / "dicom"
         return {"fhir": folder / "fhir", **({"dicom": dicom} if dicom.is_dir() and any(dicom.iterdir()) else {})}
-    return {"fhir": folder, "dicom": folder}
+    parts = {"fhir": folder} if has_fhir(folder) else {}
+    if has_dicom(folder):
+        parts["dicom"] = folder
+    if not parts:
+        raise SourceError(f"source: {folder} holds no FHIR (JSON, NDJSON, also gzipped) and no DICOM file")
+    return parts
 
 
 def ingest(chosen: IngestSettings) -> Path:
@@ -146,6 +172,7 @@ class _Ingest:
         self.images: list[ImageRow] = []
         self.identities: dict[str, int] = {}
         self.studies = StudyIndex()
+        self.has_unmarked_patients = False
         self.known_subjects: set[int] = set()
         scratch = output.scratch("spill")
         shutil.rmtree(scratch)
@@ -166,12 +193,12 @@ class _Ingest:
         return Pseudonyms(key, self.chosen.pseudonyms.max_shift_weeks)
 
     @cached_property
-    def origin(self) -> str:
-        """What the source says it is: `source.origin`, else its provenance, else real."""
+    def origin(self) -> Origin:
+        """What the source says it is: `source.origin`, else its provenance, else real; of a mixture, real."""
         if self.source.origin is not None:
             return self.source.origin
         stated = {_stated_origin(path) for role, path in self.source.parts().items() if role != "labels"}
-        return stated.pop() if len(stated) == 1 else "real"
+        return stated.pop() if len(stated) == 1 and not self.has_unmarked_patients else "real"
 
     def run(self) -> None:
         """Reads, then writes."""
@@ -221,7 +248,7 @@ class _Ingest:
         )
         inputs = [describe_input(role, part) for role, part in self.source.parts().items()]
         depth = max(part.lineage_depth for part in inputs)
-        record = Provenance("ingest", self.origin, self.config, self.chosen.seed, inputs, depth, privacy)  # type: ignore[arg-type]
+        record = Provenance("ingest", self.origin, self.config, self.chosen.seed, inputs, depth, privacy)
         write_provenance(path, record)
         if not kept:
             self._write_private_map()
@@ -237,13 +264,10 @@ class _Ingest:
     def _read_records(self) -> None:
         if self.source.fhir is None:
             return
-        from medtwin.fhir.index import index_source
-        from medtwin.fhir.read import read_events
-        from medtwin.fhir.source import FhirSource
-
         source = FhirSource(self.source.fhir)
         index = index_source(source)
         self.identities.update(index.subject_ids(self.pseudonyms))
+        self.has_unmarked_patients = index.origin == "real"
         batches = read_events(source, index, self.pseudonyms, self.ledger)
         for events in progress(batches, "reading FHIR", unit="batch"):
             self._spill(events)
@@ -268,9 +292,9 @@ class _Ingest:
             self._read_labelled(self.source.images)
 
     def _read_dicom(self, folder: Path) -> None:
-        from medtwin.dicom import deidentify_series, read_folder, series_to_image_row
-
         all_series = read_folder(folder, self.ledger)
+        if not self.ledger.read["DICOM"]:
+            raise SourceError(f"source.dicom: {folder} holds no DICOM file")
         by_study: dict[str, list[ImageRow]] = {}
         for series in progress(all_series, "reading DICOM", unit="series", total=len(all_series)):
             subject = self._subject_of(series.identity)
@@ -291,8 +315,6 @@ class _Ingest:
                 self._spill(study_events(rows, is_new=rows[0].subject_id not in self.known_subjects))
 
     def _read_labelled(self, folder: Path) -> None:
-        from medtwin.dicom import Patient, ProjectionImage, Study, projection_to_dataset
-
         table = build(self.chosen.labels, "labels") if self.chosen.labels else None
         if table is None:
             raise ConfigError("source.images needs labels=<mapping>: `medtwin ingest --help` lists them")
@@ -315,8 +337,6 @@ class _Ingest:
 
     def _write_series(self, row: ImageRow, datasets: Iterable[Any]) -> None:
         """Writes a series whole or not at all; one that a killed run wrote is kept."""
-        from medtwin.dicom import write_series
-
         final = self.output.path / row.path
         if final.is_dir():
             return
@@ -333,13 +353,17 @@ class _Ingest:
         return subject
 
 
-def _stated_origin(path: Path) -> str:
-    """What a source's own provenance says of it: its folder's, or that of the folder it stands in; else real."""
+def _stated_origin(path: Path) -> Origin:
+    """What a source's own provenance says of it: its folder's, or that of the folder it stands in; else real.
+
+    A finished directory whose files are not those of its manifest may hold anything, and counts as real.
+    """
     for folder in (path, path.parent):
         if (folder / PROVENANCE).is_file() and (folder / MANIFEST).is_file():
-            return str(read_provenance(folder)["origin"])
+            stated = as_origin(read_provenance(folder)["origin"], PROVENANCE)
+            return "real" if verify_manifest(folder) else stated
     dataset = path / "metadata" / "dataset.json"
-    return str(read_json(dataset).get("origin", "real")) if dataset.is_file() else "real"
+    return as_origin(read_json(dataset).get("origin", "real"), str(dataset)) if dataset.is_file() else "real"
 
 
 def _tell_result(out: Path) -> None:
@@ -350,5 +374,7 @@ def _tell_result(out: Path) -> None:
     total = {"input": "all", **{name: sum(counts[name].values()) for name in names}}
     tell_counts(f"{out}:", [*rows, total] if len(rows) > 1 else rows)
     if counts["rules"]:
-        tell_counts("rejected by rule (rejected/rejected.csv):", [{"rule": k, "items": v} for k, v in counts["rules"].items()])
+        tell_counts(
+            "rejected by rule (rejected/rejected.csv):", [{"rule": k, "items": v} for k, v in counts["rules"].items()]
+        )
     tell_counts("the dataset:", [{"what": name, "number": number} for name, number in counts["dataset"].items()])

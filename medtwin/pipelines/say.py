@@ -1,4 +1,4 @@
-"""What the verbs tell the person at the terminal: progress on stderr, results on stdout. Counts and paths, never values."""
+"""What the verbs tell the person at the terminal: progress on stderr, results on stdout; counts and paths only."""
 
 from __future__ import annotations
 

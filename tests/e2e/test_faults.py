@@ -91,7 +91,7 @@ def test_a_truncated_gzip_keeps_what_came_before(medtwin: Medtwin, tmp_path: Pat
     whole = gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode())
     (source / "a.ndjson.gz").write_bytes(whole[: len(whole) // 2])
     medtwin("ingest", f"source.fhir={source}", f"out={out}")
-    ((file, line, rule),) = [row for row in rejected(out) if row[2] == "truncated-gzip"]
+    ((file, line, _),) = [row for row in rejected(out) if row[2] == "truncated-gzip"]
     assert file == "a.ndjson.gz"
     assert line > 100
     assert open_dataset(out).events()["code"].to_pylist().count("LOINC//2160-0") > 100
@@ -143,7 +143,14 @@ def test_real_patients_leave_only_with_a_recorded_reason(medtwin: Medtwin, tmp_p
     refused = medtwin("export", f"dataset={out}", f"out={tmp_path / 'e'}", "formats=[fhir]", code=2)
     assert "holds real patients" in refused.stderr
     assert not (tmp_path / "e").exists()
-    medtwin("export", f"dataset={out}", f"out={tmp_path / 'e'}", "formats=[fhir]", "override.reason=board 7/26", "override.by=me")
+    medtwin(
+        "export",
+        f"dataset={out}",
+        f"out={tmp_path / 'e'}",
+        "formats=[fhir]",
+        "override.reason=board 7/26",
+        "override.by=me",
+    )
     (decision,) = read_json(tmp_path / "e" / "provenance.json")["human_decisions"]
     assert decision["reason"] == "board 7/26"
     assert decision["by"] == "me"

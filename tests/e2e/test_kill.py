@@ -17,7 +17,7 @@ from tests.e2e.conftest import Medtwin, command, environment
 def kill_and_repeat(arguments: list[str], out: Path, after_s: float) -> bool:
     """Kills the command after a while, runs it again to its end, and says whether the kill came before the end."""
     process = subprocess.Popen(
-        command(*arguments), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command(*arguments), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         process.wait(after_s)

@@ -82,7 +82,11 @@ def renamed(events: list[Event], pseudonyms: Pseudonyms) -> Iterator[Event]:
 def comparable(event: Event) -> tuple[object, ...]:
     value = event.numeric_value
     return tuple(
-        None if value is None and name == "numeric_value" else round(float(np.float32(value)), 9) if name == "numeric_value" and value is not None else getattr(event, name)
+        None
+        if value is None and name == "numeric_value"
+        else round(float(np.float32(value)), 9)
+        if name == "numeric_value" and value is not None
+        else getattr(event, name)
         for name in Event.__slots__
     )
 
@@ -100,7 +104,9 @@ def test_every_event_comes_back_under_its_pseudonym(
     assert sum(found.values()) > 4000
 
 
-def test_the_private_map_joins_the_two_and_stays_outside(dataset: Path, ingested: Dataset, pseudonyms: Pseudonyms) -> None:
+def test_the_private_map_joins_the_two_and_stays_outside(
+    dataset: Path, ingested: Dataset, pseudonyms: Pseudonyms
+) -> None:
     path = dataset.with_name("dataset.private") / "identities.csv"
     assert path.stat().st_mode & 0o077 == 0
     rows = list(csv.DictReader(path.read_text().splitlines()))
@@ -125,9 +131,10 @@ def test_pixels_are_bit_equal_and_images_stand_on_the_shifted_date_of_their_stud
         copy = pydicom.dcmread(copy_path)
         assert copy.PixelData == original.PixelData
         subject = pseudonyms.subject_id(f"mr:{original.PatientID}")
-        taken = datetime.strptime(original.StudyDate + original.StudyTime[:6], "%Y%m%d%H%M%S")
+        taken = datetime.strptime(original.StudyDate + original.StudyTime[:6], "%Y%m%d%H%M%S")  # noqa: DTZ007 (the offset is checked to be UTC below)
         assert row["subject_id"] == subject == int(copy.PatientID)
         assert row["time"] == taken + pseudonyms.shift(subject)
+        assert original.TimezoneOffsetFromUTC == "+0000"
         assert copy.SyntheticData == "YES"
 
 

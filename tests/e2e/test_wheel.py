@@ -30,7 +30,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_what_it_needs_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    for needed in ("medtwin/configs/hospital.yaml", "medtwin/configs/labels/nih_cxr.yaml", "medtwin/report/page.html.j2"):
+    for needed in (
+        "medtwin/configs/hospital.yaml",
+        "medtwin/configs/labels/nih_cxr.yaml",
+        "medtwin/report/page.html.j2",
+    ):
         assert needed in names
     assert "medtwin/schemas/provenance.schema.json" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"medtwin"}
@@ -46,7 +50,11 @@ def test_the_installed_wheel_works_outside_the_checkout(wheel: Path, tmp_path: P
     (packages / "behind.pth").write_text(libraries + "\n")
     python = tmp_path / "env" / "bin" / "python"
     where = subprocess.run(
-        [python, "-c", "import medtwin; print(medtwin.__file__)"], cwd=tmp_path, capture_output=True, text=True, check=True
+        [python, "-c", "import medtwin; print(medtwin.__file__)"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert str(packages) in where.stdout
     for arguments in (["hospital", "n=3", "out=h"], ["ingest", "source=h", "out=d"], ["export", "dataset=d", "out=e"]):

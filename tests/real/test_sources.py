@@ -10,8 +10,10 @@ import pytest
 
 from medtwin.core.dataset import Dataset, open_dataset
 from medtwin.core.files import read_json
-from tests.e2e.conftest import medtwin  # noqa: F401
-from tests.e2e.conftest import Medtwin
+from tests.e2e.conftest import (
+    Medtwin,
+    medtwin,  # noqa: F401
+)
 
 pytestmark = pytest.mark.real
 
@@ -45,7 +47,12 @@ def test_mimic_demo(medtwin: Medtwin, public_data: Path, tmp_path: Path) -> None
 
 
 def test_synthea(medtwin: Medtwin, public_data: Path, tmp_path: Path) -> None:  # noqa: F811
-    medtwin("ingest", f"source.fhir={public_data / 'synthea_r4' / 'ndjson'}", "source.origin=simulated", f"out={tmp_path / 'd'}")
+    medtwin(
+        "ingest",
+        f"source.fhir={public_data / 'synthea_r4' / 'ndjson'}",
+        "source.origin=simulated",
+        f"out={tmp_path / 'd'}",
+    )
     dataset, counts = checked(tmp_path / "d")
     assert counts["read"]["Observation"] == counts["carried"]["Observation"] == 70_101
     assert counts["carried"]["Patient"] == 494
@@ -73,7 +80,11 @@ def test_physionet_2012(medtwin: Medtwin, public_data: Path, tmp_path: Path) -> 
 def test_nih_radiographs_as_png_and_as_dicom(medtwin: Medtwin, public_data: Path, tmp_path: Path) -> None:  # noqa: F811
     nih = public_data / "nih_cxr"
     medtwin(
-        "ingest", f"source.images={nih / 'png256'}", f"source.labels={nih / 'labels.csv'}", "labels=nih_cxr", f"out={tmp_path / 'a'}"
+        "ingest",
+        f"source.images={nih / 'png256'}",
+        f"source.labels={nih / 'labels.csv'}",
+        "labels=nih_cxr",
+        f"out={tmp_path / 'a'}",
     )
     images, counts = checked(tmp_path / "a")
     assert counts["carried"]["image"] == len(images.images()) == 802
@@ -91,7 +102,12 @@ def test_nih_radiographs_as_png_and_as_dicom(medtwin: Medtwin, public_data: Path
 def test_the_largest_sources_export_with_a_reason(medtwin: Medtwin, public_data: Path, tmp_path: Path) -> None:  # noqa: F811
     for name, kind in (("mimic4_demo_fhir", "fhir"), ("physionet2012_meds", "meds")):
         medtwin("ingest", f"source.{kind}={public_data / name}", f"out={tmp_path / name}")
-        medtwin("export", f"dataset={tmp_path / name}", f"out={tmp_path / f'{name}-e'}", "override.reason=a test on public data")
+        medtwin(
+            "export",
+            f"dataset={tmp_path / name}",
+            f"out={tmp_path / f'{name}-e'}",
+            "override.reason=a test on public data",
+        )
         assert (tmp_path / f"{name}-e" / "fhir" / "Observation.ndjson").is_file()
 
 
@@ -99,7 +115,11 @@ def test_the_largest_sources_export_with_a_reason(medtwin: Medtwin, public_data:
 def test_the_other_images(medtwin: Medtwin, public_data: Path, tmp_path: Path) -> None:  # noqa: F811
     mhh, mnist = public_data / "mhh_covid_cxr", public_data / "pneumoniamnist" / "pneumoniamnist.npz"
     medtwin(
-        "ingest", f"source.images={mhh / 'png256'}", f"source.labels={mhh / 'data.csv'}", "labels=mhh_covid_cxr", f"out={tmp_path / 'a'}"
+        "ingest",
+        f"source.images={mhh / 'png256'}",
+        f"source.labels={mhh / 'data.csv'}",
+        "labels=mhh_covid_cxr",
+        f"out={tmp_path / 'a'}",
     )
     assert len(checked(tmp_path / "a")[0].images()) == 243
     medtwin("ingest", f"source.images={mnist}", "labels=pneumoniamnist", f"out={tmp_path / 'b'}")
