@@ -71,10 +71,15 @@ def as_origin(text: object, where: str) -> Origin:
 
 
 def describe_input(role: str, path: Path) -> Input:
-    """An input as provenance records it: the folder's own name, never its place on this machine."""
-    finished = (path / MANIFEST).is_file()
-    depth = int(read_json(path / PROVENANCE).get("lineage_depth", 0)) if (path / PROVENANCE).is_file() else 0
-    return Input(role, path.resolve().name, manifest_hash(path) if finished else None, depth)
+    """An input as provenance records it: the folder's own name, never its place on this machine.
+
+    A folder inside a finished directory, such as the fhir/ of a hospital, is named by that directory's manifest.
+    """
+    home = next((folder for folder in (path, path.parent) if (folder / MANIFEST).is_file()), None)
+    if home is None:
+        return Input(role, path.resolve().name)
+    depth = int(read_json(home / PROVENANCE).get("lineage_depth", 0)) if (home / PROVENANCE).is_file() else 0
+    return Input(role, path.resolve().name, manifest_hash(home), depth)
 
 
 def write_provenance(folder: Path, provenance: Provenance) -> None:

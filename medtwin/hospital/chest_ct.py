@@ -9,17 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medtwin.hospital.thorax import (
-    LAWS,
-    Anatomy,
-    Ellipsoid,
-    Image,
-    Point,
-    chest_shapes,
-    patch_balls,
-    rib_band,
-    vessel_points,
-)
+from medtwin.hospital.anatomy import LAWS, Anatomy, Image, Point
+from medtwin.hospital.thorax import Ellipsoid, chest_shapes, patch_balls, rib_band, vessel_points
 
 HU_MIN, HU_MAX = -1024, 3071
 SLICE_THICKNESS_MM = 5.0

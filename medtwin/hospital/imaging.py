@@ -11,7 +11,7 @@ import numpy as np
 
 from medtwin.core.seeds import generator
 from medtwin.hospital import codes
-from medtwin.hospital.thorax import Anatomy, draw_anatomy
+from medtwin.hospital.anatomy import Anatomy, draw_anatomy
 
 Modality = Literal["CR", "CT"]
 View = Literal["PA", "AP"]

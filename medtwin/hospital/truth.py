@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medtwin.hospital import physiology, thorax
+from medtwin.hospital import anatomy, physiology
 from medtwin.hospital.hazards import NEVER
 from medtwin.hospital.laws import LAWS, Laws, laws_as_dict
 from medtwin.hospital.life import Life
@@ -63,7 +63,7 @@ def truth(laws: Laws = LAWS, num_lives: int = NUM_LIVES) -> dict[str, Any]:
     lives = [draw_life(_SEED, index, laws) for index in range(num_lives)]
     return {
         "laws": laws_as_dict(laws),
-        "imaging_laws": thorax.laws_as_dict(),
+        "imaging_laws": anatomy.laws_as_dict(),
         "forms": FORMS,
         "expected": {
             "num_lives": num_lives,

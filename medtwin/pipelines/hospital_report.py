@@ -31,11 +31,12 @@ def write_hospital_report(folder: Path, *, is_selected: bool) -> None:
     """
     counts = read_json(folder / "counts.json")
     subjects = pq.ParquetFile(folder / "subjects.parquet").read().to_pylist()
-    sections = [_made(counts)]
-    if not is_selected:
-        sections.append(_laws(subjects, read_json(folder / "truth.json")))
+    sections = []
     if pictures := _pictures(folder):
         sections.append(Section("Pictures", ["Drawn from each patient's own thorax, with noise."], [pictures]))
+    if not is_selected:
+        sections.append(_laws(subjects, read_json(folder / "truth.json")))
+    sections.append(_made(counts))
     page = Page(
         "The embedded hospital",
         "Simulated patients and their scans. Nobody here ever lived; what is true of them is in truth.json.",

@@ -3,8 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from medtwin.hospital.anatomy import LAWS, Anatomy, draw_anatomy
 from medtwin.hospital.chest_ct import CtSeries, render_ct, slice_heights
-from medtwin.hospital.thorax import LAWS, Anatomy, chest_shapes, draw_anatomy, shadow_edges, source_and_detector_y
+from medtwin.hospital.thorax import chest_shapes, shadow_edges, source_and_detector_y
 
 
 def draw(seed: int = 0, **kwargs) -> Anatomy:

@@ -123,7 +123,7 @@ def test_blood_pressure_is_a_panel_of_two_components(events):
     for code in (codes.SYSTOLIC, codes.DIASTOLIC):
         assert {event.parent_id for event in events if event.code == code} == panels
     saturation = next(event for event in events if event.code == codes.OXYGEN_SATURATION)
-    assert saturation.source_code == "LOINC//59408-5 | LOINC//2708-6"
+    assert saturation.source_code == "LOINC//2708-6 | LOINC//59408-5"
 
 
 def test_conditions_stand_as_diagnosis_and_as_problem(events):

@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 
+from medtwin.hospital.anatomy import draw_anatomy
 from medtwin.hospital.measure import cardiothoracic_ratio, find_lungs, lung_opacity
-from medtwin.hospital.thorax import draw_anatomy, render_radiograph
+from medtwin.hospital.thorax import render_radiograph
 
 
 @pytest.fixture(scope="module")

@@ -4,16 +4,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from medtwin.hospital.anatomy import LAWS, Anatomy, draw_anatomy, laws_as_dict
 from medtwin.hospital.thorax import (
-    LAWS,
-    Anatomy,
     Ellipsoid,
     Exposure,
     attenuation,
     chest_shapes,
     crossing,
-    draw_anatomy,
-    laws_as_dict,
     render_radiograph,
     shadow_edges,
     source_and_detector_y,
