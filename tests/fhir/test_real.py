@@ -1,0 +1,54 @@
+"""Public data: everything is accounted for, and what is written back is valid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from medtwin.core.events import Event
+from medtwin.core.sources import Ledger
+from medtwin.fhir import (
+    ExportContext,
+    FhirSource,
+    events_to_resources,
+    index_source,
+    read_events,
+    validate_references,
+    validate_resource,
+)
+from tests.fhir.samples import UNSHIFTED
+
+pytestmark = pytest.mark.real
+_EVERY = 50
+
+
+@pytest.mark.parametrize(
+    ("name", "num_read", "rules"),
+    [
+        ("mimic4_demo_fhir", 260_073, {"no-coding", "no-time"}),
+        ("synthea_r4", 118_990, {"duplicate-id"}),
+        ("fhir_examples", None, None),
+    ],
+)
+def test_public_sources(public_data: Path, name: str, num_read: int | None, rules: set[str] | None) -> None:
+    source = FhirSource(public_data / name)
+    ledger = Ledger()
+    subjects: dict[int, list[Event]] = {}
+    for batch in read_events(source, index_source(source), UNSHIFTED, ledger):
+        for event in batch:
+            subjects.setdefault(event.subject_id, []).append(event)
+    assert ledger.imbalance() == {}
+    if num_read is not None:
+        assert ledger.read.total() == num_read
+        assert ledger.carried.total() > 0.98 * num_read
+        assert set(ledger.rules) == rules
+    written = 0
+    for rows in subjects.values():
+        resources = events_to_resources(rows, context=ExportContext("real")).resources
+        assert validate_references(resources) == []
+        for resource in resources[:: _EVERY if len(resources) > _EVERY else 1]:
+            findings = [str(finding) for finding in validate_resource(resource) if finding.rule != "con-4"]
+            assert findings == []
+        written += len(resources)
+    assert written >= ledger.carried.total() - 5
