@@ -47,10 +47,12 @@ class FhirIndex:
 
     Attributes:
         identities: `mr:<medical record number>` or `fhir:<id>` by Patient id: private.
+        aliases: Every `mr:<medical record number>` of a patient to the identity that stands for them all: private.
         origins: How many patients bear each of our origin marks together with HTEST; "" for none.
     """
 
     identities: dict[str, str] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
     origins: Counter[str] = field(default_factory=Counter)
     medications: dict[str, Medication] = field(default_factory=dict)
     encounters: dict[str, EncounterPeriod] = field(default_factory=dict)
@@ -146,6 +148,8 @@ class FhirIndex:
                 if _is_record_number(identifier):
                     record_numbers.append(value.strip())
         self.identities[name] = f"mr:{record_numbers[0]}" if record_numbers else f"fhir:{name}"
+        for number in record_numbers:
+            self.aliases.setdefault(f"mr:{number}", self.identities[name])
         self.origins[_origin_mark(resource)] += 1
 
 

@@ -171,6 +171,7 @@ class _Ingest:
         self.ledger = Ledger()
         self.images: list[ImageRow] = []
         self.identities: dict[str, int] = {}
+        self.aliases: dict[str, str] = {}
         self.studies = StudyIndex()
         self.has_unmarked_patients = False
         self.known_subjects: set[int] = set()
@@ -267,6 +268,7 @@ class _Ingest:
         source = FhirSource(self.source.fhir)
         index = index_source(source)
         self.identities.update(index.subject_ids(self.pseudonyms))
+        self.aliases = index.aliases
         self.has_unmarked_patients = index.origin == "real"
         batches = read_events(source, index, self.pseudonyms, self.ledger)
         for events in progress(batches, "reading FHIR", unit="batch"):
@@ -347,6 +349,7 @@ class _Ingest:
         part.rename(final)
 
     def _subject_of(self, identity: str) -> int:
+        identity = self.aliases.get(identity, identity)
         subject = self.identities.get(identity)
         if subject is None:
             subject = self.identities[identity] = self.pseudonyms.subject_id(identity)

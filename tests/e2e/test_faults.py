@@ -182,3 +182,23 @@ def test_keep_keeps_only_whom_it_names(medtwin: Medtwin, tmp_path: Path) -> None
     assert "keep" in wrong.stderr
     never = medtwin("hospital", "n=1", "keep=age(1,2)", f"out={tmp_path / 'y'}", code=2)
     assert "must match 1 subjects, matched 0 of" in never.stderr
+
+
+def test_scans_join_the_record_under_any_of_its_medical_record_numbers(medtwin: Medtwin, tmp_path: Path) -> None:
+    import numpy as np
+
+    from medtwin.dicom import Patient, ProjectionImage, Study, projection_to_dataset, synthetic_uid, write_series
+
+    source = tmp_path / "in"
+    (source / "scans").mkdir(parents=True)
+    second = {**PATIENT["identifier"][0], "value": "OLD-7"}  # type: ignore[index, dict-item]
+    write_ndjson(source / "a.ndjson", {**PATIENT, "identifier": [*PATIENT["identifier"], second]}, LAB)  # type: ignore[misc]
+    image = ProjectionImage(np.full((64, 64), 7, np.uint8), 8, "PA", (1.0, 1.0))
+    for number in ("MRN-1", "OLD-7", "ELSE"):
+        study = Study(synthetic_uid(number, "study"), synthetic_uid(number), "real", body_part="CHEST")
+        write_series(source / "scans" / number, [projection_to_dataset(image, Patient(number, sex="F"), study)])
+    medtwin("ingest", f"source={source}", f"out={tmp_path / 'out'}")
+    dataset = open_dataset(tmp_path / "out")
+    subjects = dataset.images()["subject_id"].to_pylist()
+    assert len(dataset.subject_splits()) == 2
+    assert sorted(subjects.count(subject) for subject in set(subjects)) == [1, 2]
