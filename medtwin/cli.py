@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import re
@@ -22,6 +23,9 @@ VERBS = {
     "export": "write a dataset as FHIR, DICOM or CSV",
     "validate": "check a dataset directory and say what is wrong with it",
 }
+
+# What the user's machine says no to: no space, no permission, no such device.
+_MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
 
 USAGE = """usage: medtwin VERB [key=value ...]
        medtwin VERB --help
@@ -59,6 +63,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in _MENDABLE:
+            raise
+        _say(
+            f"medtwin: {error.strerror}: {error.filename or 'the output'}; the same command continues when it is mended"
+        )
+        sys.exit(2)
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
@@ -176,6 +187,7 @@ def _multirun(verb: str, overrides: list[str]) -> int:
         resolved = OmegaConf.to_container(config, resolve=True)
         pipeline.main({str(key): value for key, value in dict(resolved).items()})  # type: ignore[arg-type]
 
-    sys.argv = [f"medtwin {verb}", "--multirun", "hydra/job_logging=none", "hydra/hydra_logging=none", *overrides]
+    quiet = ("hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null", "hydra.sweep.dir=.")
+    sys.argv = [f"medtwin {verb}", "--multirun", *quiet, "hydra.sweep.subdir=.", *overrides]
     hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)(task)()
     return 0

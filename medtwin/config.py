@@ -180,7 +180,7 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
 def _convert_plain(value: Any, hint: Any, path: str) -> Any:
     if typing.get_origin(hint) is typing.Literal and value in typing.get_args(hint):
         return value
-    if hint is Path and isinstance(value, (str, int, Path)):
+    if hint is Path and isinstance(value, (str, int, Path)) and str(value):
         return Path(str(value)).expanduser()
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

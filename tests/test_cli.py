@@ -59,6 +59,7 @@ def test_every_verb_has_a_config_that_explains_itself(verb: str) -> None:
         (["hospital", "n=["], "medtwin hospital --help"),
         (["hospital", "n=many"], "n must be int, got 'many'"),
         (["hospital", "n=0"], "n must be 1 or more"),
+        (["hospital", "out="], "out must be Path, got ''"),
         (["export"], "dataset=... is required"),
         (["validate", "dataset=nowhere"], "nowhere is not a directory"),
         (["hospital", "--config-dir", "nowhere"], "--config-dir needs a folder"),

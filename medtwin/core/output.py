@@ -74,6 +74,7 @@ def writing(out: Path, config: Mapping[str, Any], *, overwrite: bool = False) ->
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100 (resolve() would follow a link that the user put there on purpose)
     partial = out.with_name(out.name + ".partial")
+    _require_free_place(out)
     _make_folder(out.parent)
     with _locked(partial, out):
         _recover_swap(partial, out)
@@ -106,6 +107,12 @@ def _require_same(out: Path, config: Mapping[str, Any]) -> None:
             f"{out} was finished with other settings, or its source has changed since: "
             "choose another out=, or use overwrite=true to redo it"
         )
+
+
+def _require_free_place(out: Path) -> None:
+    for parent in out.parents:
+        if is_finished(parent) and (parent / "provenance.json").is_file():
+            raise OutputError(f"{out} lies inside {parent}, which is finished and immutable: choose another out=")
 
 
 def _make_folder(folder: Path) -> None:

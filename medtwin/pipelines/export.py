@@ -34,7 +34,7 @@ from medtwin.fhir import (
     write_ndjson,
 )
 from medtwin.pipelines.say import progress, tell, tell_counts
-from medtwin.pipelines.sources import fingerprint, public_config
+from medtwin.pipelines.sources import fingerprint, public_config, require_outside
 
 FORMATS = ("fhir", "dicom", "csv")
 
@@ -88,6 +88,7 @@ def main(config: Mapping[str, Any]) -> None:
 def export(chosen: ExportSettings) -> Path:
     """Writes the export, or says that it is there; returns where it is."""
     dataset = open_dataset(chosen.dataset)
+    require_outside(chosen.out, dataset.path)
     overridden = require_release(dataset, chosen.check, override_reason=chosen.override.reason)
     source = dataset.manifest_hash() if dataset.is_finished else fingerprint(dataset.path)
     config = {**public_config(chosen), "source_state": source}

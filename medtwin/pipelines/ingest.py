@@ -49,7 +49,7 @@ from medtwin.fhir import FhirSource, has_fhir, index_source, read_events
 from medtwin.hospital import DESCRIPTIONS
 from medtwin.pipelines.imaging_events import StudyIndex, labelled_row, study_events
 from medtwin.pipelines.say import progress, tell, tell_counts
-from medtwin.pipelines.sources import fingerprint, public_config, require_source, size_of
+from medtwin.pipelines.sources import fingerprint, public_config, require_outside, require_source, size_of
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,8 @@ def source_in(folder: Path) -> Source:
 def _parts_of(folder: Path) -> dict[str, Path]:
     require_source(folder, "source")
     if (folder / "data").is_dir() and (folder / "metadata").is_dir():
+        if (folder / PROVENANCE).is_file():
+            raise SourceError(f"source: {folder} is a medtwin dataset already: every verb takes it as it is")
         return {"meds": folder}
     if (folder / PROVENANCE).is_file() and (folder / "fhir").is_dir():
         dicom = folder / "dicom"
@@ -151,6 +153,7 @@ def ingest(chosen: IngestSettings) -> Path:
     """Makes the dataset, or says that it is there; returns where it is."""
     for role, path in chosen.source.parts().items():
         require_source(path, f"source.{role}")
+        require_outside(chosen.out, path)
     state = {role: fingerprint(path) for role, path in chosen.source.parts().items()}
     config = {**public_config(chosen), "source_state": state}
     with writing(chosen.out, config, overwrite=chosen.overwrite) as output:

@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from medtwin.core.errors import SourceError
+from medtwin.core.errors import OutputError, SourceError
 
 # Settings that change how a verb works but not what it makes.
 _NOT_CONTENT = {"out", "overwrite", "workers"}
@@ -50,6 +50,17 @@ def require_source(path: Path, setting: str) -> Path:
     if path.is_dir() and not any(path.iterdir()):
         raise SourceError(f"{setting}: {path} is empty")
     return path
+
+
+def require_outside(out: Path, source: Path) -> None:
+    """Refuses an output inside its own source, which it would change while reading it.
+
+    Raises:
+        OutputError: If `out` is the source or lies in it.
+    """
+    place, home = out.resolve(), source.resolve()
+    if place == home or home in place.parents:
+        raise OutputError(f"out={out} lies inside its own source {source}: choose another out=")
 
 
 def fingerprint(path: Path) -> str:

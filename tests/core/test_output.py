@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -77,6 +78,22 @@ def test_a_directory_that_is_not_ours_is_refused(tmp_path: Path) -> None:
         make(tmp_path / "out")
     with pytest.raises(OutputError, match="did not finish it"):
         make(tmp_path / "out", overwrite=True)
+
+
+def test_nothing_is_written_into_a_finished_directory(tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    (tmp_path / "out" / "provenance.json").write_text("{}")
+    with pytest.raises(OutputError, match="finished and immutable"):
+        make(tmp_path / "out" / "deep" / "more")
+
+
+def test_a_finished_directory_is_not_passed_off_as_another(tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    record = {"config": {**CONFIG, "text": "one"}}
+    (tmp_path / "out" / "provenance.json").write_text(json.dumps(record))
+    assert not make(tmp_path / "out", "one")
+    with pytest.raises(OutputError, match="finished with other settings"):
+        make(tmp_path / "out", "two")
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

@@ -128,6 +128,54 @@ def test_an_unreadable_folder_says_so(medtwin: Medtwin, tmp_path: Path) -> None:
     assert "cannot be read" in done.stderr
 
 
+def test_an_output_inside_its_source_is_refused(
+    medtwin: Medtwin, hospital: Path, dataset: Path, tmp_path: Path
+) -> None:
+    for verb, source, out in (
+        ("ingest", f"source={hospital}", hospital / "fhir" / "x"),
+        ("export", f"dataset={dataset}", dataset / "x"),
+    ):
+        done = medtwin(verb, source, f"out={out}", code=2)
+        assert "lies inside" in done.stderr
+        assert not out.exists()
+    again = medtwin("ingest", f"source={dataset}", f"out={tmp_path / 'd'}", code=2)
+    assert "is a medtwin dataset already" in again.stderr
+
+
+def test_several_runs_in_one_command(medtwin: Medtwin, tmp_path: Path) -> None:
+    medtwin("hospital", "-m", "n=2", "seed=1,2", "images=false", f"out={tmp_path}/${{seed}}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+    one, two = ((tmp_path / name / "fhir" / "Patient.ndjson").read_text() for name in ("1", "2"))
+    assert one != two
+
+
+def test_a_full_disk_gives_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    from medtwin import cli
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
+
+    monkeypatch.setattr(cli, "_dispatch", full)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["hospital"])
+    assert stop.value.code == 2
+    expected = "medtwin: No space left on device: somewhere; the same command continues when it is mended"
+    assert capsys.readouterr().err.strip() == expected
+
+
+def test_a_folder_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    from medtwin.core.errors import SourceError
+    from medtwin.pipelines.sources import require_source
+
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(SourceError, match=r"source.fhir: .* cannot be read: change its permissions"):
+        require_source(tmp_path, "source.fhir")
+
+
 def test_a_finished_output_is_left_alone_and_said(medtwin: Medtwin, dataset: Path, hospital: Path) -> None:
     before = (dataset / "manifest.json").read_bytes()
     done = medtwin("ingest", f"source={hospital}", f"out={dataset}")
