@@ -178,8 +178,10 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
 
 
 def _convert_plain(value: Any, hint: Any, path: str) -> Any:
-    if typing.get_origin(hint) is typing.Literal and value in typing.get_args(hint):
-        return value
+    if typing.get_origin(hint) is typing.Literal:
+        if value in typing.get_args(hint):
+            return value
+        raise ConfigError(f"{path} must be one of {', '.join(map(str, typing.get_args(hint)))}, got {value!r}")
     if hint is Path and isinstance(value, (str, int, Path)) and str(value):
         return Path(str(value)).expanduser()
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

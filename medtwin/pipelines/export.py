@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ import pyarrow.csv as pa_csv
 from medtwin import __version__
 from medtwin.config import settings
 from medtwin.core.dataset import Dataset, open_dataset
-from medtwin.core.errors import ConfigError
+from medtwin.core.errors import ConfigError, DatasetError
 from medtwin.core.events import EVENT_SCHEMA, Event, table_to_events
 from medtwin.core.files import read_json, write_json
 from medtwin.core.images import ImageRow, table_to_images
@@ -30,6 +30,7 @@ from medtwin.fhir import (
     events_to_resources,
     provenance_resources,
     resources_to_bundle,
+    validate_resource,
     write_bundles,
     write_ndjson,
 )
@@ -40,14 +41,11 @@ FORMATS = ("fhir", "dicom", "csv")
 
 
 @dataclass(frozen=True)
-class FhirForm:
+class FhirSettings:
     """The `fhir` group of configs/export.yaml."""
 
-    form: str = "ndjson"
-
-    def __post_init__(self) -> None:
-        if self.form not in ("ndjson", "collection", "transaction"):
-            raise ConfigError(f"fhir.form must be ndjson, collection or transaction, got {self.form!r}")
+    form: Literal["ndjson", "collection", "transaction"] = "ndjson"
+    check: Literal["sample", "all", "none"] = "sample"
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class ExportSettings:
     dataset: Path
     out: Path
     formats: tuple[str, ...] = FORMATS
-    fhir: FhirForm = field(default_factory=FhirForm)
+    fhir: FhirSettings = field(default_factory=FhirSettings)
     check: Path | None = None
     override: Override = field(default_factory=Override)
     overwrite: bool = False
@@ -135,24 +133,63 @@ def _write_fhir(dataset: Dataset, chosen: ExportSettings, folder: Path) -> dict[
     context = ExportContext(dataset.origin, f"urn:medtwin:export:{dataset.path.name}", recorded, __version__)
     counts: Counter[str] = Counter()
     patients: list[str] = []
+    checker = ResourceChecker(chosen.fhir.check)
 
     def subjects() -> Iterator[list[dict[str, Any]]]:
         for events, images in progress(_subjects(dataset), "FHIR", total=_num_subjects(dataset), unit="subject"):
             written = events_to_resources(events, context=context, images=images)
             counts.update({f"not carried: {kind}": number for kind, number in written.not_carried.items()})
             patients.append(written.resources[0]["id"])
+            checker.check(written.resources)
             yield written.resources
 
     if chosen.fhir.form == "ndjson":
         counts.update(write_ndjson(folder, (each for resources in subjects() for each in resources)))
         made = provenance_resources(context, [f"Patient/{name}" for name in patients])
         counts.update(write_ndjson(folder, made))
-        return dict(sorted(counts.items()))
-    kind: Any = chosen.fhir.form
-    counts["bundles"] = sum(1 for _ in write_bundles(folder, subjects(), kind))
-    made = provenance_resources(context, [f"Patient/{name}" for name in patients])
-    write_json(folder / "shared.json", resources_to_bundle(made, kind))
-    return dict(sorted(counts.items()))
+    else:
+        counts["bundles"] = sum(1 for _ in write_bundles(folder, subjects(), chosen.fhir.form))
+        made = provenance_resources(context, [f"Patient/{name}" for name in patients])
+        write_json(folder / "shared.json", resources_to_bundle(made, chosen.fhir.form))
+    return {**dict(sorted(counts.items())), **checker.counts()}
+
+
+class ResourceChecker:
+    """Checks resources as they are written, all or a sample of every type, and counts what was found by rule.
+
+    A resource whose structure is wrong is a fault of medtwin and stops the export. Other findings (an invariant that
+    the source itself breaks, say) are counted and told.
+    """
+
+    FIRST, EVERY = 20, 50
+
+    def __init__(self, extent: str) -> None:
+        self._extent = extent
+        self._seen: Counter[str] = Counter()
+        self._found: Counter[str] = Counter()
+        self._num_checked = 0
+
+    def check(self, resources: list[dict[str, Any]]) -> None:
+        """Checks the resources of one subject.
+
+        Raises:
+            DatasetError: If one is not FHIR R4 by its structure.
+        """
+        for resource in resources if self._extent != "none" else ():
+            number = self._seen[resource["resourceType"]]
+            self._seen[resource["resourceType"]] += 1
+            if self._extent == "sample" and number >= self.FIRST and number % self.EVERY:
+                continue
+            self._num_checked += 1
+            for finding in validate_resource(resource):
+                if finding.rule == "structure":
+                    raise DatasetError(f"a fault of medtwin: it would write an invalid resource: {finding}")
+                self._found[finding.rule] += finding.severity == "error"
+
+    def counts(self) -> dict[str, int]:
+        """How many were checked, and the findings by rule."""
+        found = {f"finding: {rule}": number for rule, number in sorted(self._found.items()) if number}
+        return {"checked with R4B": self._num_checked, **found}
 
 
 def _num_subjects(dataset: Dataset) -> int:

@@ -23,7 +23,6 @@ from medtwin.core.images import ImageRow, images_to_table
 from medtwin.core.meds_source import code_metadata, read_meds, stated_splits
 from medtwin.core.output import Output, writing
 from medtwin.core.provenance import (
-    ORIGINS,
     PROVENANCE,
     Origin,
     Provenance,
@@ -73,8 +72,6 @@ class Source:
             raise ConfigError("source.meds stands alone: its subjects share no identifier with other sources")
         if "images" in given and len(given) > 1:
             raise ConfigError("source.images stands alone: its subjects share no identifier with other sources")
-        if self.origin not in (None, *ORIGINS):
-            raise ConfigError(f"source.origin must be one of {', '.join(ORIGINS)}, got {self.origin!r}")
 
     def parts(self) -> dict[str, Path]:
         """The sources that are given, by role."""

@@ -6,6 +6,7 @@ Exceptions, all stated in docs/conventions.md: the birth of subjects who are ove
 from __future__ import annotations
 
 import csv
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,11 +19,14 @@ import pytest
 
 from medtwin.core.codes import AGE_CAPPED, BIRTH
 from medtwin.core.dataset import Dataset, open_dataset
+from medtwin.core.errors import DatasetError
 from medtwin.core.events import Event, table_to_events
 from medtwin.core.files import read_json
 from medtwin.core.pseudonyms import Pseudonyms, load_or_create_key
 from medtwin.dicom import open_series, validate_series
+from medtwin.fhir import validate_references, validate_resource
 from medtwin.hospital import simulate_subject
+from medtwin.pipelines.export import ResourceChecker
 from tests.e2e.conftest import Medtwin
 
 NUM_SUBJECTS, SEED = 40, 3
@@ -161,6 +165,27 @@ def test_the_dataset_is_valid_and_its_books_balance(ingested: Dataset, medtwin: 
     for kind, number in counts["read"].items():
         assert number == counts["carried"].get(kind, 0) + counts["not_carried"].get(kind, 0)
     assert "is valid" in medtwin("validate", f"dataset={ingested.path}").stdout
+
+
+def test_every_resource_of_an_export_is_valid_and_refers_to_what_is_there(
+    dataset: Path, medtwin: Medtwin, tmp_path: Path
+) -> None:
+    medtwin("export", f"dataset={dataset}", f"out={tmp_path / 'e'}", "formats=[fhir]", "fhir.check=all")
+    counts = read_json(tmp_path / "e" / "counts.json")["fhir"]
+    written = sum(number for kind, number in counts.items() if kind.isalpha() and kind not in ("Device", "Provenance"))
+    assert counts["checked with R4B"] == written > 5000
+    assert not [kind for kind in counts if kind.startswith(("finding", "not carried"))]
+    files = sorted((tmp_path / "e" / "fhir").glob("*.ndjson"))
+    resources = [json.loads(line) for path in files for line in path.read_text(encoding="utf-8").splitlines()]
+    assert validate_references(resources) == []
+    shared = [each for each in resources if each["resourceType"] in ("Device", "Provenance")]
+    assert [finding for each in shared for finding in validate_resource(each) if finding.severity == "error"] == []
+
+
+def test_a_resource_that_is_no_fhir_stops_the_export() -> None:
+    checker = ResourceChecker("sample")
+    with pytest.raises(DatasetError, match="it would write an invalid resource"):
+        checker.check([{"resourceType": "Observation", "id": "a", "status": "final", "code": "x"}])
 
 
 def test_every_series_is_valid_dicom(ingested: Dataset) -> None:
