@@ -210,6 +210,7 @@ class _Ingest:
             stated = stated_splits(dataset)
         else:
             dataset, stated, parents = None, {}, {}
+            self._forget_other_key()
             self._read_records()
             self._read_images()
             descriptions = DESCRIPTIONS
@@ -230,6 +231,13 @@ class _Ingest:
         subjects = {"subjects": sum(written.num_subjects.values()), **written.num_subjects}
         result = {**subjects, "events": written.num_events, "rows": written.num_rows, "series": len(self.images)}
         self._write_metadata(result)
+
+    def _forget_other_key(self) -> None:
+        """Drops the images of a killed run whose key is gone: they bear names that no longer mean anybody."""
+        used = self.pseudonyms.fingerprint()
+        if self.output.is_done("key") and self.output.result("key")["fingerprint"] != used:
+            shutil.rmtree(self.output.path / "images", ignore_errors=True)
+        self.output.mark_done("key", {"fingerprint": used})
 
     def _write_metadata(self, result: Mapping[str, int]) -> None:
         path = self.output.path

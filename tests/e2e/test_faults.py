@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,50 @@ def test_an_unreadable_folder_says_so(medtwin: Medtwin, tmp_path: Path) -> None:
     finally:
         folder.chmod(0o755)
     assert "cannot be read" in done.stderr
+
+
+def test_a_foreign_meds_dataset_keeps_its_codes_and_leaves_as_fhir(medtwin: Medtwin, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    source = tmp_path / "meds"
+    (source / "data").mkdir(parents=True)
+    (source / "metadata").mkdir()
+    codes = [
+        "GENDER//F",
+        "MEDS_BIRTH",
+        "HOSPITAL_ADMISSION//URGENT",
+        "LAB//50912//mg/dL",
+        "DIAGNOSIS//ICD//10//I509",
+        "MEDS_DEATH",
+    ]
+    years = [None, 1950, 2020, 2020, 2020, 2021]
+    table = pa.table(
+        {
+            "subject_id": [7] * 6,
+            "time": pa.array([None if y is None else datetime(y, 1, 1) for y in years], pa.timestamp("us")),
+            "code": codes,
+            "numeric_value": pa.array([None, None, None, 1.1, None, None], pa.float32()),
+        }
+    )
+    pq.write_table(table, source / "data" / "0.parquet")
+    medtwin("ingest", f"source={source}", f"out={tmp_path / 'd'}")
+    dataset = open_dataset(tmp_path / "d")
+    assert dataset.events()["code"].to_pylist() == codes
+    assert dataset.validate() == []
+    out = tmp_path / "e"
+    medtwin(
+        "export", f"dataset={dataset.path}", "formats=[fhir]", "fhir.check=all", "override.reason=test", f"out={out}"
+    )
+    lab = [json.loads(line) for line in (out / "fhir" / "Observation.ndjson").read_text().splitlines()]
+    coded = {each["code"]["coding"][0]["system"] + "|" + each["code"]["coding"][0]["code"] for each in lab}
+    assert "urn:medtwin:code:LAB|50912//mg/dL" in coded
+    patient = json.loads((out / "fhir" / "Patient.ndjson").read_text())
+    assert (patient["gender"], patient["birthDate"], patient["deceasedDateTime"][:4]) == (
+        "female",
+        "1950-01-01",
+        "2021",
+    )
 
 
 def test_an_output_inside_its_source_is_refused(
