@@ -178,6 +178,8 @@ def quote_override(override: str) -> str:
 
 
 def _multirun(verb: str, overrides: list[str]) -> int:
+    import tempfile
+
     import hydra
     from omegaconf import DictConfig, OmegaConf
 
@@ -187,7 +189,9 @@ def _multirun(verb: str, overrides: list[str]) -> int:
         resolved = OmegaConf.to_container(config, resolve=True)
         pipeline.main({str(key): value for key, value in dict(resolved).items()})  # type: ignore[arg-type]
 
-    quiet = ("hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null", "hydra.sweep.dir=.")
-    sys.argv = [f"medtwin {verb}", "--multirun", *quiet, "hydra.sweep.subdir=.", *overrides]
-    hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)(task)()
+    with tempfile.TemporaryDirectory() as folder:  # Hydra's own notes of the sweep; every run keeps its provenance
+        quiet = ("hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null")
+        place = (f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=.")
+        sys.argv = [f"medtwin {verb}", "--multirun", *quiet, *place, *overrides]
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)(task)()
     return 0

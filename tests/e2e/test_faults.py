@@ -190,6 +190,8 @@ def test_an_output_inside_its_source_is_refused(
 def test_several_runs_in_one_command(medtwin: Medtwin, tmp_path: Path) -> None:
     medtwin("hospital", "-m", "n=2", "seed=1,2", "images=false", f"out={tmp_path}/${{seed}}")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+    assert not Path("multirun.yaml").exists()
+    assert not Path("multirun").exists()
     one, two = ((tmp_path / name / "fhir" / "Patient.ndjson").read_text() for name in ("1", "2"))
     assert one != two
 
