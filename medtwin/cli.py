@@ -106,9 +106,10 @@ def verb_help(verb: str) -> str:
     """What a verb does and its settings with their defaults: the head and the body of its primary config."""
     text = (config_dir() / f"{verb}.yaml").read_text(encoding="utf-8")
     lines = text.splitlines()
-    head = [line.removeprefix("#").removeprefix(" ") for line in lines if line.startswith("#")]
     start = next(index for index, line in enumerate(lines) if not line.startswith("#"))
-    body = "\n".join(f"  {line}" if line else "" for line in lines[start:]).strip("\n")
+    head = [line.removeprefix("#").removeprefix(" ") for line in lines[:start]]
+    shown = re.sub(r"^defaults:\n(?:  .*\n)+", "", "\n".join(lines[start:]), flags=re.MULTILINE)  # Hydra's own business
+    body = "\n".join(f"  {line}" if line else "" for line in shown.strip("\n").splitlines())
     groups = sorted(folder.name for folder in config_dir().iterdir() if folder.is_dir())
     options = [
         f"  {name}: {', '.join(sorted(f.stem for f in (config_dir() / name).glob('*.yaml')))}" for name in groups

@@ -46,6 +46,8 @@ def test_every_verb_has_a_config_that_explains_itself(verb: str) -> None:
     assert f"medtwin {verb}" in text.split("settings:")[0].split("\n", 1)[1]
     settings = [line for line in text.split("settings:")[1].split("options of")[0].splitlines() if line.strip()]
     assert sum(line.strip().startswith("#") for line in settings) >= 2
+    assert "defaults" not in text
+    assert "Redo it" not in text.split("settings:")[0]
 
 
 @pytest.mark.parametrize(
