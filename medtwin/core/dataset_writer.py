@@ -26,7 +26,10 @@ from medtwin.core.files import write_json, write_table
 from medtwin.core.findings import errors_in
 from medtwin.core.seeds import uniform_of
 
-ROWS_PER_SHARD = 1_000_000
+# Measured: a bucket of 8 MiB of compressed FHIR or parquet takes about 0.6 GiB while it is sorted. Each bucket is an
+# open file while the source is read, and a process may have 1,024.
+BYTES_PER_BUCKET = 8 * 2**20
+MAX_BUCKETS = 512
 
 
 @dataclass(frozen=True)
@@ -218,5 +221,5 @@ def write_dataset_metadata(folder: Path, name: str, origin: str, **more: Any) ->
 
 
 def num_buckets(num_bytes: int) -> int:
-    """How many spill buckets a source of this size needs, so that each fits in memory (about 256 MB)."""
-    return max(1, min(1024, num_bytes // (64 * 2**20)))
+    """How many spill buckets a source of records of this size needs, so that each fits in memory comfortably."""
+    return max(1, min(MAX_BUCKETS, num_bytes // BYTES_PER_BUCKET))

@@ -72,6 +72,9 @@ SYNONYMS: dict[str, str] = {
     "{nominal}": "{nominal}",
 }
 
+# UCUM by its grammar, but hospitals that write these in capitals mean something else: grams, not megagauss.
+AMBIGUOUS = frozenset({"C", "F", "G", "H", "KG", "MG", "ML", "P", "S"})
+
 
 @cache
 def _registry() -> Any:
@@ -110,6 +113,8 @@ def to_ucum(unit: str) -> str | None:
     text = unit.strip()
     if text in SYNONYMS:
         return SYNONYMS[text]
+    if text in AMBIGUOUS:
+        return None
     return text if is_ucum(text) else None
 
 

@@ -169,12 +169,12 @@ def quantity_columns(quantity: Any, path: str) -> dict[str, Any]:
             as_text(quantity[name], f"{path}.{name}")
     given = code if code is not None and code_of(None, code) is not None else None
     shown = text if text is not None and is_unit_word(text) else None
-    unit = _unit_of(quantity.get("system"), given, shown)
+    unit = _unit_of(given, shown)
     source = shown or given
     return {"numeric_value": number, "unit": unit, "source_unit": source.strip() if source and source != unit else None}
 
 
-def _unit_of(system: str | None, code: str | None, text: str | None) -> str | None:
+def _unit_of(code: str | None, text: str | None) -> str | None:
     """The UCUM code: the coded one if it is valid, else what the words mean."""
     for candidate in (code, text):
         unit = to_ucum(candidate) if candidate is not None else None

@@ -177,8 +177,8 @@ class _Ingest:
         self.known_subjects: set[int] = set()
         scratch = output.scratch("spill")
         shutil.rmtree(scratch)
-        size = sum(size_of(path) for path in self.source.parts().values())
-        self.spill = EventSpill(scratch, num_buckets(size))
+        records = [path for path in (self.source.fhir, self.source.meds) if path is not None]
+        self.spill = EventSpill(scratch, num_buckets(sum(map(size_of, records))))
 
     @cached_property
     def private(self) -> Path:

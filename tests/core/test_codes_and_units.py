@@ -44,10 +44,14 @@ def test_every_synonym_is_ucum() -> None:
     assert [unit for unit in SYNONYMS.values() if not is_ucum(unit)] == []
 
 
-@pytest.mark.parametrize("unit", ["units", "", " mg", "mg ", "%%", "foo/bar"])
+@pytest.mark.parametrize("unit", ["units", "", "%%", "foo/bar", "MG", "G", "ML", "C"])
 def test_what_has_no_single_meaning_stays_unknown(unit: str) -> None:
-    assert not is_ucum(unit)
-    assert to_ucum(unit) in (None, "mg")
+    assert to_ucum(unit) is None
+
+
+def test_blanks_around_a_unit_are_no_part_of_it() -> None:
+    assert not is_ucum(" mg")
+    assert to_ucum(" mg ") == "mg"
 
 
 @pytest.mark.parametrize(
