@@ -175,6 +175,7 @@ class _Ingest:
         self.studies = StudyIndex()
         self.has_unmarked_patients = False
         self.known_subjects: set[int] = set()
+        self.written: set[str] = set()
         scratch = output.scratch("spill")
         shutil.rmtree(scratch)
         records = [path for path in (self.source.fhir, self.source.meds) if path is not None]
@@ -330,7 +331,7 @@ class _Ingest:
             raise ConfigError("source.images needs labels=<mapping>: `medtwin ingest --help` lists them")
         for image in progress(table.read(folder, self.source.labels, self.ledger), "reading images", unit="image"):
             subject = self._subject_of(f"image:{image.subject}")
-            series_uid = self.pseudonyms.uid(f"{folder.name}/{image.file}/{image.line}")
+            series_uid = self.pseudonyms.uid(f"{folder.name}/{image.study}/{image.file}/{image.line}")
             study_uid = self.pseudonyms.uid(f"{folder.name}/study/{image.study}")
             shift = self.pseudonyms.shift(subject)
             time = image.time + shift if image.time else None
@@ -347,6 +348,9 @@ class _Ingest:
 
     def _write_series(self, row: ImageRow, datasets: Iterable[Any]) -> None:
         """Writes a series whole or not at all; one that a killed run wrote is kept."""
+        if row.series_uid in self.written:
+            raise DatasetError("a fault of medtwin: two series of the source would get one UID")
+        self.written.add(row.series_uid)
         final = self.output.path / row.path
         if final.is_dir():
             return

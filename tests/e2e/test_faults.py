@@ -173,6 +173,22 @@ def test_a_foreign_meds_dataset_keeps_its_codes_and_leaves_as_fhir(medtwin: Medt
     )
 
 
+def test_every_image_of_every_array_of_an_npz_is_kept(medtwin: Medtwin, tmp_path: Path) -> None:
+    import numpy as np
+
+    from medtwin.dicom import open_series
+
+    pixels = np.arange(5 * 16, dtype=np.uint8).reshape(5, 4, 4)
+    path = tmp_path / "x.npz"
+    np.savez(path, train_images=pixels[:3], train_labels=[0, 1, 0], val_images=pixels[3:], val_labels=[1, 1])
+    medtwin("ingest", f"source.images={path}", "labels=pneumoniamnist", f"out={tmp_path / 'd'}")
+    dataset = open_dataset(tmp_path / "d")
+    assert dataset.validate() == []
+    found = [open_series(dataset.path / row["path"]).pixels()[0] for row in dataset.images().to_pylist()]
+    assert sorted(int(image[0, 0]) for image in found) == [0, 16, 32, 48, 64]
+    assert sum(labels == ["SNOMED//233604007"] for labels in dataset.images()["labels"].to_pylist()) == 3
+
+
 def test_an_output_inside_its_source_is_refused(
     medtwin: Medtwin, hospital: Path, dataset: Path, tmp_path: Path
 ) -> None:
