@@ -222,4 +222,4 @@ def write_dataset_metadata(folder: Path, name: str, origin: str, **more: Any) ->
 
 def num_buckets(num_bytes: int) -> int:
     """How many spill buckets a source of records of this size needs, so that each fits in memory comfortably."""
-    return max(1, min(MAX_BUCKETS, num_bytes // BYTES_PER_BUCKET))
+    return max(1, min(MAX_BUCKETS, -(-num_bytes // BYTES_PER_BUCKET)))
