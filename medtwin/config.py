@@ -9,6 +9,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, TypeVar
 
 from medtwin.core.errors import ConfigError, MedtwinError
@@ -116,16 +117,14 @@ def _call(parts: dict[str, Any], path: str) -> Any:
 
 
 def _trusted(name: Any, path: str) -> Callable[..., Any]:
-    from hydra.utils import get_object
-
     def is_trusted(module: str) -> bool:
         return module.partition(".")[0] in TRUSTED_PACKAGES
 
     if not isinstance(name, str) or not is_trusted(name):
         raise ConfigError(f"{path}._target_ must be in one of {', '.join(TRUSTED_PACKAGES)}, got {name!r}")
     try:
-        target = get_object(name)
-    except Exception as error:
+        target = resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{path}._target_: {name} cannot be imported: {error}") from error
     if not callable(target) or not is_trusted(getattr(target, "__module__", None) or ""):
         raise ConfigError(f"{path}._target_: {name} is no class or function of a trusted package")
