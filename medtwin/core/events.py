@@ -277,12 +277,3 @@ def _num_orphans(table: pa.Table) -> int:
 def _num_duplicates(table: pa.Table) -> int:
     ids = table["event_id"].drop_null()
     return len(ids) - len(pc.unique(ids))
-
-
-def static_codes(table: pa.Table) -> dict[int, list[str]]:
-    """The static facts (time null) of every subject, such as `GENDER//F`."""
-    static = table.filter(pc.is_null(table["time"]))
-    facts: dict[int, list[str]] = {}
-    for subject, code in zip(static["subject_id"].to_pylist(), static["code"].to_pylist(), strict=True):
-        facts.setdefault(subject, []).append(code)
-    return facts

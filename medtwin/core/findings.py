@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -37,11 +36,3 @@ class Finding:
 def errors_in(findings: Iterable[Finding]) -> list[Finding]:
     """The findings that make the object invalid."""
     return [finding for finding in findings if finding.severity == "error"]
-
-
-def summarise(findings: Iterable[Finding]) -> dict[str, int]:
-    """Counts by rule, most frequent first."""
-    counts: Counter[str] = Counter()
-    for finding in findings:
-        counts[finding.rule] += finding.count
-    return dict(counts.most_common())

@@ -50,12 +50,6 @@ class Ledger:
         self.rules[reject.rule] += 1
         self.rejects.append(reject)
 
-    def merge(self, other: Ledger) -> None:
-        """Adds another ledger's counts and rejects."""
-        for name in ("read", "carried", "not_carried", "rejected", "rules", "elements_not_carried", "flags"):
-            getattr(self, name).update(getattr(other, name))
-        self.rejects.extend(other.rejects)
-
     def imbalance(self) -> dict[str, int]:
         """Kinds whose books do not balance, and by how many items; empty when nothing was lost."""
         kinds = set(self.read) | set(self.carried) | set(self.not_carried) | set(self.rejected)

@@ -6,7 +6,7 @@ import csv
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -219,7 +219,6 @@ class ArrayTable:
     modality: str
     body_part: str
     view: str | None = None
-    subjects: str = field(default="one person per image", init=False)
 
     def read(self, images: Path, labels: Path | None, ledger: Ledger) -> Iterator[LabelledImage]:
         """Every image of the arrays that are there.
