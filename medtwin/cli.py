@@ -17,9 +17,13 @@ from medtwin.core.errors import MedtwinError
 from medtwin.core.paths import config_dir
 
 VERBS = {
-    "run": "everything in one go: hospital, ingest, export (the main job)",
+    "run": "everything in one go: hospital, dataset, models, twins, check, export, trial (the main job)",
     "hospital": "make a small source hospital: FHIR records and DICOM studies with known truth",
     "ingest": "read FHIR, DICOM, a MEDS dataset, or images with a label table into a dataset",
+    "train": "train a model on a dataset: the temporal VAE of timelines, the diffusion model of scans",
+    "generate": "make synthetic twins from trained runs: timelines, then the scans they call for",
+    "check": "measure a synthetic dataset against the real one, with baselines, intervals and gates",
+    "simulate": "simulate a two-arm group-sequential trial on a cohort",
     "export": "write a dataset as FHIR, DICOM or CSV",
     "validate": "check a dataset directory and say what is wrong with it",
 }
@@ -103,24 +107,60 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def verb_help(verb: str) -> str:
-    """What a verb does and its settings with their defaults: the head and the body of its primary config."""
+    """What a verb does, its settings with their defaults, and the options of the groups that it uses."""
     text = (config_dir() / f"{verb}.yaml").read_text(encoding="utf-8")
+    head, body = _head_and_body(text)
+    shown = re.sub(r"^defaults:\n(?:  .*\n)+", "", body, flags=re.MULTILINE)  # Hydra's own business
+    settings = "\n".join(f"  {line}" if line else "" for line in shown.strip("\n").splitlines())
+    groups = _groups_of(text)
+    tail = "".join(_describe_group(group, chosen) for group, chosen in groups.items())
+    tail = (
+        f"\n\noptions of the groups, as in group=option (* is chosen unless you say otherwise):\n{tail}"
+        if tail
+        else "\n"
+    )
+    return f"usage: medtwin {verb} [key=value ...]\n\n" + f"{head.strip()}\n\nsettings:\n{settings}{tail}"
+
+
+def _head_and_body(text: str) -> tuple[str, str]:
+    """The comment that a config begins with, without its marks, and the rest."""
     lines = text.splitlines()
-    start = next(index for index, line in enumerate(lines) if not line.startswith("#"))
+    start = next((index for index, line in enumerate(lines) if not line.startswith("#")), len(lines))
     head = [line.removeprefix("#").removeprefix(" ") for line in lines[:start]]
-    shown = re.sub(r"^defaults:\n(?:  .*\n)+", "", "\n".join(lines[start:]), flags=re.MULTILINE)  # Hydra's own business
-    body = "\n".join(f"  {line}" if line else "" for line in shown.strip("\n").splitlines())
-    groups = sorted(folder.name for folder in config_dir().iterdir() if folder.is_dir())
-    options = [
-        f"  {name}: {', '.join(sorted(f.stem for f in (config_dir() / name).glob('*.yaml')))}" for name in groups
-    ]
-    used = [
-        line
-        for line in options
-        if line.split(":")[0].strip() + ":" in text or f"- {line.split(':')[0].strip()}" in text
-    ]
-    tail = "\n\noptions of the groups:\n" + "\n".join(used) if used else ""
-    return f"usage: medtwin {verb} [key=value ...]\n\n" + "\n".join(head).strip() + f"\n\nsettings:\n{body}{tail}\n"
+    return "\n".join(line for line in head if not line.startswith("@package")), "\n".join(lines[start:]) + "\n"
+
+
+_CHOICE = re.compile(r"^  - (?:override )?/?([\w/]+): *(\w+)", re.MULTILINE)
+
+
+def _groups_of(text: str) -> dict[str, set[str]]:
+    """The groups that a primary config uses, also by way of their options, and what is chosen of each by itself."""
+    folders = {path.parent.relative_to(config_dir()).as_posix() for path in config_dir().glob("*/**/*.yaml")}
+    used: dict[str, set[str]] = {}
+    waiting = [(text, True)]
+    while waiting:
+        config, is_chosen = waiting.pop(0)
+        for group, option in _CHOICE.findall(config):
+            if group not in folders:
+                continue
+            if group not in used:
+                options = (config_dir() / group).glob("*.yaml")
+                waiting += [(path.read_text(encoding="utf-8"), is_chosen and path.stem == option) for path in options]
+            used.setdefault(group, set()).update({option} if is_chosen else ())
+    used.update({group: set() for group in sorted(folders) if f"{group}=" in text and group not in used})
+    return used
+
+
+def _describe_group(group: str, chosen: set[str]) -> str:
+    """A group's options, the chosen one marked, with the first line of what each says of itself."""
+    lines = [f"  {group}"]
+    paths = sorted((config_dir() / group).glob("*.yaml"))
+    width = max(len(path.stem) for path in paths) + 1
+    for path in paths:
+        head, _ = _head_and_body(path.read_text(encoding="utf-8"))
+        mark = "*" if path.stem in chosen else ""
+        lines.append(f"    {path.stem + mark:<{width}}  {head.strip().partition(chr(10))[0]}".rstrip())
+    return "\n".join(lines) + "\n"
 
 
 def _run(verb: str, arguments: list[str]) -> int:
@@ -128,7 +168,9 @@ def _run(verb: str, arguments: list[str]) -> int:
 
     overrides, config_folder, flags = _split_arguments(arguments)
     if "--multirun" in flags:
-        return _multirun(verb, overrides)
+        from medtwin.pipelines.sweep import sweep
+
+        return sweep(verb, overrides, config_folder)
     config = compose(verb, overrides, config_folder)
     if "--cfg" in flags:
         from omegaconf import OmegaConf
@@ -176,23 +218,3 @@ def quote_override(override: str) -> str:
         return override
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"{key}='{escaped}'"
-
-
-def _multirun(verb: str, overrides: list[str]) -> int:
-    import tempfile
-
-    import hydra
-    from omegaconf import DictConfig, OmegaConf
-
-    pipeline = importlib.import_module(f"medtwin.pipelines.{verb}")
-
-    def task(config: DictConfig) -> None:
-        resolved = OmegaConf.to_container(config, resolve=True)
-        pipeline.main({str(key): value for key, value in dict(resolved).items()})  # type: ignore[arg-type]
-
-    with tempfile.TemporaryDirectory() as folder:  # Hydra's own notes of the sweep; every run keeps its provenance
-        quiet = ("hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null")
-        place = (f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=.")
-        sys.argv = [f"medtwin {verb}", "--multirun", *quiet, *place, *overrides]
-        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)(task)()
-    return 0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from pathlib import Path
 from pkgutil import resolve_name
@@ -32,24 +34,37 @@ def compose(verb: str, overrides: Sequence[str], config_folder: Path | None = No
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
-    from hydra.errors import HydraException
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
-    extra = [f"hydra.searchpath=[file://{config_folder.resolve()}]"] if config_folder else []
-    try:
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            config = hydra_compose(verb, [*extra, *overrides])
+    with explained_errors(verb, overrides, config_folder), initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = hydra_compose(verb, [*extra_overrides(config_folder), *overrides])
         resolved = OmegaConf.to_container(config, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_explain(verb, str(error), overrides)) from error
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}
 
 
-def _explain(verb: str, message: str, overrides: Sequence[str]) -> str:
+def extra_overrides(config_folder: Path | None) -> list[str]:
+    """What makes Hydra look for options in a further folder too."""
+    return [f"hydra.searchpath=[file://{config_folder.resolve()}]"] if config_folder else []
+
+
+@contextmanager
+def explained_errors(verb: str, overrides: Sequence[str], config_folder: Path | None = None) -> Iterator[None]:
+    """Turns what Hydra has against the settings into a ConfigError that says what to write instead."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(verb, str(error), overrides, config_folder)) from error
+
+
+def _explain(verb: str, message: str, overrides: Sequence[str], config_folder: Path | None) -> str:
     first = message.strip().splitlines()[0] if message.strip() else "the configuration cannot be composed"
-    known = known_settings(verb)
+    if missing := re.search(r"Could not find '([\w/]+)/([\w.-]+)'", message):
+        return _explain_option(missing[1], missing[2], re.findall(r"^\t(\S+)$", message, re.MULTILINE))
+    known = known_settings(verb, overrides, config_folder)
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0].partition("@")[0]
         if key and key not in known and f"'{key}'" in message:
@@ -59,16 +74,32 @@ def _explain(verb: str, message: str, overrides: Sequence[str]) -> str:
     return f"{first} (`medtwin {verb} --help` lists the settings)"
 
 
-def known_settings(verb: str) -> list[str]:
-    """Every setting of a verb's default configuration, as dotted paths, groups included."""
+def _explain_option(group: str, option: str, options: Sequence[str]) -> str:
+    close = difflib.get_close_matches(option, options, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    listed = f"the options are {', '.join(sorted(options))}" if options else "the group has no options"
+    return f"{group} has no option {option!r}: {hint}{listed}"
+
+
+def known_settings(verb: str, overrides: Sequence[str] = (), config_folder: Path | None = None) -> list[str]:
+    """Every setting of a verb, as dotted paths, groups included; of the options that the overrides choose."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
+    from hydra.errors import HydraException
     from omegaconf import OmegaConf
 
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = OmegaConf.to_container(hydra_compose(verb), resolve=False)
-    groups = [folder.name for folder in config_dir().iterdir() if folder.is_dir()]
-    return [*_paths(config, ""), *groups]
+    groups = sorted(path.parent.relative_to(config_dir()).as_posix() for path in config_dir().glob("*/**/*.yaml"))
+    choices = [text for text in overrides if text.partition("=")[0] in groups and "," not in text]
+    for chosen in (choices, []):
+        try:
+            with initialize_config_dir(str(config_dir()), version_base="1.3"):
+                config = OmegaConf.to_container(
+                    hydra_compose(verb, [*extra_overrides(config_folder), *chosen]), resolve=False
+                )
+        except HydraException:
+            continue
+        return [*_paths(config, ""), *dict.fromkeys(groups)]
+    return list(dict.fromkeys(groups))
 
 
 def _paths(value: Any, prefix: str) -> Iterator[str]:

@@ -1,0 +1,172 @@
+"""`medtwin train`: a dataset -> a run directory; continues after a kill as if it had not been killed."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medtwin.config import build, settings
+from medtwin.core.dataset import Dataset, open_dataset
+from medtwin.core.errors import ConfigError, DatasetError
+from medtwin.core.files import atomic_file, file_digest
+from medtwin.core.findings import errors_in
+from medtwin.core.output import Output, is_finished, writing
+from medtwin.core.provenance import Provenance, describe_input, write_provenance
+from medtwin.pipelines.runs import (
+    CONFIG,
+    MODEL,
+    RunData,
+    TrainSettings,
+    build_module,
+    checkpoint_file,
+    process_rank,
+    with_sizes,
+)
+from medtwin.pipelines.say import tell
+from medtwin.pipelines.sources import fingerprint, public_config, require_outside
+
+_HELPER_PATIENCE_S = 900
+
+
+def main(config: Mapping[str, Any]) -> None:
+    """Runs the verb.
+
+    Raises:
+        MedtwinError: For every fault that the user can mend.
+    """
+    train(settings(TrainSettings, config))
+
+
+def train(chosen: TrainSettings) -> Path:
+    """Trains and writes the run, or says that it is there; returns where it is.
+
+    Raises:
+        MedtwinError: For every fault that the user can mend.
+        KeyboardInterrupt: If it was asked to stop; what was done is saved.
+    """
+    dataset = _open(chosen.dataset)
+    require_outside(chosen.out, dataset.path)
+    record = _record(chosen, dataset)
+    if rank := process_rank():
+        _help(chosen, dataset, rank)
+        return chosen.out
+    with writing(chosen.out, record, overwrite=chosen.overwrite) as output:
+        if output is None:
+            tell(f"{chosen.out} is finished already (overwrite=true redoes it)")
+            return chosen.out
+        start = time.perf_counter()
+        try:
+            _make_run(chosen, dataset, output, record)
+        except ConfigError:
+            if not any(output.scratch("checkpoints").iterdir()):
+                shutil.rmtree(output.path)  # nothing was learned: other settings need not be told to overwrite it
+            raise
+        told = _summary(output.result("fit"), time.perf_counter() - start)
+    tell(f"{chosen.out}: {chosen.name}, {told}")
+    return chosen.out
+
+
+def _make_run(chosen: TrainSettings, dataset: Dataset, output: Output, record: Mapping[str, Any]) -> None:
+    data = _attach(chosen, dataset, output, output.scratch("data"))
+    filled = with_sizes(chosen, data.sizes)
+    _write_config(output.path, filled, record)
+    if not output.is_done("fit"):
+        output.mark_done("fit", _fit(filled, data, output))
+    _finish(filled, dataset, data, output, record)
+
+
+def _open(path: Path) -> Dataset:
+    dataset = open_dataset(path)
+    if "train" not in dataset.splits:
+        raise DatasetError(f"{path} has no subject in the train split: there is nothing to learn from")
+    if not dataset.is_finished and (errors := errors_in(dataset.validate())):  # `ingest` has validated its own
+        raise DatasetError(f"{path} is not valid: {errors[0]}")
+    return dataset
+
+
+def _record(chosen: TrainSettings, dataset: Dataset) -> dict[str, Any]:
+    """What determines the run: settings, and the content of what they name."""
+    state = dataset.manifest_hash() if dataset.is_finished else fingerprint(dataset.path)
+    record = {**public_config(chosen), "dataset_state": state}
+    if chosen.latents is not None:
+        if not is_finished(chosen.latents):
+            raise ConfigError(f"latents={chosen.latents} must be the finished run of a temporal VAE")
+        record["latents_state"] = file_digest(chosen.latents / "manifest.json")
+    if chosen.ckpt_path is not None:
+        record["ckpt_state"] = file_digest(checkpoint_file(chosen.ckpt_path))
+    return record
+
+
+def _attach(chosen: TrainSettings, dataset: Dataset, output: Output, cache: Path) -> RunData:
+    """The data module with its data; the latents are computed first."""
+    latents = None
+    if chosen.latents is not None:
+        latents = output.scratch("latents") / "latents.npz"
+        if not output.is_done("latents"):
+            importlib.import_module("medtwin.pipelines.latents").write_latents(chosen.latents, dataset, latents)
+            output.mark_done("latents")
+    data: RunData = build(chosen.data, "data")
+    data.attach(dataset, seed=chosen.seed, cache=cache, latents=latents)
+    return data
+
+
+def _write_config(folder: Path, chosen: TrainSettings, record: Mapping[str, Any]) -> None:
+    from omegaconf import OmegaConf
+
+    resolved = {**public_config(chosen), "dataset_state": record["dataset_state"]}
+    with atomic_file(folder / CONFIG, "w") as file:
+        file.write(OmegaConf.to_yaml(OmegaConf.create(resolved)))
+
+
+def _fit(chosen: TrainSettings, data: RunData, output: Output) -> dict[str, Any]:
+    from medtwin.pipelines.fitting import fit
+
+    module = build_module({name: getattr(chosen, name) for name in ("model", "net", "optimizer")}, chosen.seed)
+    return fit(chosen, module, data, output.path, output.scratch("checkpoints"))
+
+
+def _finish(chosen: TrainSettings, dataset: Dataset, data: RunData, output: Output, record: Mapping[str, Any]) -> None:
+    """Puts the files of a finished run in their places."""
+    from medtwin.training.checkpoints import BEST, FINAL
+
+    checkpoints = output.scratch("checkpoints")
+    chosen_weights = next(path for path in (checkpoints / BEST, checkpoints / FINAL) if path.is_file())
+    with atomic_file(output.path / MODEL) as target, chosen_weights.open("rb") as source:
+        shutil.copyfileobj(source, target)
+    (output.path / "data").mkdir(exist_ok=True)
+    data.save(output.path / "data")
+    inputs = [describe_input("dataset", dataset.path)]
+    if chosen.latents is not None:
+        inputs.append(describe_input("latents", chosen.latents))
+    if chosen.ckpt_path is not None:
+        inputs.append(describe_input("checkpoint", chosen.ckpt_path))
+    depth = max(one.lineage_depth for one in inputs)
+    write_provenance(output.path, Provenance("train", dataset.origin, record, chosen.seed, inputs, depth))
+
+
+def _summary(result: Mapping[str, Any], seconds: float) -> str:
+    best = result["best"]
+    score = f"best {result['monitor']} {best:.4f}" if best is not None else "no validation"
+    return f"{result['parameters']:,} parameters, {result['steps']:,} steps, {score}, {seconds:.0f} s"
+
+
+def _help(chosen: TrainSettings, dataset: Dataset, rank: int) -> None:
+    """What the other processes of distributed training do: train along, and write nothing of the run.
+
+    Each prepares the data for itself, in a folder of its own inside the first process's, which waits for them all.
+    """
+    partial = chosen.out.with_name(chosen.out.name + ".partial")
+    deadline = time.monotonic() + _HELPER_PATIENCE_S
+    while not (partial / CONFIG).is_file():
+        if time.monotonic() > deadline:
+            raise ConfigError(
+                f"process {rank} waited {_HELPER_PATIENCE_S} s for {partial}: the first has not come so far"
+            )
+        time.sleep(0.2)
+    output = Output(partial, resumed=True)
+    data = _attach(chosen, dataset, output, output.scratch(f"data-{rank}"))
+    _fit(with_sizes(chosen, data.sizes), data, output)

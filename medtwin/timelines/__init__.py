@@ -1,0 +1,1 @@
+"""Patient timelines: tokens, the temporal VAE, its Lightning module, generation."""
