@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
@@ -66,22 +67,78 @@ class ImageGrid:
 
 
 @dataclass(frozen=True)
+class SideBySide:
+    """Two image grids or figures beside each other, each under a heading of its own; stacked on a narrow screen."""
+
+    left_title: str
+    left: ImageGrid | Figure
+    right_title: str
+    right: ImageGrid | Figure
+    title: str = ""
+    note: str = ""
+
+
+State = Literal["good", "bad", "unknown", "none"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One line of a scorecard.
+
+    Attributes:
+        name: What was asked, in words. state: How it went, as a colour. word: The same in a word.
+        value, baseline, limit: The measured number, what is usual, and what it may be; None: none.
+        interval: Of the value.
+        note: A short sentence more.
+    """
+
+    name: str
+    state: State
+    word: str
+    value: float | None = None
+    baseline: float | None = None
+    limit: float | None = None
+    interval: tuple[float, float] | None = None
+    note: str = ""
+
+    def position(self, number: float | None) -> float | None:
+        """Where a number stands on the line's bar, 0 to 100, the limit at 60; None where there is no bar."""
+        if number is None or not self.limit:
+            return None
+        return min(max(number, 0.0) / self.limit * 60, 100.0)
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """Scores under each other: a coloured word, the question, and a bar from 0 past the limit."""
+
+    scores: Sequence[Score]
+    title: str = ""
+    note: str = ""
+
+
+Part = Table | Figure | ImageGrid | SideBySide | Scorecard
+
+
+@dataclass(frozen=True)
 class Section:
     """A heading with paragraphs, then whatever it shows."""
 
     title: str
     paragraphs: Sequence[str] = ()
-    parts: Sequence[Table | Figure | ImageGrid] = ()
+    parts: Sequence[Part] = ()
 
 
 @dataclass(frozen=True)
 class Page:
-    """A report. `summary` stands on top, as label and value."""
+    """A report. `summary` stands on top, as label and value; `state` colours a banner with `banner` in it."""
 
     title: str
     lead: str
     sections: Sequence[Section]
     summary: Sequence[tuple[str, str]] = field(default_factory=tuple)
+    banner: str = ""
+    state: State = "none"
 
 
 def png_uri(image: NDArray[np.generic], window: tuple[float, float] | None = None) -> str:
@@ -102,6 +159,7 @@ def _template() -> Template:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
     environment.filters["cell"] = _cell
+    environment.filters["brief"] = _brief
     environment.tests["number"] = lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)
     return environment.get_template("page.html.j2")
 
@@ -112,6 +170,13 @@ def _cell(value: str | int | float | None) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.4g}" if isinstance(value, float) else value
+
+
+def _brief(value: float) -> str:
+    """Two digits, never an exponent: for reading, not for computing."""
+    if value == 0 or abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.2g}" if abs(value) >= 0.001 else "<0.001"
 
 
 def render_page(page: Page) -> str:

@@ -41,7 +41,7 @@ def interval_plot(
         references: (lines,) the true values.
         x_label: What is measured, with its unit.
     """
-    figure, axes = _canvas(7.5, 0.9 + 0.3 * len(labels))
+    figure, axes = canvas(7.5, 0.9 + 0.3 * len(labels))
     rows = list(range(len(labels)))[::-1]
     axes.hlines(rows, [low for low, _ in intervals], [high for _, high in intervals], color=COLOURS[0], linewidth=2)
     axes.plot(estimates, rows, "o", color=COLOURS[0], markersize=4, label="measured, 95 % interval")
@@ -49,7 +49,7 @@ def interval_plot(
     axes.set_yticks(rows, labels)
     axes.set_xlabel(x_label)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def bar_plot(labels: Sequence[str], values: Sequence[float], *, x_label: str) -> str:
@@ -60,24 +60,32 @@ def bar_plot(labels: Sequence[str], values: Sequence[float], *, x_label: str) ->
         values: (bars,) the lengths.
         x_label: What is measured, with its unit.
     """
-    figure, axes = _canvas(7.5, 0.8 + 0.26 * len(labels))
+    figure, axes = canvas(7.5, 0.8 + 0.26 * len(labels))
     rows = list(range(len(labels)))[::-1]
     axes.barh(rows, values, color=COLOURS[0], height=0.7)
     axes.set_yticks(rows, labels)
     axes.set_xlabel(x_label)
-    return _svg(figure)
+    return to_svg(figure)
 
 
-def _canvas(width: float, height: float) -> tuple[Any, Any]:
+def canvas(width: float, height: float) -> tuple[Any, Any]:
+    """An empty figure of this size in inches, and its axes, in the report's style."""
+    figure, grid = canvases(1, 1, width, height)
+    return figure, grid[0]
+
+
+def canvases(rows: int, columns: int, width: float, height: float, *, share_x: bool = False) -> tuple[Any, list[Any]]:
+    """An empty figure of this size in inches, and its axes row by row."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure as Canvas
 
     with rc_context(_STYLE):
         figure = Canvas(figsize=(width, height), layout="constrained")
-        return figure, figure.subplots()
+        return figure, list(figure.subplots(rows, columns, squeeze=False, sharex=share_x).ravel())
 
 
-def _svg(figure: Any) -> str:
+def to_svg(figure: Any) -> str:
+    """The figure as SVG text, without date, creator or links."""
     from matplotlib import rc_context
 
     stream = io.StringIO()

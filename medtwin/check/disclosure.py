@@ -1,0 +1,66 @@
+"""What findings may say of real patients: no small cells, no single extreme value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from medtwin.check.findings import AgeRow, CodeRow, Distribution, Findings, ValueRow
+
+SMALLEST_CELL = 11
+"""Counts of 1 to 10 real people are not told. Source: CMS cell size suppression policy (ResDAC), fewer than 11."""
+TAIL = 0.01
+"""Curves of real values are told between these quantiles only: the ends are single people."""
+
+
+def shareable(findings: Findings) -> Findings:
+    """The findings without what would tell of few real people; simulated patients need none of this.
+
+    Codes that 1 to 10 real subjects have are left out; curves end at the real 1 and 99 % quantile.
+    """
+    return replace(
+        findings,
+        codes=tuple(row for row in findings.codes if not is_small(row.num_real)),
+        values=tuple(_trim_values(row) for row in findings.values),
+        distributions=tuple(_trim(row) for row in findings.distributions),
+        ages=tuple(_age(row) for row in findings.ages),
+        notes={**findings.notes, "codes of 1 to 10 real subjects, left out of the table": _num_small(findings.codes)},
+    )
+
+
+def is_small(count: int) -> bool:
+    """Whether a count tells of few people.
+
+    >>> is_small(0), is_small(10), is_small(11)
+    (False, True, False)
+    """
+    return 0 < count < SMALLEST_CELL
+
+
+def _num_small(rows: Sequence[CodeRow]) -> float:
+    return float(sum(is_small(row.num_real) for row in rows))
+
+
+def _inside(row: Distribution | ValueRow) -> list[int]:
+    return [i for i, share in enumerate(row.cdf_real) if TAIL <= share <= 1 - TAIL]
+
+
+def _trim(row: Distribution) -> Distribution:
+    if row.name == "survival":
+        return row  # times of a grid of quantiles, shares of everybody
+    kept = _inside(row)
+    columns = ([values[i] for i in kept] for values in (row.support, row.cdf_real, row.cdf_synthetic))
+    support, cdf_real, cdf_synthetic = columns
+    return replace(row, support=support, cdf_real=cdf_real, cdf_synthetic=cdf_synthetic)
+
+
+def _trim_values(row: ValueRow) -> ValueRow:
+    kept = _inside(row)
+    columns = ([values[i] for i in kept] for values in (row.support, row.cdf_real, row.cdf_synthetic))
+    support, cdf_real, cdf_synthetic = columns
+    return replace(row, support=support, cdf_real=cdf_real, cdf_synthetic=cdf_synthetic)
+
+
+def _age(row: AgeRow) -> AgeRow:
+    few = row.num_real is not None and is_small(row.num_real)
+    return replace(row, num_real=None, events_real=None, years_real=None) if few else row

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from medtwin.check import Gate, Rule, gates_from, rules_from
+from medtwin.check.images import Picture
+from medtwin.config import compose
+from medtwin.core.dataset import Dataset
+from tests.check import samples
+
+
+@pytest.fixture(scope="session")
+def real_table() -> pa.Table:
+    return samples.hospital_table(240, seed=1)
+
+
+@pytest.fixture(scope="session")
+def fresh_table() -> pa.Table:
+    """An independent draw: what perfect twins are."""
+    return samples.hospital_table(150, seed=2)
+
+
+@pytest.fixture(scope="session")
+def real(real_table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return samples.write_dataset(tmp_path_factory.mktemp("real") / "real", real_table, "simulated", held_out=0.2)
+
+
+@pytest.fixture(scope="session")
+def real_pictures() -> list[Picture]:
+    return samples.pictures(120, seed=1)
+
+
+@pytest.fixture(scope="session")
+def fresh_pictures() -> list[Picture]:
+    return samples.pictures(80, seed=2)
+
+
+@pytest.fixture(scope="session")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[Gate, ...], tuple[Rule, ...]]:
+    """The gates and rules that ship with medtwin."""
+    config = compose("check", ["synthetic=x", "real=x"])
+    return gates_from(config["gates"]), rules_from(config["rules"])
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("check")

@@ -1,0 +1,158 @@
+"""`medtwin check` through the command line: twins against their source, verdict, report, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from medtwin.core.dataset import open_dataset
+from medtwin.core.files import MANIFEST, read_json, verify_manifest, write_json, write_manifest
+from medtwin.core.provenance import read_provenance
+from medtwin.core.verdict import read_verdict
+
+Medtwin = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def twins(medtwin: Medtwin, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another hospital of the same law: what perfect twins would be, said to be synthetic."""
+    folder = tmp_path_factory.mktemp("twins")
+    medtwin("hospital", "n=60", "seed=8", f"out={folder / 'hospital'}")
+    medtwin(
+        "ingest", f"source={folder / 'hospital'}", f"out={folder / 'twins'}", "splits.tuning=0", "splits.held_out=0"
+    )
+    return with_origin(folder / "twins", "synthetic")
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+def with_origin(folder: Path, origin: str) -> Path:
+    """Says another origin of a finished dataset."""
+    path = folder / "metadata" / "dataset.json"
+    write_json(path, {**read_json(path), "origin": origin})
+    provenance = read_json(folder / "provenance.json")
+    write_json(folder / "provenance.json", {**provenance, "origin": origin})
+    (folder / MANIFEST).unlink()
+    write_manifest(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checked(medtwin: Medtwin, twins: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("check") / "check"
+    done = medtwin("check", f"synthetic={twins}", f"real={dataset}", f"out={out}", "resamples=30")
+    assert "the research profile lets the twins leave" in done.stdout
+    assert f"look at {out / 'report.html'}" in done.stdout
+    return out
+
+
+def test_a_check_leaves_a_finished_directory_with_verdict_findings_and_tables(checked: Path, twins: Path) -> None:
+    assert verify_manifest(checked) == []
+    verdict = read_verdict(checked)
+    assert verdict.manifest_sha256 == open_dataset(twins).manifest_hash()
+    assert verdict.gates["values"] == "unchecked"  # 40 subjects of the source are too few to tell
+    assert verdict.gates["plausibility"] == "unchecked"
+    findings = json.loads((checked / "findings.json").read_text())
+    assert {one["name"] for one in findings["gates"]} == set(verdict.gates)
+    record = read_provenance(checked)
+    assert (record["verb"], record["origin"], record["seed"]) == ("check", "synthetic", 0)
+    assert {one["role"] for one in record["inputs"]} == {"synthetic", "real"}
+    for path in (checked / "tables").glob("*.csv"):
+        rows = table(path)
+        assert rows or path.stem == "images", path
+        assert all(None not in row for row in rows), path
+    assert str(twins.parent) not in (checked / "provenance.json").read_text()
+
+
+def test_the_report_needs_nothing_from_outside_and_shows_what_it_should(checked: Path) -> None:
+    html = (checked / "report.html").read_text()
+    for title in ("Verdict", "Timelines", "Images", "Numbers", "When", "Copies", "What must never happen"):
+        assert f"<h2>{title}</h2>" in html
+    links = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"')\s>]+)""", html)
+    assert [link for link in links if not link.startswith(("data:", "#"))] == []
+    assert "<script" not in html
+    assert "reference images" in html  # the source is simulated: its patients may be shown
+
+
+def test_the_verdict_opens_the_door_of_export(medtwin: Medtwin, checked: Path, twins: Path, tmp_path: Path) -> None:
+    refused = medtwin("export", f"dataset={twins}", f"out={tmp_path / 'no'}", "formats=[csv]", code=2)
+    assert "synthetic and unchecked" in refused.stderr
+    medtwin("export", f"dataset={twins}", f"check={checked}", f"out={tmp_path / 'yes'}", "formats=[csv]")
+    assert (tmp_path / "yes" / "csv" / "events.csv").is_file()
+
+
+def test_a_finished_check_is_kept_and_other_settings_are_refused(
+    medtwin: Medtwin, checked: Path, twins: Path, dataset: Path
+) -> None:
+    same = medtwin("check", f"synthetic={twins}", f"real={dataset}", f"out={checked}", "resamples=30")
+    assert "finished already" in same.stdout
+    other = medtwin("check", f"synthetic={twins}", f"real={dataset}", f"out={checked}", "resamples=31", code=2)
+    assert "finished with other settings" in other.stderr
+
+
+def test_copied_patients_are_refused_by_the_verdict_and_by_export(
+    medtwin: Medtwin, dataset: Path, tmp_path: Path
+) -> None:
+    thief = with_origin(Path(shutil.copytree(dataset, tmp_path / "thief")), "synthetic")
+    out = tmp_path / "check"
+    done = medtwin("check", f"synthetic={thief}", f"real={dataset}", f"out={out}", "resamples=20")
+    assert re.search(r"the research profile refuses the twins: .*copies failed.*image-copies failed", done.stdout)
+    assert 'class="banner bad"' in (out / "report.html").read_text()
+    refused = medtwin("export", f"dataset={thief}", f"check={out}", f"out={tmp_path / 'x'}", "formats=[csv]", code=2)
+    assert "copies failed" in refused.stderr
+
+
+def test_real_patients_are_not_shown(medtwin: Medtwin, twins: Path, dataset: Path, tmp_path: Path) -> None:
+    patients = with_origin(Path(shutil.copytree(dataset, tmp_path / "patients")), "real")
+    out = tmp_path / "check"
+    medtwin("check", f"synthetic={twins}", f"real={patients}", f"out={out}", "resamples=20")
+    html = (out / "report.html").read_text()
+    assert "Timelines of real patients are not drawn" in html
+    assert "Images of real patients are not shown" in html
+    assert "Patient 1:" not in html
+    assert "reference images" not in html
+    counts = [int(row["num_real"]) for row in table(out / "tables" / "codes.csv")]
+    assert all(count == 0 or count >= 11 for count in counts)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "synthetic=... is required"),
+        (["synthetic={real}", "real={real}"], "are the same directory"),
+        (["synthetic={real}", "real={twins}"], "are synthetic= and real= swapped?"),
+        (["synthetic={twins}", "real={real}", "profile=friends"], "profile must be one of research, partner, public"),
+        (["synthetic={twins}", "real={real}", "resamples=5"], "resamples must be 20 or more"),
+        (["synthetic={twins}", "real={real}", "out={twins}/check"], "lies inside its own source"),
+        (["synthetic={twins}", "real=nowhere"], "nowhere is not a directory"),
+        (["synthetic={twins}", "real={real}", "gates.gaps.at_most.research=-1"], "at_most must be 0 or more"),
+    ],
+)
+def test_a_mistake_gives_one_clear_line(
+    medtwin: Medtwin, twins: Path, dataset: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    filled = [one.format(real=dataset, twins=twins) for one in arguments]
+    out = [] if any(one.startswith("out=") for one in filled) else [f"out={tmp_path / 'out'}"]
+    done = medtwin("check", *filled, *out, code=2)
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium to draw the page")
+def test_chromium_draws_the_page_without_an_error(checked: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "page.png"
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1200,2400", "--enable-logging"]
+    command += ["--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += [f"--screenshot={picture}", f"file://{checked / 'report.html'}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert picture.stat().st_size > 50_000
+    assert "CONSOLE" not in done.stderr
