@@ -1,0 +1,245 @@
+"""`medtwin simulate`: a trial and a cohort -> operating characteristics, attrition, bounds, a patient table, report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from medtwin.config import build, compose, settings
+from medtwin.core.dataset import Dataset, open_dataset
+from medtwin.core.errors import ConfigError
+from medtwin.core.files import atomic_file
+from medtwin.core.output import writing
+from medtwin.core.provenance import Input, Origin, Provenance, describe_input, write_provenance
+from medtwin.core.shards import map_shards
+from medtwin.core.verdict import read_verdict
+from medtwin.pipelines.say import progress, tell
+from medtwin.pipelines.simulate_report import Findings, write_trial_report
+from medtwin.pipelines.sources import fingerprint, public_config, require_outside
+from medtwin.trials import Study, SurvivalTrial, prepare, read_cohort
+from medtwin.trials.design import hazard_ratio_at_bound
+from medtwin.trials.engine import Characteristics
+from medtwin.trials.scenarios import Line, Scenario, characteristics_of, run_task, scenarios_of, table_of, tasks_of
+from medtwin.trials.survival_trial import example_patients
+
+
+@dataclass(frozen=True)
+class SimulateSettings:
+    """The settings of configs/simulate.yaml.
+
+    Attributes:
+        fallback: Another trial, for a cohort in which nobody is eligible for `trial` or its endpoint is too rare; the
+            report says that it was used, and why. For `medtwin run`.
+    """
+
+    cohort: Path | None
+    trial: Mapping[str, Any]
+    out: Path
+    num_trials: int = 2000
+    num_curve: int = 500
+    seed: int = 0
+    workers: int = 1
+    check: Path | None = None
+    fallback: Mapping[str, Any] | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("num_trials", "num_curve", "workers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise ConfigError(f"seed must be 0 or more, got {self.seed}")
+
+
+def main(config: Mapping[str, Any]) -> None:
+    """Runs the verb.
+
+    Raises:
+        MedtwinError: For every fault that the user can mend.
+    """
+    simulate(settings(SimulateSettings, config))
+
+
+def trial_config(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The configuration of configs/trial/<name>.yaml, for `SimulateSettings`.
+
+    Raises:
+        ConfigError: If there is no such trial.
+    """
+    config = compose("simulate", [f"trial={name}", "cohort=null", *overrides])
+    return dict(config["trial"])
+
+
+def simulate(chosen: SimulateSettings) -> Path:
+    """Simulates the trial, or says that it is done; returns where it is.
+
+    Raises:
+        MedtwinError: If nobody is eligible, a code is unknown, events are too few, or the output cannot be written.
+    """
+    dataset = open_dataset(chosen.cohort) if chosen.cohort is not None else None
+    if dataset is not None:
+        require_outside(chosen.out, dataset.path)
+    config = {**public_config(chosen), "source_state": _state(dataset)}
+    with writing(chosen.out, config, overwrite=chosen.overwrite) as output:
+        if output is None:
+            tell(f"{chosen.out} is finished already (overwrite=true redoes it)")
+            return chosen.out
+        study, remarks = _prepare(chosen, dataset)
+        remarks += _verdict_remarks(dataset, chosen.check)
+        scenarios = scenarios_of(study, chosen.num_trials, chosen.num_curve)
+        tasks = tasks_of(study, scenarios, chosen.seed)
+        results = map_shards(run_task, tasks, num_workers=chosen.workers)
+        found = characteristics_of(scenarios, progress(results, "trials", total=len(tasks), unit="task"))
+        lines = [line for s, c in zip(scenarios, found, strict=True) for line in table_of(study, s, c, chosen.seed)]
+        _write_tables(output.path, study, scenarios, found, lines)
+        origin: Origin = dataset.origin if dataset is not None else "simulated"
+        example = example_patients(study, chosen.seed, float(found[0].stops.months[0]))
+        if origin == "real":
+            remarks.append("The cohort holds real patients: no patient table was written.")
+        else:
+            _write_csv(output.path / "patients.csv", example)
+        findings = Findings(study, scenarios, found, lines, example, origin, remarks)
+        write_trial_report(output.path / "report.html", findings)
+        write_provenance(output.path, _provenance(dataset, chosen, config, origin))
+    _tell_result(chosen.out, study, scenarios, found)
+    return chosen.out
+
+
+def _state(dataset: Dataset | None) -> str | None:
+    if dataset is None:
+        return None
+    return dataset.manifest_hash() if dataset.is_finished else fingerprint(dataset.path)
+
+
+def _provenance(
+    dataset: Dataset | None, chosen: SimulateSettings, config: Mapping[str, Any], origin: Origin
+) -> Provenance:
+    inputs: list[Input] = [describe_input("cohort", dataset.path)] if dataset is not None else []
+    depth = max((each.lineage_depth for each in inputs), default=0)
+    return Provenance("simulate", origin, config, chosen.seed, inputs, depth)
+
+
+def _prepare(chosen: SimulateSettings, dataset: Dataset | None) -> tuple[Study, list[str]]:
+    """The study; of the fallback trial where the cohort does not carry the chosen one, and then why."""
+    try:
+        return _study(chosen.trial, dataset, chosen.seed), []
+    except ConfigError as error:
+        if chosen.fallback is None or dataset is None:
+            raise
+        study = _study(chosen.fallback, dataset, chosen.seed)
+        wanted = chosen.trial.get("title", "the trial")
+        return study, [f"The trial \N{LEFT DOUBLE QUOTATION MARK}{wanted}\N{RIGHT DOUBLE QUOTATION MARK} could not "
+                       f"be run on this cohort ({error}). This one was simulated instead."]  # fmt: skip
+
+
+def _study(config: Mapping[str, Any], dataset: Dataset | None, seed: int) -> Study:
+    trial = build(dict(config), "trial")
+    if not isinstance(trial, SurvivalTrial):
+        raise ConfigError("trial._target_ must be medtwin.trials.SurvivalTrial")
+    if dataset is None:
+        return prepare(trial, None, seed)
+    shards = progress(dataset.iter_events(), "cohort", total=len(dataset.shards()), unit="shard")
+    return prepare(trial, read_cohort(shards, dataset.codes(), trial.codes()), seed)
+
+
+def _verdict_remarks(dataset: Dataset | None, check: Path | None) -> list[str]:
+    """What page one must say of the cohort's trustworthiness."""
+    if dataset is None or dataset.origin != "synthetic":
+        return []
+    if check is None:
+        return ["The cohort is synthetic and was not checked: nothing is known of how far its patients can be trusted."]
+    verdict = read_verdict(check)
+    if not dataset.is_finished or verdict.manifest_sha256 != dataset.manifest_hash():
+        raise ConfigError(f"check: {check} is the verdict of another dataset, not of {dataset.path}")
+    if refusals := verdict.refusals():
+        return [f"The cohort failed its check ({', '.join(refusals)}): read what follows as an exercise."]
+    return []
+
+
+def _write_tables(
+    folder: Path,
+    study: Study,
+    scenarios: Sequence[Scenario],
+    found: Sequence[Characteristics],
+    lines: Sequence[Line],
+) -> None:
+    _write_csv(folder / "operating_characteristics.csv", _line_columns(lines))
+    names = ("criterion", "remaining", "excluded", "not_evaluable")
+    _write_csv(folder / "attrition.csv", {name: [getattr(row, name) for row in study.attrition] for name in names})
+    _write_csv(folder / "boundaries.csv", boundary_columns(study, scenarios, found))
+
+
+def _line_columns(lines: Sequence[Line]) -> dict[str, Sequence[object]]:
+    def numbers(name: str) -> list[float | None]:
+        return [_number(getattr(line.estimate, name)) for line in lines]
+
+    return {
+        "scenario": [line.scenario for line in lines],
+        "hazard_ratio": [round(line.hazard_ratio, 6) for line in lines],
+        "characteristic": [line.characteristic for line in lines],
+        "look": [line.look for line in lines],
+        "estimate": numbers("value"),
+        "mc_standard_error": numbers("standard_error"),
+        "low": numbers("low"),
+        "high": numbers("high"),
+        "level": [line.estimate.level for line in lines],
+        "analytical": [None if line.analytical is None else _number(line.analytical) for line in lines],
+        "num_trials": [line.num_trials for line in lines],
+    }
+
+
+def boundary_columns(
+    study: Study, scenarios: Sequence[Scenario], found: Sequence[Characteristics]
+) -> dict[str, Sequence[object]]:
+    """The bounds, and how often each is crossed first: column to values, one per look."""
+    design = study.plan.design
+    looks, ratio = range(len(design.events)), design.allocation_ratio
+    bounds = design.bounds
+    columns: dict[str, Sequence[object]] = {
+        "look": [look + 1 for look in looks],
+        "information_fraction": [_number(t) for t in bounds.fractions],
+        "events": list(design.events),
+        "expected_month": [_number(month) for month in study.months_of_looks(study.trial.hazard_ratio)],
+        "efficacy_z": [_number(z) for z in bounds.efficacy],
+        "futility_z": [_number(z) for z in bounds.futility],
+        "efficacy_hazard_ratio": [
+            _number(hazard_ratio_at_bound(z, d, ratio)) for z, d in zip(bounds.efficacy, design.events, strict=True)
+        ],
+        "alpha_spent": [_number(a) for a in study.trial.plan.efficacy.spent(bounds.fractions, study.trial.plan.alpha)],
+    }
+    for scenario, each in zip(scenarios[:2], found[:2], strict=True):
+        columns[f"rejected_{scenario.name}"] = [_number(each.rejected_at(look).value) for look in looks]
+        columns[f"futile_{scenario.name}"] = [_number(each.futile_at(look).value) for look in looks]
+    return columns
+
+
+def _number(value: float) -> float | None:
+    """Seven significant digits; None for what is no number, such as the bound of a look without one."""
+    return float(f"{value:.7g}") if math.isfinite(value) else None
+
+
+def _write_csv(path: Path, columns: Mapping[str, Sequence[object]]) -> None:
+    with atomic_file(path, "wb") as file:
+        pa_csv.write_csv(pa.table({name: pa.array(list(values)) for name, values in columns.items()}), file)
+
+
+def _tell_result(out: Path, study: Study, scenarios: Sequence[Scenario], found: Sequence[Characteristics]) -> None:
+    tell(f"{out}: {study.trial.title}")
+    if study.attrition:
+        tell(f"  {study.num_eligible:,} of {study.cohort_size:,} subjects eligible, drawn with replacement")
+    tell(f"  {study.plan.num_subjects:,} patients, {study.plan.design.events[-1]:,} events")
+    for scenario, each in zip(scenarios[:2], found[:2], strict=True):
+        share, months = each.power, float(np.median(each.stops.months))
+        what = "type I error" if scenario.hazard_ratio == 1 else "power"
+        tell(
+            f"  hazard ratio {scenario.hazard_ratio:g}: {what} {share.value:.4f} "
+            f"(Monte-Carlo error {share.standard_error:.4f}, {each.num_trials:,} trials), median {months:.0f} months"
+        )
+    tell(f"  {out / 'report.html'}")

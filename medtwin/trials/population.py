@@ -1,0 +1,503 @@
+"""Who may enter a trial, and when: eligibility criteria over a cohort, the attrition table, baseline covariates.
+
+Every criterion is asked at every candidate day of every subject (a visit, say); a subject enters on the first day on
+which all hold. A criterion that cannot be evaluated (no such laboratory value) does not hold, and is counted apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtwin.core.errors import ConfigError
+from medtwin.core.units import convert
+from medtwin.trials.cohort import NEVER, Cohort, Records, first_after, latest_before
+from medtwin.trials.hazard import DAYS_PER_MONTH
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+DAYS_PER_YEAR = 365.25
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Days on which subjects might enter: (candidates,) subject index and day, sorted by both."""
+
+    subject: Ints
+    day: Ints
+
+    def where(self, keep: Bools) -> Candidates:
+        """Those that are kept."""
+        return Candidates(self.subject[keep], self.day[keep])
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a criterion says of each candidate: (candidates,) it holds; (candidates,) it cannot be evaluated."""
+
+    holds: Bools
+    is_unknown: Bools
+
+
+class Criterion(Protocol):
+    """A criterion of eligibility, as data."""
+
+    @property
+    def label(self) -> str:
+        """What it demands, in words."""
+
+    @property
+    def codes(self) -> Sequence[str]:
+        """The codes it needs of the cohort."""
+
+    def ask(self, cohort: Cohort, at: Candidates) -> Answer:
+        """What it says of each candidate."""
+
+
+def _known(holds: Bools) -> Answer:
+    return Answer(holds, np.zeros_like(holds))
+
+
+@dataclass(frozen=True)
+class Age:
+    """Age in completed years on the day, `minimum` to `maximum`, both included."""
+
+    minimum: float = 0.0
+    maximum: float = 150.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.minimum <= self.maximum:
+            raise ValueError(f"age: minimum must be 0 or more and at most maximum, got {self.minimum!r}")
+
+    @property
+    def label(self) -> str:
+        """What it demands, in words."""
+        upper = f" to {self.maximum:g}" if self.maximum < 150 else " or more"
+        return f"age {self.minimum:g}{upper} years"
+
+    @property
+    def codes(self) -> Sequence[str]:
+        """None."""
+        return ()
+
+    def ask(self, cohort: Cohort, at: Candidates) -> Answer:
+        """What it says of each candidate; unknown where the birth is."""
+        years = np.floor(age_years(cohort, at))
+        holds = (years >= self.minimum) & (years <= self.maximum)
+        return Answer(holds, np.isnan(years))
+
+
+@dataclass(frozen=True)
+class Sex:
+    """Administrative gender is the given one."""
+
+    sex: Literal["F", "M"]
+
+    def __post_init__(self) -> None:
+        if self.sex not in ("F", "M"):
+            raise ValueError(f"sex must be F or M, got {self.sex!r}")
+
+    @property
+    def label(self) -> str:
+        """What it demands, in words."""
+        return "women" if self.sex == "F" else "men"
+
+    @property
+    def codes(self) -> Sequence[str]:
+        """None."""
+        return ()
+
+    def ask(self, cohort: Cohort, at: Candidates) -> Answer:
+        """What it says of each candidate; unknown where the sex is."""
+        sex = cohort.sex[at.subject]
+        return Answer(sex == self.sex, sex == "")
+
+
+@dataclass(frozen=True)
+class Has:
+    """Any of the codes, or of those below them, on or before the day.
+
+    Attributes:
+        codes: `SYSTEM//code`. window_days: Only so far back; None: ever. name: For the attrition table.
+    """
+
+    codes: Sequence[str]
+    window_days: int | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_codes(self.codes, self.window_days)
+
+    @property
+    def label(self) -> str:
+        """What it demands, in words."""
+        return f"has {self.name or ' or '.join(self.codes)}{_window(self.window_days)}"
+
+    def ask(self, cohort: Cohort, at: Candidates) -> Answer:
+        """What it says of each candidate.
+
+        Raises:
+            ConfigError: If the cohort has none of the codes.
+        """
+        cohort.require_known(self.codes, self.label)
+        return _known(_occurred(cohort.rows_of(self.codes), at, self.window_days))
+
+
+@dataclass(frozen=True)
+class HasNot:
+    """None of the codes, nor of those below them, on or before the day.
+
+    Attributes:
+        codes: `SYSTEM//code`. window_days: Only so far back; None: ever. name: For the attrition table.
+    """
+
+    codes: Sequence[str]
+    window_days: int | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_codes(self.codes, self.window_days)
+
+    @property
+    def label(self) -> str:
+        """What it demands, in words."""
+        return f"no {self.name or ' or '.join(self.codes)}{_window(self.window_days)}"
+
+    def ask(self, cohort: Cohort, at: Candidates) -> Answer:
+        """What it says of each candidate; a cohort without the codes excludes nobody."""
+        return _known(~_occurred(cohort.rows_of(self.codes), at, self.window_days))
+
+
+@dataclass(frozen=True)
+class LatestValue:
+    """The latest value of any of the codes, within a window before the end of the day, lies in a range.
+
+    Attributes:
+        codes: `SYSTEM//code`. minimum, maximum: Bounds, included; None: no bound.
+        unit: UCUM, of the bounds; values in other units are converted. A value without a unit is taken to be in it.
+        window_days: How far back. name: For the attrition table.
+    """
+
+    codes: Sequence[str]
+    minimum: float | None = None
+    maximum: float | None = None
+    unit: str | None = None
+    window_days: int = 365
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_codes(self.codes, self.window_days)
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"minimum must be at most maximum, got {self.minimum!r} and {self.maximum!r}")
+
+    @property
+    def label(self) -> str:
+        """What it demands, in words."""
+        bounds = [
+            f"{sign} {bound:g}" for sign, bound in ((">=", self.minimum), ("<=", self.maximum)) if bound is not None
+        ]
+        what = f"{self.name or ' or '.join(self.codes)} {' and '.join(bounds) or 'measured'}"
+        return f"{what}{f' {self.unit}' if bounds and self.unit else ''}{_window(self.window_days)}"
+
+    def ask(self, cohort: Cohort, at: Candidates) -> Answer:
+        """What it says of each candidate; unknown where there is no value in the window, or none in such a unit.
+
+        Raises:
+            ConfigError: If the cohort has none of the codes.
+        """
+        cohort.require_known(self.codes, self.label)
+        value = latest_value(cohort, self.codes, at, self.unit, self.window_days)
+        low = -np.inf if self.minimum is None else self.minimum
+        high = np.inf if self.maximum is None else self.maximum
+        return Answer((value >= low) & (value <= high), np.isnan(value))
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """The record goes on for at least so many days after the day, or ends with death in between."""
+
+    minimum_days: int = 1
+
+    def __post_init__(self) -> None:
+        if self.minimum_days < 1:
+            raise ValueError(f"minimum_days must be 1 or more, got {self.minimum_days!r}")
+
+    @property
+    def label(self) -> str:
+        """What it demands, in words."""
+        return f"alive, and followed up for {self.minimum_days} day{'s' * (self.minimum_days > 1)} or until death"
+
+    @property
+    def codes(self) -> Sequence[str]:
+        """None."""
+        return ()
+
+    def ask(self, cohort: Cohort, at: Candidates) -> Answer:
+        """What it says of each candidate."""
+        death, last = cohort.death[at.subject], cohort.last[at.subject]
+        is_long = last - at.day >= self.minimum_days
+        return _known((death > at.day) & (is_long | (death != NEVER)))
+
+
+@dataclass(frozen=True)
+class IndexDay:
+    """The days on which a subject might enter.
+
+    Attributes:
+        codes: Days with one of these codes; None: `visits` says which.
+        visits: `encounter`: days with an encounter; `any`: days with any dated row.
+        first_only: Only the first such day of each subject; else every one, and the first on which all criteria hold.
+    """
+
+    codes: Sequence[str] | None = None
+    visits: Literal["encounter", "any"] = "encounter"
+    first_only: bool = False
+
+    def __post_init__(self) -> None:
+        if self.visits not in ("encounter", "any"):
+            raise ValueError(f"visits must be encounter or any, got {self.visits!r}")
+
+    @property
+    def label(self) -> str:
+        """Which days, in words."""
+        what = " or ".join(self.codes) if self.codes else {"encounter": "an encounter", "any": "any entry"}[self.visits]
+        return f"has a {'first ' if self.first_only else ''}day with {what} after birth"
+
+    def candidates(self, cohort: Cohort) -> Candidates:
+        """The days, of every subject.
+
+        Raises:
+            ConfigError: If the cohort has none of the codes.
+        """
+        if self.codes:
+            cohort.require_known(self.codes, "index")
+            days = cohort.rows_of(self.codes)
+        else:
+            days = cohort.encounters if self.visits == "encounter" else cohort.seen
+        birth = cohort.birth[days.subject]
+        is_life = ((birth == NEVER) | (days.day >= birth)) & (days.day <= cohort.death[days.subject])
+        found = Candidates(days.subject[is_life], days.day[is_life])
+        is_new = np.diff(found.subject, prepend=-1) != 0
+        if self.first_only:
+            return found.where(is_new)
+        return found.where(is_new | (np.diff(found.day, prepend=-1) != 0))
+
+
+@dataclass(frozen=True)
+class AttritionRow:
+    """A line of the CONSORT flow: who remains after a criterion, whom it excluded, and of them who lacked the data."""
+
+    criterion: str
+    remaining: int
+    excluded: int
+    not_evaluable: int
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """Eligible subjects, one entry each, and how they were found."""
+
+    entry: Candidates
+    attrition: Sequence[AttritionRow]
+
+
+def find_eligible(cohort: Cohort, index: IndexDay, criteria: Sequence[Criterion]) -> Enrolled:
+    """The subjects who are eligible, on their first eligible day, and the attrition table, criterion by criterion.
+
+    A subject remains after a criterion if on some day it and all before it hold. One is not evaluable for a criterion
+    if it is excluded there and on some of its remaining days the criterion could not be evaluated.
+
+    Raises:
+        ConfigError: If nobody remains; names the criterion that left nobody. Or if a code is unknown.
+    """
+    total = len(cohort.subject_id)
+    at = index.candidates(cohort)
+    remaining = len(np.unique(at.subject))
+    rows = [
+        AttritionRow("subjects in the cohort", total, 0, 0),
+        AttritionRow(index.label, remaining, total - remaining, 0),
+    ]
+    _require_some(rows)
+    for criterion in criteria:
+        answer = criterion.ask(cohort, at)
+        kept = at.where(answer.holds)
+        before, after = np.unique(at.subject), np.unique(kept.subject)
+        unknown = np.setdiff1d(at.subject[answer.is_unknown], after)
+        rows.append(AttritionRow(criterion.label, len(after), len(before) - len(after), len(unknown)))
+        at = kept
+        _require_some(rows)
+    is_first = np.diff(at.subject, prepend=-1) != 0
+    return Enrolled(at.where(is_first), rows)
+
+
+def _require_some(rows: Sequence[AttritionRow]) -> None:
+    last = rows[-1]
+    if last.remaining == 0:
+        gap = f" ({last.not_evaluable} lacked the data)" if last.not_evaluable else ""
+        flow = ", then ".join(f"{row.remaining} after {row.criterion!r}" for row in rows[:-1])
+        raise ConfigError(
+            f"nobody is eligible: {last.criterion!r} left 0 of {last.excluded}{gap}; {flow}. "
+            "Loosen it in trial.eligibility, or try trial=any_adult"
+        )
+
+
+def _occurred(records: Records, at: Candidates, window_days: int | None) -> Bools:
+    found = latest_before(records, at.subject, at.day)
+    has = found >= 0
+    if window_days is None or not len(records.day):
+        return has
+    return np.asarray(has & (at.day - records.day[np.maximum(found, 0)] <= window_days))
+
+
+def latest_value(cohort: Cohort, codes: Sequence[str], at: Candidates, unit: str | None, window_days: int) -> Floats:
+    """The latest value of any of the codes up to each candidate day, in `unit`, (candidates,); nan for none."""
+    records = cohort.rows_of(codes)
+    keep = ~np.isnan(records.value)
+    records = Records(records.subject[keep], records.day[keep], records.value[keep], records.unit[keep], records.units)
+    if not len(records.day):
+        return np.full(len(at.day), np.nan)
+    scale, offset = np.ones(len(records.units) + 1), np.zeros(len(records.units) + 1)
+    for number in np.unique(records.unit[records.unit >= 0]).tolist():
+        if unit is not None and records.units[number] != unit:
+            scale[number], offset[number] = _conversion(records.units[number], unit)
+    values = records.value * scale[records.unit] + offset[records.unit]
+    found = latest_before(records, at.subject, at.day)
+    index = np.maximum(found, 0)
+    is_near = (found >= 0) & (at.day - records.day[index] <= window_days)
+    return np.where(is_near, values[index], np.nan)
+
+
+def _conversion(unit: str, to: str) -> tuple[float, float]:
+    """Factor and offset from one unit to another; nan where they measure different things."""
+    try:
+        offset = convert(0.0, unit, to)
+        return convert(1.0, unit, to) - offset, offset
+    except ValueError:
+        return np.nan, np.nan
+
+
+def age_years(cohort: Cohort, at: Candidates) -> Floats:
+    """Age on each candidate day, in years, (candidates,); nan where the birth is unknown."""
+    birth = cohort.birth[at.subject]
+    return np.where(birth == NEVER, np.nan, (at.day - birth) / DAYS_PER_YEAR)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A baseline covariate: the latest value of a code within a window. `name` heads its column."""
+
+    name: str
+    codes: Sequence[str]
+    unit: str | None = None
+    window_days: int = 730
+
+    def __post_init__(self) -> None:
+        _check_codes(self.codes, self.window_days)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Covariates of the eligible subjects.
+
+    Attributes:
+        subject_id: (subjects,). names: (covariates,). values: (subjects, covariates), nan where missing.
+        sex: (subjects,) `F`, `M` or an empty string.
+    """
+
+    subject_id: Ints
+    names: Sequence[str]
+    values: Floats
+    sex: NDArray[np.str_]
+
+    def imputed(self) -> Floats:
+        """The values, a missing one replaced by its covariate's median; a covariate that nobody has is 0."""
+        with np.errstate(all="ignore"):
+            has = ~np.isnan(self.values)
+            medians = [
+                np.median(column[known]) if known.any() else 0.0
+                for column, known in zip(self.values.T, has.T, strict=True)
+            ]
+        return np.where(has, self.values, np.array(medians))
+
+
+def baseline(cohort: Cohort, entry: Candidates, labs: Sequence[Lab]) -> Baseline:
+    """Age, sex (1 female) and laboratory values on the day of entry."""
+    sex = cohort.sex[entry.subject]
+    columns = [age_years(cohort, entry), np.where(sex == "", np.nan, (sex == "F").astype(np.float64))]
+    columns += [latest_value(cohort, lab.codes, entry, lab.unit, lab.window_days) for lab in labs]
+    names = ("age_years", "is_female", *(lab.name for lab in labs))
+    return Baseline(cohort.subject_id[entry.subject], names, np.stack(columns, axis=1), sex)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What the trial waits for: the first of any of the codes after entry, or death.
+
+    Attributes:
+        name: In words. codes: `SYSTEM//code`, those below them included; empty: death only.
+        death: Whether death counts. If not, death ends follow-up as if the patient had left (a cause-specific hazard).
+        horizon_months: For records that end with a discharge: whoever left alive is taken to be free of the event until
+            then, and events after it do not count. None: a record's end says nothing of what came later.
+    """
+
+    name: str = "death"
+    codes: Sequence[str] = ()
+    death: bool = True
+    horizon_months: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.codes and not self.death:
+            raise ValueError("endpoint needs codes, or death: true")
+        if self.horizon_months is not None and not self.horizon_months > 0:
+            raise ValueError(f"horizon_months must be above 0, got {self.horizon_months!r}")
+
+
+@dataclass(frozen=True)
+class FollowedUp:
+    """The cohort's own course after entry: (subjects,) months at risk, and whether they end with the endpoint."""
+
+    months: Floats
+    event: Bools
+
+
+def follow_up(cohort: Cohort, entry: Candidates, endpoint: Endpoint) -> FollowedUp:
+    """What became of the eligible subjects, in the record.
+
+    Raises:
+        ConfigError: If the endpoint has codes, the cohort has none of them, and death does not count.
+    """
+    if endpoint.codes and not endpoint.death:
+        cohort.require_known(endpoint.codes, f"endpoint {endpoint.name}")
+    death = cohort.death[entry.subject]
+    end = np.minimum(np.maximum(cohort.last[entry.subject], entry.day), death)
+    happened = np.full(len(entry.day), NEVER)
+    if endpoint.codes:
+        happened = first_after(cohort.rows_of(endpoint.codes), entry.subject, entry.day)
+    if endpoint.death:
+        happened = np.minimum(happened, death)
+    is_event = happened != NEVER
+    last = np.where(is_event, happened, end)
+    months = np.maximum(last - entry.day, 0.5) / DAYS_PER_MONTH
+    if endpoint.horizon_months is None:
+        return FollowedUp(months, is_event)
+    is_early = is_event & (months <= endpoint.horizon_months)
+    died = (death != NEVER) & ~is_event
+    return FollowedUp(
+        np.where(is_early | died, np.minimum(months, endpoint.horizon_months), endpoint.horizon_months), is_early
+    )
+
+
+def _check_codes(codes: Sequence[str], window_days: int | None) -> None:
+    if isinstance(codes, str) or not codes:
+        raise ValueError(f"codes must be a list of SYSTEM//code, got {codes!r}")
+    if window_days is not None and window_days < 0:
+        raise ValueError(f"window_days must be 0 or more, got {window_days!r}")
+
+
+def _window(days: int | None) -> str:
+    return "" if days is None else f" within {days} days"

@@ -1,0 +1,157 @@
+"""Which hazard ratios are simulated, the work cut into tasks, and the table of operating characteristics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm
+
+from medtwin.trials.boundaries import exit_probabilities
+from medtwin.trials.engine import (
+    BLOCK,
+    Characteristics,
+    Estimate,
+    Stops,
+    TrialPlan,
+    draw_patients,
+    marginal_log_hazard_ratio,
+    run_trials,
+)
+from medtwin.trials.survival_trial import Study
+
+BLOCKS_PER_TASK = 2
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One truth to simulate under. `obeys_futility`: trials stop at futility bounds."""
+
+    name: str
+    hazard_ratio: float
+    num_trials: int
+    obeys_futility: bool = True
+
+
+@dataclass(frozen=True)
+class Task:
+    """A few blocks of trials, under every scenario that has so many: a unit of work that depends on nothing else."""
+
+    plan: TrialPlan
+    seed: int
+    blocks: Sequence[int]
+    scenarios: Sequence[Scenario]
+
+
+def scenarios_of(study: Study, num_trials: int, num_curve: int) -> list[Scenario]:
+    """The alternative, the null, the null with non-binding futility bounds disregarded, and the power curve.
+
+    Args:
+        study: The trial.
+        num_trials: Of the first ones, rounded up to whole blocks of 100.
+        num_curve: Trials at each further hazard ratio of the power curve.
+    """
+    rounded, curve = (math.ceil(n / BLOCK) * BLOCK for n in (num_trials, num_curve))
+    target = study.trial.hazard_ratio
+    scenarios = [Scenario("alternative", target, rounded), Scenario("null", 1.0, rounded)]
+    if study.trial.plan.futility is not None and not study.trial.plan.binding:
+        scenarios.append(Scenario("null, futility disregarded", 1.0, rounded, obeys_futility=False))
+    for power in (1.5, 1.25, 0.75, 0.5, 0.25):
+        scenarios.append(Scenario("power curve", target**power, curve))
+    return scenarios
+
+
+def tasks_of(study: Study, scenarios: Sequence[Scenario], seed: int) -> list[Task]:
+    """The work, in a fixed order."""
+    num_blocks = max(scenario.num_trials for scenario in scenarios) // BLOCK
+    starts = range(0, num_blocks, BLOCKS_PER_TASK)
+    parts = [tuple(range(start, min(start + BLOCKS_PER_TASK, num_blocks))) for start in starts]
+    return [Task(study.plan, seed, part, scenarios) for part in parts]
+
+
+def run_task(task: Task) -> list[list[Stops]]:
+    """How the trials of a task ended: for each scenario, its blocks, all on the same patients."""
+    found: list[list[Stops]] = [[] for _ in task.scenarios]
+    for block in task.blocks:
+        patients = draw_patients(task.plan, task.seed, block)
+        for parts, scenario in zip(found, task.scenarios, strict=True):
+            if block < scenario.num_trials // BLOCK:
+                ratio, obeys = scenario.hazard_ratio, scenario.obeys_futility
+                parts.append(run_trials(task.plan, patients, ratio, obeys_futility=obeys))
+    return found
+
+
+def characteristics_of(
+    scenarios: Sequence[Scenario], results: Iterable[Sequence[Sequence[Stops]]]
+) -> list[Characteristics]:
+    """The operating characteristics of each scenario, from the results of the tasks in their order."""
+    parts: list[list[Stops]] = [[] for _ in scenarios]
+    for found in results:
+        for mine, more in zip(parts, found, strict=True):
+            mine.extend(more)
+    return [
+        Characteristics(scenario.hazard_ratio, Stops.join(mine))
+        for scenario, mine in zip(scenarios, parts, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of operating_characteristics.csv: an estimate with its Monte-Carlo error beside what theory says."""
+
+    scenario: str
+    hazard_ratio: float
+    characteristic: str
+    look: int | None
+    estimate: Estimate
+    analytical: float | None
+    num_trials: int
+
+
+def table_of(study: Study, scenario: Scenario, found: Characteristics, seed: int) -> list[Line]:
+    """Every characteristic of a scenario, beside the analytical value where there is one.
+
+    The analytical values take the log-rank statistic as canonical joint normal with Schoenfeld's drift at the
+    simulated hazard ratio, every look reached, and risks of all patients alike where they speak of its power.
+    """
+    design = study.plan.design
+    bounds, drift = design.bounds, design.drift(scenario.hazard_ratio)
+    exits = exit_probabilities(
+        bounds.fractions, bounds.efficacy, bounds.futility if scenario.obeys_futility else None, drift
+    )
+    months = study.months_of_looks(scenario.hazard_ratio)
+    enrolled = np.minimum(study.plan.enroll_rate.cumulative(months), study.plan.num_subjects)
+    is_null = scenario.hazard_ratio == 1.0
+    lines: list[tuple[str, int | None, Estimate, float | None]] = [
+        ("type I error" if is_null else "power", None, found.power, exits.power),
+        ("events at stop", None, found.events, exits.expected(design.events)),
+        ("subjects at stop", None, found.subjects, exits.expected(enrolled)),
+        ("duration, months", None, found.months, exits.expected(months)),
+        ("ended by the calendar", None, found.capped, None),
+    ]
+    if scenario.name != "power curve":
+        for look in range(len(design.events)):
+            lines.append(("rejected at look", look + 1, found.rejected_at(look), float(exits.upper[look])))
+        if study.trial.plan.futility is not None and scenario.obeys_futility:
+            for look in range(len(design.events) - 1):
+                lines.append(("futile at look", look + 1, found.futile_at(look), float(exits.lower[look])))
+        marginal = marginal_log_hazard_ratio(study.plan, seed, found.hazard_ratio)
+        at_stop = found.log_hazard_ratio
+        lines += [
+            ("log hazard ratio without early stops", None, marginal, math.log(found.hazard_ratio)),
+            ("log hazard ratio at stop", None, at_stop, None),
+            ("bias at stop", None, difference_of(at_stop, marginal), None),
+        ]
+    return [
+        Line(scenario.name, scenario.hazard_ratio, what, look, estimate, theory, found.num_trials)
+        for what, look, estimate, theory in lines
+    ]
+
+
+def difference_of(first: Estimate, second: Estimate) -> Estimate:
+    """The difference of two independent estimates."""
+    value, error = first.value - second.value, math.hypot(first.standard_error, second.standard_error)
+    half = float(norm.ppf(0.5 + first.level / 2)) * error
+    return Estimate(value, error, value - half, value + half, first.level)
