@@ -1,0 +1,142 @@
+"""The Lightning module of the temporal VAE: its loss, and what is logged of the latent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from medtwin.timelines.data import TimelineDataModule
+from medtwin.timelines.net import Batch, TemporalVAE
+
+ACTIVE_NATS = 0.1
+"""A dimension of the latent is active above so many nats. Source: the idea of Burda et al. 2016, appendix C."""
+
+
+@dataclass(frozen=True)
+class WarmupCosine:
+    """A learning rate that rises linearly, then falls along a cosine.
+
+    Attributes:
+        warmup_steps: Steps over which it rises.
+        decay_steps: The step at which it has fallen to a tenth.
+    """
+
+    warmup_steps: int
+    decay_steps: int
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps < 0 or self.decay_steps < 1:
+            raise ValueError("warmup_steps must be 0 or more and decay_steps 1 or more")
+
+    def __call__(self, step: int) -> float:
+        """Share of the full rate at a step."""
+        warm = min(1.0, (step + 1) / max(self.warmup_steps, 1))
+        done = min(1.0, step / self.decay_steps)
+        return warm * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+class TemporalVAEModule(LightningModule):
+    """Trains the temporal VAE by its evidence lower bound.
+
+    loss = (-log p(x | z, a) + beta max(KL, free bits) + bag_weight bag-of-codes) / positions.
+
+    Args:
+        net: A `TemporalVAE`.
+        optimizer: Factory: parameters to optimizer.
+        free_bits: Nats per latent dimension that cost nothing. Source: Kingma et al. 2016, section C.8.
+        beta_steps: Steps over which beta rises from 0 to 1.
+        history_dropout: Share of events that the decoder does not see.
+        bag_weight: Weight of the bag-of-codes head.
+        schedule: Of the learning rate; null: it stays.
+    """
+
+    def __init__(
+        self,
+        net: TemporalVAE,
+        optimizer: Callable[[Iterable[Tensor]], Optimizer],
+        *,
+        free_bits: float = 0.1,
+        beta_steps: int = 200,
+        history_dropout: float = 0.15,
+        bag_weight: float = 0.3,
+        schedule: WarmupCosine | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= history_dropout < 1:
+            raise ValueError(f"history_dropout must be from 0 to below 1, got {history_dropout!r}")
+        if min(free_bits, bag_weight, beta_steps) < 0:
+            raise ValueError("free_bits, bag_weight and beta_steps must be 0 or more")
+        self.net, self.optimizer_factory = net, optimizer
+        self.free_bits, self.beta_steps, self.bag_weight = free_bits, beta_steps, bag_weight
+        self.history_dropout, self.schedule = history_dropout, schedule
+        self._validated: list[tuple[Tensor, Tensor, Tensor, int]] = []
+
+    def setup(self, stage: str) -> None:
+        """Binds the net to the vocabulary when training begins."""
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and isinstance(data, TimelineDataModule):
+            self.net.bind(data.spec)
+
+    @property
+    def beta(self) -> float:
+        """Weight of the KL at this step."""
+        return min(1.0, (self.global_step + 1) / max(self.beta_steps, 1))
+
+    def training_step(self, batch: list[Batch], batch_idx: int) -> Tensor:
+        """The loss of some groups, nats per position."""
+        losses, kls, positions = [], [], 0
+        for group in batch:
+            posterior = self.net.encode(group)
+            z = posterior.sample()
+            hidden = self.net.decode(group, z, self.history_dropout)
+            log_prob = self.net.log_prob(group, hidden, z, self.history_dropout).total()
+            kl = posterior.kl()
+            # Free bits hold per dimension, on average over the group.
+            paid = kl.mean(dim=0).clamp(min=self.free_bits).sum() * len(z) if self.net.latent_dim else kl.sum()
+            bag = self.net.bag_of_codes_loss(group, z).sum()
+            losses.append(-log_prob.sum() + self.beta * paid + self.bag_weight * bag)
+            kls.append(kl.sum(dim=-1).mean())
+            positions += int((group["kind"] != 0).sum())
+        loss = torch.stack(losses).sum() / positions
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=1)
+        self.log("train/kl", torch.stack(kls).mean(), on_step=False, on_epoch=True, batch_size=1)
+        return loss
+
+    def validation_step(self, batch: list[Batch], batch_idx: int) -> None:
+        """Logs the bound, nats per position, and measures what the latent is worth."""
+        for group in batch:
+            posterior = self.net.encode(group)
+            z = posterior.sample()
+            own = self.net.log_prob(group, self.net.decode(group, z), z).total()
+            anyone = torch.randn_like(z)
+            other = self.net.log_prob(group, self.net.decode(group, anyone), anyone).total()
+            positions = int((group["kind"] != 0).sum())
+            loss = (-own.sum() + posterior.kl().sum()) / positions
+            self.log("val/loss", loss, prog_bar=True, on_epoch=True, on_step=False, batch_size=positions)
+            self._validated.append((posterior.kl().sum(dim=0), (own - other).sum(), own.sum(), len(z)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs KL, active units and the latent-swap gap: the nats that anybody's z costs."""
+        if not self._validated:
+            return
+        kls, gaps, _, counts = zip(*self._validated, strict=True)
+        self._validated.clear()
+        number = sum(counts)
+        per_dimension = torch.stack(kls).sum(dim=0) / number
+        self.log("val/kl", per_dimension.sum())
+        self.log("val/active_units", (per_dimension > ACTIVE_NATS).float().sum())
+        self.log("val/swap_gap", torch.stack(gaps).sum() / number)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimizer, with its schedule per step."""
+        optimizer = self.optimizer_factory(self.parameters())
+        scheduler = LambdaLR(optimizer, self.schedule or (lambda step: 1.0))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
