@@ -12,24 +12,40 @@ import pyarrow.parquet as pq
 from medtwin.core.dataset import SPLITS, Dataset
 from medtwin.core.errors import DatasetError, SourceError
 from medtwin.core.events import EVENT_SCHEMA, MEDS_COLUMNS
+from medtwin.core.seeds import uniform_of
 from medtwin.core.sources import Ledger, Reject
 
 BATCH_ROWS = 500_000
 _REQUIRED = ("subject_id", "time", "code")
 
 
-def read_meds(dataset: Dataset, ledger: Ledger) -> Iterator[tuple[str, pa.Table]]:
-    """The split and the events of every batch of a MEDS dataset.
+def chosen_subjects(dataset: Dataset, limit: int, seed: int) -> set[int]:
+    """At most `limit` subjects of a dataset, by hash of (seed, subject): never by their order or their records."""
+    ranked = sorted(dataset.subject_splits(), key=lambda subject: uniform_of(seed, "subset", subject))
+    return set(ranked[:limit])
 
-    Rows without subject or code, and rows with a number that is not finite, are rejected; other rules are the reader's
-    of the result (`validate_events`). Columns that are not ours are counted as not carried.
+
+def read_meds(dataset: Dataset, ledger: Ledger, subjects: set[int] | None = None) -> Iterator[tuple[str, pa.Table]]:
+    """The split and the events of every batch of a MEDS dataset; of some subjects only, if they are given.
+
+    Rows of other subjects are counted as not carried. Rows without subject or code, and rows with a number that is not
+    finite, are rejected; other rules are the reader's of the result (`validate_events`). Columns that are not ours are
+    counted as not carried.
 
     Raises:
         SourceError: If a shard is unreadable, or lacks a required column.
     """
     for split in dataset.splits:
         for path in dataset.shards(split):
-            yield from ((split, table) for table in _read_shard(path, dataset.path, ledger))
+            for table in _read_shard(path, dataset.path, ledger):
+                yield split, table if subjects is None else _of_subjects(table, subjects, ledger)
+
+
+def _of_subjects(table: pa.Table, subjects: set[int], ledger: Ledger) -> pa.Table:
+    kept = table.filter(pc.is_in(table["subject_id"], value_set=pa.array(sorted(subjects), pa.int64())))
+    ledger.carried["row"] -= len(table) - len(kept)
+    ledger.not_carried["row"] += len(table) - len(kept)
+    return kept
 
 
 def _read_shard(path: Path, root: Path, ledger: Ledger) -> Iterator[pa.Table]:

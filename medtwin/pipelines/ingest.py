@@ -20,7 +20,7 @@ from medtwin.core.errors import ConfigError, DatasetError, SourceError
 from medtwin.core.events import Event, events_to_table
 from medtwin.core.files import MANIFEST, atomic_file, read_json, verify_manifest, write_json, write_table
 from medtwin.core.images import ImageRow, images_to_table
-from medtwin.core.meds_source import code_metadata, read_meds, stated_splits
+from medtwin.core.meds_source import chosen_subjects, code_metadata, read_meds, stated_splits
 from medtwin.core.output import Output, writing
 from medtwin.core.provenance import (
     PROVENANCE,
@@ -61,8 +61,11 @@ class Source:
     images: Path | None = None
     labels: Path | None = None
     origin: Origin | None = None
+    max_subjects: int | None = None
 
     def __post_init__(self) -> None:
+        if self.max_subjects is not None and (self.meds is None or self.max_subjects < 1):
+            raise ConfigError("source.max_subjects goes with source.meds and must be 1 or more")
         given = [name for name in ("fhir", "dicom", "meds", "images") if getattr(self, name) is not None]
         if not given:
             raise ConfigError(
@@ -284,8 +287,10 @@ class _Ingest:
             self._spill(events)
 
     def _read_meds(self, dataset: Dataset) -> None:
-        total = len(dataset.shards())
-        for _, table in progress(read_meds(dataset, self.ledger), "reading MEDS", unit="batch", total=total):
+        total, limit = len(dataset.shards()), self.source.max_subjects
+        subjects = None if limit is None else chosen_subjects(dataset, limit, self.chosen.seed)
+        tables = read_meds(dataset, self.ledger, subjects)
+        for _, table in progress(tables, "reading MEDS", unit="batch", total=total):
             self.spill.add(table)
 
     def _spill(self, events: list[Event]) -> None:
