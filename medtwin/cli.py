@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from medtwin import __version__
+from medtwin.config import quote_override
 from medtwin.core.errors import MedtwinError
 from medtwin.core.paths import config_dir
 
@@ -198,23 +199,3 @@ def _split_arguments(arguments: list[str]) -> tuple[list[str], Path | None, set[
         else:
             overrides.append(quote_override(argument))
     return overrides, folder, flags
-
-
-# Hydra's own functions and quoted or bracketed values pass; all else with its special characters is a plain string.
-_HYDRA_VALUE = re.compile(
-    r"""^(['"\[{]|(choice|range|interval|glob|shuffle|sort|tag|extend_list|int|float|str|bool|json_str)\()"""
-)
-
-
-def quote_override(override: str) -> str:
-    """The override with its value quoted where Hydra's grammar would misread it, as in keep=condition(84114007).
-
-    >>> quote_override("keep=condition(84114007)"), quote_override("n=5"), quote_override("seed=choice(1,2)")
-    ("keep='condition(84114007)'", 'n=5', 'seed=choice(1,2)')
-    """
-    key, separator, value = override.partition("=")
-    special = key == "keep" or any(character in value for character in "()=&|!")
-    if not separator or not value or not special or _HYDRA_VALUE.match(value):
-        return override
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"

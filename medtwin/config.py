@@ -223,3 +223,23 @@ def _convert_plain(value: Any, hint: Any, path: str) -> Any:
     ):
         return value
     raise ConfigError(f"{path} must be {getattr(hint, '__name__', hint)}, got {value!r}")
+
+
+# Hydra's own functions and quoted or bracketed values pass; all else with its special characters is a plain string.
+_HYDRA_VALUE = re.compile(
+    r"""^(['"\[{]|(choice|range|interval|glob|shuffle|sort|tag|extend_list|int|float|str|bool|json_str)\()"""
+)
+
+
+def quote_override(override: str) -> str:
+    """The override with its value quoted where Hydra's grammar would misread it, as in keep=condition(84114007).
+
+    >>> quote_override("keep=condition(84114007)"), quote_override("n=5"), quote_override("seed=choice(1,2)")
+    ("keep='condition(84114007)'", 'n=5', 'seed=choice(1,2)')
+    """
+    key, separator, value = override.partition("=")
+    special = key == "keep" or any(character in value for character in "()=&|!")
+    if not separator or not value or not special or _HYDRA_VALUE.match(value):
+        return override
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from medtwin.cli import VERBS, main, quote_override, verb_help
+from medtwin.cli import VERBS, main, verb_help
+from medtwin.config import quote_override
 from medtwin.core.paths import config_dir
 
 

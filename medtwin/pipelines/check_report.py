@@ -58,8 +58,8 @@ def write_check_report(
         show_real: Whether images of real patients may stand in the report.
     """
     sections = [
-        _verdict(results),
-        _timelines(real, synthetic),
+        verdict_section(results),
+        timelines_section(real, synthetic),
         _images(findings, real, synthetic, show_real=show_real),
         _codes(findings),
         _values(findings),
@@ -107,7 +107,8 @@ def _summary(findings: Findings, results: Sequence[GateResult], verdict: Verdict
     return cards
 
 
-def _verdict(results: Sequence[GateResult]) -> Section:
+def verdict_section(results: Sequence[GateResult]) -> Section:
+    """The gates, each with its value, baseline, interval and limit; what failed first."""
     ordered = sorted(results, key=lambda one: _ORDER.index(one.outcome))
     scores = [
         Score(
@@ -129,7 +130,8 @@ def _verdict(results: Sequence[GateResult]) -> Section:
     return Section("Verdict", parts=[Scorecard(scores, note=note)])
 
 
-def _timelines(real: Dataset, synthetic: Dataset) -> Section:
+def timelines_section(real: Dataset, synthetic: Dataset) -> Section:
+    """Sample timelines of twins, beside simulated patients; those of real patients are never drawn."""
     kinds = kinds_of(real, synthetic)
     number = NUM_TIMELINES if real.origin == "simulated" else 2 * NUM_TIMELINES
     twins = sample_timelines(synthetic, list(synthetic.splits), number=number, seed=0, kinds=kinds, who="twin")

@@ -1,22 +1,31 @@
-"""`medtwin run`: the main job. Hospital -> dataset -> export, each stage resumable."""
+"""`medtwin run`: the main job. Source -> dataset -> models -> twins -> check -> export and trial, stage by stage."""
 
 from __future__ import annotations
 
 import resource
+import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medtwin.config import settings
-from medtwin.core.dataset import open_dataset
-from medtwin.core.errors import DatasetError
+from medtwin.config import compose, quote_override, settings
+from medtwin.core.dataset import Dataset, open_dataset
+from medtwin.core.errors import ConfigError, DatasetError, ReleaseRefusedError
 from medtwin.core.findings import errors_in
-from medtwin.pipelines.export import ExportSettings, Override, export
+from medtwin.pipelines.check import CheckSettings, check
+from medtwin.pipelines.export import ExportSettings, export
+from medtwin.pipelines.generate import GenerateSettings, generate
 from medtwin.pipelines.hospital import HospitalSettings, make_hospital
-from medtwin.pipelines.ingest import IngestSettings, ingest, source_in
+from medtwin.pipelines.ingest import IngestSettings, Source, ingest, source_in
 from medtwin.pipelines.say import tell
+from medtwin.pipelines.simulate import SimulateSettings, simulate, trial_config
+from medtwin.pipelines.sources import require_outside
+
+STAGES = ("hospital", "ingest", "temporal_vae", "scan_diffusion", "generate", "check", "export", "simulate")
+MIN_IMAGES = 16
+"""Training images below which no diffusion model is trained: it could only repeat them."""
 
 
 @dataclass(frozen=True)
@@ -25,39 +34,187 @@ class RunSettings:
 
     out: Path
     n: int = 400
+    twins: int = 200
     seed: int = 0
     workers: int = 1
-    source: Path | None = None
-    override: Override = field(default_factory=Override)
+    source: Source | None = None
+    stages: Mapping[str, Any] = field(default_factory=dict)
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("n", "twins", "workers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        for stage, overrides in self.stages.items():
+            if stage not in STAGES:
+                raise ConfigError(f"stages must be of {', '.join(STAGES)}, got {stage!r}")
+            if not all("=" in each for each in _overrides_in(overrides)):
+                raise ConfigError(f"stages.{stage} must be key=value pairs, as in 'trainer.max_steps=100 net.width=32'")
 
 
 def main(config: Mapping[str, Any]) -> None:
-    """Runs every stage, and says where everything is.
+    """Runs the verb.
 
     Raises:
         MedtwinError: For every fault that the user can mend.
     """
-    chosen = settings(RunSettings, config)
-    start = time.perf_counter()
-    folder = chosen.out
-    source = chosen.source
-    if source is None:
-        made = HospitalSettings(folder / "source", chosen.n, chosen.seed, None, True, chosen.workers, chosen.overwrite)
-        source = make_hospital(made)
-    read = IngestSettings(source_in(source), folder / "dataset", seed=chosen.seed, overwrite=chosen.overwrite)
-    dataset = open_dataset(ingest(read))
-    if errors := errors_in(dataset.validate()):
-        raise DatasetError(f"{dataset.path} is not valid: {errors[0]}")
-    written = ExportSettings(dataset.path, folder / "export", override=chosen.override, overwrite=chosen.overwrite)
-    export(written)
-    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    tell()
-    for name, what in (
-        ("source", "the embedded hospital: FHIR, DICOM, and the laws behind them (truth.json)"),
-        ("dataset", "the dataset: MEDS events, images, counts.json"),
-        ("export", "fhir/, dicom/ and csv/ for other systems"),
-    ):
-        if (folder / name).is_dir():
-            tell(f"  {folder / name}  {what}")
-    tell(f"done in {time.perf_counter() - start:.0f} s, peak memory {peak_gib:.2f} GiB")
+    source = config.get("source")
+    if isinstance(source, str):
+        source = vars(source_in(Path(source).expanduser()))
+    elif isinstance(source, Mapping) and not any(value is not None for value in source.values()):
+        source = None
+    run(settings(RunSettings, {**config, "source": source}))
+
+
+def run(chosen: RunSettings) -> Path:
+    """Runs every stage that is not finished, and says where everything is.
+
+    Raises:
+        MedtwinError: For every fault that the user can mend.
+        ReleaseRefusedError: At the end, if the twins failed a gate; everything but the export is made all the same.
+    """
+    if chosen.source is not None:
+        for part in chosen.source.parts().values():
+            require_outside(chosen.out, part)
+    return _Run(chosen).run()
+
+
+class _Run:
+    """One run: each stage has its directory below `out` and is skipped where that is finished."""
+
+    def __init__(self, chosen: RunSettings) -> None:
+        self.chosen, self.out = chosen, chosen.out
+        self.start = time.perf_counter()
+        self.refusal: ReleaseRefusedError | None = None
+
+    def run(self) -> Path:
+        """All stages, in their order."""
+        dataset = self._timed("source and dataset", self._dataset)
+        self._timed("temporal VAE", lambda: self._train("temporal_vae", dataset))
+        has_scans = _num_training_images(dataset) >= MIN_IMAGES
+        if has_scans:
+            self._timed("scan diffusion", lambda: self._train("scan_diffusion", dataset))
+        else:
+            tell(f"no diffusion model: the dataset has fewer than {MIN_IMAGES} radiographs to train on")
+        twins = self._timed("twins", lambda: self._twins(has_scans=has_scans))
+        self._timed("check", lambda: self._check(twins, dataset))
+        self._timed("export", lambda: self._export(twins))
+        self._timed("trial", lambda: self._trial(twins))
+        from medtwin.pipelines.run_report import write_run_report
+
+        write_run_report(self.out, dataset, open_dataset(twins))
+        self._tell_end()
+        if self.refusal is not None:
+            raise self.refusal
+        return self.out
+
+    def _timed(self, what: str, stage: Callable[[], Any]) -> Any:
+        begun = time.perf_counter()
+        result = stage()
+        tell(f"-- {what}: {time.perf_counter() - begun:.0f} s, {time.perf_counter() - self.start:.0f} s in all")
+        tell()
+        return result
+
+    def _config(self, verb: str, stage: str, own: Sequence[str]) -> dict[str, Any]:
+        """A stage's configuration: what `run` decides, then what the user says of the stage."""
+        shared = [f"overwrite={str(self.chosen.overwrite).lower()}"]
+        if verb != "export":  # nothing of it is random
+            shared.append(f"seed={self.chosen.seed}")
+        return compose(verb, [*shared, *own, *_overrides_in(self.chosen.stages.get(stage))])
+
+    def _dataset(self) -> Dataset:
+        source = self.chosen.source
+        if source is None:
+            place = [f"n={self.chosen.n}", f"workers={self.chosen.workers}", f"out={_quoted(self.out / 'source')}"]
+            made = settings(HospitalSettings, self._config("hospital", "hospital", place))
+            source = source_in(make_hospital(made))
+        config = self._config("ingest", "ingest", [f"out={_quoted(self.out / 'dataset')}"])
+        read = settings(IngestSettings, {**config, "source": vars(source), "labels": config.get("labels") or None})
+        dataset = open_dataset(ingest(read))
+        if errors := errors_in(dataset.validate()):
+            raise DatasetError(f"{dataset.path} is not valid: {errors[0]}")
+        return dataset
+
+    def _train(self, name: str, dataset: Dataset) -> Path:
+        from medtwin.pipelines.runs import TrainSettings
+        from medtwin.pipelines.train import train
+
+        own = [f"model={name}", f"dataset={_quoted(dataset.path)}", f"out={_quoted(self.out / 'runs' / name)}"]
+        if name == "scan_diffusion":
+            own.append(f"latents={_quoted(self.out / 'runs' / 'temporal_vae')}")
+        return train(settings(TrainSettings, self._config("train", name, own)))
+
+    def _twins(self, *, has_scans: bool) -> Path:
+        runs = self.out / "runs"
+        own = [
+            f"timelines={_quoted(runs / 'temporal_vae')}",
+            f"n={self.chosen.twins}",
+            f"out={_quoted(self.out / 'twins')}",
+        ]
+        if has_scans:
+            own.append(f"scans={_quoted(runs / 'scan_diffusion')}")
+        return generate(settings(GenerateSettings, self._config("generate", "generate", own)))
+
+    def _check(self, twins: Path, dataset: Dataset) -> Path:
+        own = [f"synthetic={_quoted(twins)}", f"real={_quoted(dataset.path)}", f"out={_quoted(self.out / 'check')}"]
+        return check(settings(CheckSettings, self._config("check", "check", own)))
+
+    def _export(self, twins: Path) -> None:
+        """Writes export/fhir and export/dicom; a refusal is told at the end, when everything else is made."""
+        formats = "[fhir,dicom]" if len(open_dataset(twins).images()) else "[fhir]"
+        own = [
+            f"dataset={_quoted(twins)}",
+            f"check={_quoted(self.out / 'check')}",
+            f"formats={formats}",
+            f"out={_quoted(self.out / 'export')}",
+        ]
+        try:
+            export(settings(ExportSettings, self._config("export", "export", own)))
+        except ReleaseRefusedError as error:
+            self.refusal = error
+            tell(f"not exported: {error}")
+
+    def _trial(self, twins: Path) -> Path:
+        own = [f"cohort={_quoted(twins)}", f"out={_quoted(self.out / 'trial')}", f"check={_quoted(self.out / 'check')}"]
+        config = self._config("simulate", "simulate", [*own, f"workers={self.chosen.workers}"])
+        return simulate(settings(SimulateSettings, {**config, "fallback": trial_config("any_adult")}))
+
+    def _tell_end(self) -> None:
+        tell()
+        for name, what in (
+            ("report.html", "begin here: the twins beside their source, how far to trust them, the trial"),
+            ("source", "the embedded hospital: FHIR, DICOM, and the laws behind them (truth.json)"),
+            ("dataset", "the dataset: MEDS events, images, counts.json"),
+            ("runs", "the trained models"),
+            ("twins", "the synthetic twins, in the form of the dataset"),
+            ("check", "how good they are: verdict.json, findings.json, report.html"),
+            ("export/fhir", "the twins as FHIR R4, one NDJSON file per type"),
+            ("export/dicom", "the scans of the same twins as DICOM"),
+            ("trial", "a trial simulated on them: operating characteristics, report.html"),
+        ):
+            if (self.out / name).exists():
+                tell(f"  {self.out / name}  {what}")
+        peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        tell(f"done in {time.perf_counter() - self.start:.0f} s, peak memory {peak / 2**20:.2f} GiB")
+
+
+def _num_training_images(dataset: Dataset) -> int:
+    """Radiographs of one image of training subjects."""
+    splits = dataset.subject_splits()
+    rows = dataset.images().select(["subject_id", "modality", "num_slices"]).to_pylist()
+    return sum(
+        splits[row["subject_id"]] == "train" and row["modality"] in ("CR", "DX") and row["num_slices"] == 1
+        for row in rows
+    )
+
+
+def _overrides_in(value: Any) -> list[str]:
+    """The overrides of a stage: a text of key=value pairs, a list of them, or nothing."""
+    if isinstance(value, str):
+        return [quote_override(each) for each in shlex.split(value)]
+    return [str(each) for each in value or ()]
+
+
+def _quoted(path: Path) -> str:
+    """A path as a value that Hydra's grammar takes whole."""
+    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"

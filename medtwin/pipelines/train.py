@@ -105,7 +105,7 @@ def _attach(chosen: TrainSettings, dataset: Dataset, output: Output, cache: Path
     """The data module with its data; the latents are computed first."""
     latents = None
     if chosen.latents is not None:
-        latents = output.scratch("latents") / "latents.npz"
+        latents = output.scratch("latents") / "latents.parquet"
         if not output.is_done("latents"):
             importlib.import_module("medtwin.pipelines.latents").write_latents(chosen.latents, dataset, latents)
             output.mark_done("latents")
