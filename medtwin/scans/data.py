@@ -1,0 +1,266 @@
+"""Images of a dataset directory for training: read once through MONAI, kept small on disk, served in batches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from medtwin.core.dataset import Dataset
+from medtwin.core.errors import DatasetError
+from medtwin.core.files import atomic_file, read_json, write_json
+from medtwin.core.images import ImageRow, table_to_images
+from medtwin.scans.conditions import ConditionSpec, Encoded, ScanRequest, row_to_request
+from medtwin.scans.intensity import IntensityMap
+from medtwin.scans.module import ScanBatch
+from medtwin.scans.reader import Slices, image_transform, load_image
+from medtwin.scans.spacings import SpacingTable
+from medtwin.training.batches import ResumableBatches, ResumableLoader
+
+DESCRIPTION = "scans.json"
+"""What `save` writes and `generate.ScanModel` reads."""
+
+_CHUNK = 256
+_CACHE_VERSION = 1
+_MAX_MEASURED = 4096
+_MIN_TRAIN_IMAGES = 8
+Split = Literal["train", "tuning"]
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Images:
+    """The images of one split: pixels on disk, the rest in memory."""
+
+    rows: list[ImageRow]
+    pixels: list[Array]  # memory-mapped chunks of (chunk, size, size), modality values
+    requests: list[ScanRequest]
+
+    def values(self, index: int) -> Array:
+        values: Array = self.pixels[index // _CHUNK][index % _CHUNK]
+        return values
+
+
+class _Split(TorchDataset[Any]):
+    """Images and conditions by index, a whole batch at a time."""
+
+    def __init__(self, images: _Images, intensity: IntensityMap, conditions: Encoded) -> None:
+        self._images, self._intensity, self._conditions = images, intensity, conditions
+
+    def __len__(self) -> int:
+        return len(self._images.rows)
+
+    def __getitems__(self, indices: Sequence[int]) -> ScanBatch:
+        """The batch of some indices; torch's loaders ask for it in this way."""
+        chosen = np.asarray(indices)
+        return {
+            "image": torch.from_numpy(np.stack([self.image(int(index)) for index in chosen])[:, None]),
+            "values": torch.from_numpy(self._conditions.values[chosen]),
+            "known": torch.from_numpy(self._conditions.known[chosen]),
+        }
+
+    def image(self, index: int) -> Array:
+        """One image in the scale of the network, (size, size)."""
+        row = self._images.rows[index]
+        return self._intensity.to_model(self._images.values(index), row.modality, bits_of(row))
+
+
+class ScanDataModule(lightning.LightningDataModule):
+    """Batches of images of some modalities, with their conditions.
+
+    Vocabularies, scales and intensity windows come from the train split alone; tuning validates; held_out is not read.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        size: int,
+        modalities: Sequence[str] = ("CR", "DX"),
+        slices: Slices = "skip",
+        min_count: int = 5,
+        balance: float = 0.0,
+    ) -> None:
+        """Says what is wanted; `attach` reads it.
+
+        Args:
+            batch_size: Images of a training step.
+            size: Rows and columns after resizing.
+            modalities: DICOM modalities to learn.
+            slices: What is done with a series of several slices: skip it, or take its middle slice.
+            min_count: A category or finding of fewer training images is not learned.
+            balance: How much rare findings are shown more often: 0 not at all, 1 as often as if all were equally
+                frequent.
+
+        Raises:
+            ValueError: If a number or a choice is out of its range.
+        """
+        super().__init__()
+        for name, value in (("batch_size", batch_size), ("size", size), ("min_count", min_count)):
+            if value < 1:
+                raise ValueError(f"{name} must be 1 or more, got {value!r}")
+        if slices not in ("skip", "middle"):
+            raise ValueError(f"slices must be skip or middle, got {slices!r}")
+        if not modalities:
+            raise ValueError("modalities must name at least one DICOM modality")
+        if not 0 <= balance <= 1:
+            raise ValueError(f"balance must be from 0 to 1, got {balance!r}")
+        self.batch_size, self.size, self.min_count, self.balance = batch_size, size, min_count, balance
+        self.modalities, self.slices = tuple(modalities), slices
+        self._seed = 0
+
+    def attach(self, dataset: Dataset, *, seed: int, cache: Path, latents: Path | None = None) -> None:
+        """Reads the images of a dataset, and fits on its train split all that is fitted.
+
+        Args:
+            dataset: Images, and the split of each subject.
+            seed: Of the order of batches.
+            cache: A folder for the resized images; what is there already is not read again.
+            latents: A parquet file with `series_uid` and `latent` (a list of numbers, of one length): the patient
+                latent at imaging time. Images without one have none.
+
+        Raises:
+            DatasetError: If there are too few training images, or the latents cannot be used.
+            SourceError: If a series cannot be read; the message names it.
+        """
+        self._seed = seed
+        splits = dataset.subject_splits()
+        rows = [row for row in table_to_images(dataset.images()) if self._wanted(row)]
+        latent_of = _read_latents(latents)
+        self._splits: dict[Split, _Images] = {}
+        for split in ("train", "tuning"):
+            chosen = [row for row in rows if splits.get(row.subject_id) == split]
+            if split == "train" and len(chosen) < _MIN_TRAIN_IMAGES:
+                raise DatasetError(
+                    f"{dataset.path} must have {_MIN_TRAIN_IMAGES} training images or more of "
+                    f"{', '.join(self.modalities)}, got {len(chosen)}: set data.modalities to what it has"
+                )
+            self._splits[split] = self._read(dataset, chosen, cache, latent_of)
+        train = self._splits["train"]
+        self.spec = ConditionSpec.fit(train.requests, min_count=self.min_count)
+        self.intensity = IntensityMap.fit(
+            (train.values(i), row.modality, bits_of(row)) for i, row in enumerate(train.rows)
+        )
+        self.spacings = SpacingTable.fit(train.requests)
+        self._sets = {
+            split: _Split(images, self.intensity, self.spec.encode(images.requests))
+            for split, images in self._splits.items()
+        }
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """What only the data knows, for the constructors of the net and the module."""
+        return {"model": {"size": [self.size] * 2, "condition_widths": list(self.spec.widths)}}
+
+    @property
+    def num_images(self) -> dict[str, int]:
+        """Images by split."""
+        return {split: len(images.rows) for split, images in self._splits.items()}
+
+    def images_to_measure(self) -> ScanBatch:
+        """Training images in the scale of the network with their conditions, thinned out evenly beyond 4096."""
+        data = self._sets["train"]
+        step = -(-len(data) // _MAX_MEASURED)
+        return data.__getitems__(range(0, len(data), step))
+
+    def save(self, folder: Path) -> None:
+        """Writes scans.json: conditions, intensity windows, spacings, size; all that generation needs."""
+        description = {
+            "size": self.size,
+            "conditions": self.spec.to_json(),
+            "intensity": self.intensity.to_json(),
+            "spacings": self.spacings.to_json(),
+            "num_train_images": len(self._splits["train"].rows),
+        }
+        write_json(folder / DESCRIPTION, description)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches in an order that depends on (seed, epoch, position) only."""
+        data = self._sets["train"]
+        weights = finding_weights(self._splits["train"].requests, self.spec.findings, self.balance)
+        batches = ResumableBatches(len(data), self.batch_size, self._seed, weights=weights)
+        return ResumableLoader(data, batches, collate_fn=_as_it_is)
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """The tuning images in their order; no loader where there are none."""
+        data = self._sets["tuning"]
+        return [DataLoader(data, batch_size=self.batch_size, collate_fn=_as_it_is)] if len(data) else []
+
+    def _wanted(self, row: ImageRow) -> bool:
+        return row.modality in self.modalities and (row.num_slices == 1 or self.slices == "middle")
+
+    def _read(self, dataset: Dataset, rows: list[ImageRow], cache: Path, latent_of: dict[str, Array]) -> _Images:
+        transform = image_transform(self.size)
+        pixels: list[Array] = []
+        requests: list[ScanRequest] = []
+        for start in range(0, len(rows), _CHUNK):
+            part = rows[start : start + _CHUNK]
+            path = cache / f"{_chunk_name(dataset, part, self.size)}.npy"
+            notes = path.with_suffix(".json")
+            if not (path.is_file() and notes.is_file()):
+                loaded = [load_image(dataset.path / row.path, transform) for row in part]
+                with atomic_file(path) as file:
+                    np.save(file, np.stack([image.values for image in loaded]))
+                write_json(notes, {"spacing_mm": [image.spacing_mm for image in loaded]})
+            pixels.append(np.load(path, mmap_mode="r"))
+            for row, spacing in zip(part, read_json(notes)["spacing_mm"], strict=True):
+                spacing_mm = None if spacing is None else (spacing[0], spacing[1])
+                requests.append(row_to_request(row, spacing_mm, latent_of.get(row.series_uid)))
+        return _Images(rows, pixels, requests)
+
+
+def bits_of(row: ImageRow) -> int:
+    """Bits stored; 16 where the table does not say."""
+    return row.bits_stored or 16
+
+
+def finding_weights(requests: Sequence[ScanRequest], findings: Sequence[str], balance: float) -> Array | None:
+    """How often each image is shown, by its rarest finding: (1 / share of images with it) ** balance; None: all alike.
+
+    >>> images = [ScanRequest(str(i), "CR", labels=("x",) if i == 0 else ()) for i in range(4)]
+    >>> finding_weights(images, ["x"], 0.5).tolist()
+    [2.0, 1.0, 1.0, 1.0]
+    """
+    if not balance or not findings:
+        return None
+    counts = Counter(code for request in requests for code in request.labels or ())
+    rarity = {code: (len(requests) / counts[code]) ** balance for code in findings}
+    weights = [max((rarity.get(code, 1.0) for code in request.labels or ()), default=1.0) for request in requests]
+    return np.array(weights, np.float32)
+
+
+def _chunk_name(dataset: Dataset, rows: Sequence[ImageRow], size: int) -> str:
+    """Names the content of a chunk: the finished dataset (or the folder), its series, and how they are made."""
+    source = dataset.manifest_hash() if dataset.is_finished else str(dataset.path.resolve())
+    text = json.dumps([_CACHE_VERSION, source, size, [row.path for row in rows]])
+    return f"scans-{size}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+
+
+def _read_latents(path: Path | None) -> dict[str, Array]:
+    if path is None:
+        return {}
+    if not path.is_file():
+        raise DatasetError(f"{path} is missing: it must be a parquet file with series_uid and latent")
+    table = pq.ParquetFile(path).read()
+    if not {"series_uid", "latent"} <= set(table.column_names):
+        raise DatasetError(f"{path} must have the columns series_uid and latent, got {', '.join(table.column_names)}")
+    latents = [np.asarray(latent, np.float32) for latent in table["latent"].to_pylist()]
+    if len({len(latent) for latent in latents}) > 1 or not all(np.isfinite(latent).all() for latent in latents):
+        raise DatasetError(f"{path}: every latent must be finite and of one length")
+    return dict(zip(table["series_uid"].to_pylist(), latents, strict=True))
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,215 @@
+"""One contract, `denoise(x, sigma, cond) -> x0`, whatever the network was asked to predict.
+
+A noisy image is always x = x0 + sigma n. A parameterisation says what the network sees and predicts:
+D(x, sigma) = mean + c_skip (x - mean) + c_out F(c_in (x - mean), c_noise), so that every sampler works with each.
+With mean 0 this is eq. 7 of Karras et al. 2022. The mean, which the conditions move linearly, sigma_data and the
+spectrum are measured on training images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from medtwin.scans.effects import ConditionEffects
+from medtwin.scans.gaussian import GaussianModel
+
+
+class Net(Protocol):
+    """What a network of the `net` group is: `net(x, noise_level, cond)`.
+
+    Attributes:
+        cond_channels: Width of the condition that it takes.
+        spatial_dims: 2 or 3. in_channels: Channels of the image.
+    """
+
+    cond_channels: int
+    spatial_dims: int
+    in_channels: int
+
+    def __call__(self, x: Tensor, noise_level: Tensor, cond: Tensor) -> Tensor:
+        """The raw output, of the shape of `x`."""
+        ...
+
+
+class Condition(NamedTuple):
+    """Conditions as the denoiser takes them.
+
+    Attributes:
+        vector: Embedded, (batch, cond_channels). known: 1 or 0, (batch, conditions).
+        effect: What they do to the mean image, (batch, channels, *size).
+    """
+
+    vector: Tensor
+    known: Tensor
+    effect: Tensor
+
+
+class Coefficients(NamedTuple):
+    """How the network is wrapped at each sigma; tensors of sigma's shape, (batch,)."""
+
+    c_skip: Tensor
+    c_out: Tensor
+    c_in: Tensor
+    c_noise: Tensor
+
+
+def edm(sigma: Tensor, sigma_data: float) -> Coefficients:
+    """Unit variance in and out at every noise level (Karras et al. 2022, table 1).
+
+    Args:
+        sigma: Noise levels, above 0, (batch,).
+        sigma_data: Standard deviation of the training images about their mean.
+
+    >>> [round(c.item(), 3) for c in edm(torch.tensor([0.5]), 0.5)]
+    [0.5, 0.354, 1.414, -0.173]
+    """
+    total = sigma**2 + sigma_data**2
+    return Coefficients(sigma_data**2 / total, sigma * sigma_data / total.sqrt(), total.rsqrt(), sigma.log() / 4)
+
+
+def v_prediction(sigma: Tensor, sigma_data: float) -> Coefficients:
+    """The network predicts v = alpha n - sigma' x0 of the variance-preserving process (Salimans & Ho 2022).
+
+    The data counts as having unit variance, as in the paper: `sigma_data` is not used.
+    """
+    alpha = (1 + sigma**2).rsqrt()
+    return Coefficients(alpha**2, -sigma * alpha, alpha, torch.atan(sigma))
+
+
+def rectified_flow(sigma: Tensor, sigma_data: float) -> Coefficients:
+    """The network predicts the velocity n - x0 along z = (1 - t) x0 + t n, with sigma = t / (1 - t).
+
+    Source: Liu et al. 2023. Logit-normal t (Esser et al. 2024) is log-normal sigma; `sigma_data` is not used.
+    """
+    t = sigma / (1 + sigma)
+    return Coefficients(1 - t, -t, 1 - t, t)
+
+
+PARAMETERIZATIONS: dict[str, Callable[[Tensor, float], Coefficients]] = {
+    "edm": edm,
+    "v": v_prediction,
+    "flow": rectified_flow,
+}
+
+
+class ConditionEmbedding(nn.Module):
+    """Conditions as one vector: a linear map of the values of each known condition, a learned null of each missing one.
+
+    Any subset of the conditions may be known: what is missing adds its own null vector and nothing else. The vector has
+    unit variance whatever is known, without which the conditions take long to be noticed.
+    """
+
+    condition_of_value: Tensor
+
+    def __init__(self, condition_widths: Sequence[int], width: int) -> None:
+        super().__init__()
+        owners = [index for index, n in enumerate(condition_widths) for _ in range(n)]
+        self.register_buffer("condition_of_value", torch.tensor(owners, dtype=torch.long), persistent=False)
+        num_conditions = len(condition_widths)
+        self.values = nn.Parameter(torch.randn(len(owners), width) * 0.5)
+        self.known = nn.Parameter(torch.zeros(num_conditions, width))
+        self.null = nn.Parameter(torch.randn(num_conditions, width) * 0.5)
+        self.layers = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width), nn.LayerNorm(width))
+
+    def forward(self, values: Tensor, known: Tensor) -> Tensor:
+        """(batch, values) and (batch, conditions) of 0 and 1, to (batch, width)."""
+        kept = values * known[:, self.condition_of_value]
+        h = kept @ self.values + known @ self.known + (1 - known) @ self.null
+        return cast(Tensor, self.layers(h))
+
+
+class Denoiser(nn.Module):
+    """A network, the embedding of its conditions, and how the network is wrapped.
+
+    With `edm` and a rank above 0 the skip is the best linear denoiser given the conditions: about a mean image that
+    they move (`ConditionEffects`), with the covariance of a `GaussianModel`. The skip of Karras et al. is the case of
+    one mean and equal variance in all directions. The network sees this estimate of the image, which holds no noise
+    where there is no signal, and learns what is not linear.
+
+    Attributes:
+        effects, prior: What was measured on the training images.
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        condition_widths: Sequence[int],
+        size: Sequence[int],
+        *,
+        rank: int = 0,
+        parameterization: str = "edm",
+    ) -> None:
+        """Wraps a network.
+
+        Args:
+            net: The network.
+            condition_widths: Numbers of each condition.
+            size: Of the images, one number per spatial dimension.
+            rank: Principal components of the Gaussian model; 0: its variance is one number, sigma_data^2, and its mean
+                is the same under all conditions.
+            parameterization: One of PARAMETERIZATIONS.
+
+        Raises:
+            ValueError: If the parameterisation is unknown, or the size has another number of dimensions than the net.
+        """
+        super().__init__()
+        if parameterization not in PARAMETERIZATIONS:
+            raise ValueError(f"parameterization must be {', '.join(PARAMETERIZATIONS)}, got {parameterization!r}")
+        if len(size) != net.spatial_dims:
+            raise ValueError(f"size must have {net.spatial_dims} numbers, as the net has dimensions, got {list(size)}")
+        self.net = net
+        self.embedding = ConditionEmbedding(condition_widths, net.cond_channels)
+        self.effects = ConditionEffects(condition_widths, (net.in_channels, *size))
+        self.prior = GaussianModel((net.in_channels, *size), rank)
+        self._coefficients = PARAMETERIZATIONS[parameterization]
+        self._is_gaussian = parameterization == "edm" and rank > 0
+
+    def measure(self, images: Tensor, values: Tensor, known: Tensor) -> None:
+        """Measures the training images: what the conditions do to them, and the Gaussian model of what that leaves.
+
+        Args:
+            images: (n, channels, *size).
+            values: Numbers of their conditions, (n, values).
+            known: Which conditions are known, (n, conditions) of 1 and 0.
+
+        Raises:
+            ValueError: If there are fewer than two images, they have another shape, or all are equal.
+        """
+        self.prior.measure(self.effects.measure(images, values, known) if self._is_gaussian else images)
+
+    def embed(self, values: Tensor, known: Tensor) -> Condition:
+        """Conditions, (batch, values) and (batch, conditions), as the denoiser takes them."""
+        return Condition(self.embedding(values, known), known, self.effects(values, known))
+
+    def denoise(self, x: Tensor, sigma: Tensor, cond: Condition) -> Tensor:
+        """The expected clean image x0 given x = x0 + sigma n.
+
+        Args:
+            x: (batch, channels, *size).
+            sigma: Noise levels, (batch,), above 0.
+            cond: From `embed`.
+        """
+        return self.denoise_and_weight(x, sigma, cond)[0]
+
+    def denoise_and_weight(self, x: Tensor, sigma: Tensor, cond: Condition) -> tuple[Tensor, Tensor]:
+        """The clean image, and the weight 1 / c_out^2 with which its squared error counts, (batch, 1, ...).
+
+        With that weight the loss is the squared error of what the network predicts (Karras et al. 2022, eq. 8).
+        """
+        shape = (-1, *(1,) * (x.ndim - 1))
+        sigma = sigma.float()
+        c_skip, c_out, c_in, c_noise = self._coefficients(sigma, self.prior.sigma_data)
+        mean = self.prior.mean + cond.effect
+        centred = x - mean
+        if self._is_gaussian:
+            kept = self.prior.filter(centred, sigma)
+            c_out = (self.prior.error(sigma) ** 2 + self.effects.error(cond.known, sigma)).sqrt()
+            seen = (mean + kept) / self.prior.sigma_data
+        else:
+            kept, seen = c_skip.reshape(shape) * centred, c_in.reshape(shape) * centred
+        raw = self.net(seen, c_noise, cond.vector)
+        return mean + kept + c_out.reshape(shape) * raw, c_out.reshape(shape) ** -2

@@ -1,0 +1,213 @@
+"""Draws images from a trained model: each depends on (seed, key of its request, its conditions) and on nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medtwin.core.errors import DatasetError
+from medtwin.core.files import read_json
+from medtwin.core.seeds import generator
+from medtwin.scans.conditions import ConditionSpec, Encoded, ScanRequest
+from medtwin.scans.data import DESCRIPTION
+from medtwin.scans.denoiser import Condition
+from medtwin.scans.intensity import BITS_WRITTEN, IntensityMap
+from medtwin.scans.module import ScanDiffusionModule
+from medtwin.scans.samplers import SAMPLERS, NoiseSchedule, num_steps_of
+from medtwin.scans.spacings import Spacing, SpacingTable
+
+CHECKPOINT = "model.ckpt"
+DATA_FOLDER = "data"
+
+
+@dataclass(frozen=True)
+class GeneratedScan:
+    """An image that was drawn.
+
+    Attributes:
+        key: Of its request.
+        pixels: (rows, columns). Hounsfield units (int16) for CT, else stored values (uint16) of `bits_stored` bits.
+        spacing_mm: Row and column, under which it was drawn; None: the training images state none.
+    """
+
+    key: str
+    pixels: NDArray[np.int16] | NDArray[np.uint16]
+    spacing_mm: Spacing
+    modality: str
+    body_part: str | None
+    view: str | None
+    bits_stored: int = BITS_WRITTEN
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are drawn.
+
+    Attributes:
+        sampler: dpmpp_2m, heun or euler. schedule: Its noise levels.
+        guidance_from, guidance_to: The noise levels between which guidance acts (Kynkaanniemi et al. 2024).
+    """
+
+    sampler: str = "dpmpp_2m"
+    schedule: NoiseSchedule = field(default_factory=NoiseSchedule)
+    guidance_from: float = 0.1
+    guidance_to: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"sampler must be {', '.join(SAMPLERS)}, got {self.sampler!r}")
+        if not 0 <= self.guidance_from < self.guidance_to:
+            raise ValueError("guidance_from must be 0 or more and below guidance_to")
+
+
+@dataclass(frozen=True)
+class ScanDescription:
+    """What of the training data generation needs; `data.ScanDataModule.save` writes it.
+
+    Attributes:
+        size: Rows and columns of an image.
+    """
+
+    size: int
+    conditions: ConditionSpec
+    intensity: IntensityMap
+    spacings: SpacingTable
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ScanDescription:
+        """From what was written."""
+        return cls(
+            size=value["size"],
+            conditions=ConditionSpec.from_json(value["conditions"]),
+            intensity=IntensityMap.from_json(value["intensity"]),
+            spacings=SpacingTable.from_json(value["spacings"]),
+        )
+
+
+class ScanModel:
+    """A trained model that draws images on request."""
+
+    def __init__(
+        self, module: ScanDiffusionModule, description: ScanDescription, sampling: Sampling | None = None
+    ) -> None:
+        self.module, self.description = module, description
+        self.sampling = sampling or Sampling()
+
+    @classmethod
+    def load(cls, module: ScanDiffusionModule, run: Path, sampling: Sampling | None = None) -> ScanModel:
+        """The model of a run directory.
+
+        Args:
+            module: Built from the run's config.yaml; its weights are replaced by those of the run.
+            run: The run directory.
+            sampling: How to draw; None: the defaults.
+
+        Raises:
+            DatasetError: If the run has no checkpoint or description, or they are of another module.
+        """
+        path = run / CHECKPOINT
+        if not path.is_file():
+            raise DatasetError(f"{path} is missing: {run} is no finished run of model=scan_diffusion")
+        description = ScanDescription.from_json(read_json(run / DATA_FOLDER / DESCRIPTION))
+        weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        try:
+            module.load_state_dict(weights)
+        except RuntimeError as error:
+            raise DatasetError(f"{path} is not of the module that {run}/config.yaml describes") from error
+        return cls(module, description, sampling)
+
+    def can_make(self, request: ScanRequest) -> bool:
+        """Whether images of the modality and body part of a request were among the training images."""
+        return self.description.conditions.knows(request.modality, request.body_part)
+
+    def sample(
+        self,
+        requests: Sequence[ScanRequest],
+        *,
+        seed: int,
+        num_steps: int = 20,
+        guidance: float = 1.0,
+        tile: int = 16,
+        batch_size: int = 64,
+    ) -> Iterator[GeneratedScan]:
+        """The images of some requests, in their order.
+
+        The network always sees `tile` images at once, the last ones repeated where there are fewer: its sums are then
+        the same whatever is drawn beside an image. On one machine and number of threads an image has the same bytes
+        for every order and number of requests and every batch_size.
+
+        Args:
+            requests: What to draw.
+            seed: With the key of a request it gives the noise.
+            num_steps: Evaluations of the denoiser for an image.
+            guidance: 1: as the conditions say; above 1 their effect is exaggerated, at half the speed.
+            tile: Images that the network sees at once.
+            batch_size: Images that are drawn before any is handed out.
+
+        Raises:
+            ValueError: If the model cannot make a request, or a number is out of its range.
+        """
+        if tile < 1 or batch_size < 1 or not guidance >= 0:
+            raise ValueError("tile and batch_size must be 1 or more, and guidance 0 or more")
+        for request in requests:
+            if not self.can_make(request):
+                raise ValueError(
+                    f"request {request.key}: the model has not learned {request.modality} of {request.body_part}, "
+                    f"only {', '.join(f'{m} of {b}' for m, b in self.description.conditions.learned)}"
+                )
+        spaced = [replace(r, spacing_mm=self.description.spacings.draw(r, seed)) for r in requests]
+        for start in range(0, len(spaced), batch_size):
+            batch = spaced[start : start + batch_size]
+            parts = [batch[i : i + tile] for i in range(0, len(batch), tile)]
+            images = [self._draw(part, seed, num_steps, guidance, tile) for part in parts]
+            for request, image in zip(batch, np.concatenate(images), strict=True):
+                yield GeneratedScan(
+                    key=request.key,
+                    pixels=self.description.intensity.to_stored(image, request.modality),
+                    spacing_mm=request.spacing_mm,
+                    modality=request.modality,
+                    body_part=request.body_part,
+                    view=request.view,
+                )
+
+    @torch.inference_mode()
+    def _draw(
+        self, requests: Sequence[ScanRequest], seed: int, num_steps: int, guidance: float, tile: int
+    ) -> NDArray[np.float32]:
+        """The images of one tile, (requests, *size), in the scale of the network."""
+        denoiser = self.module.average.eval()
+        filled = [*requests, *[requests[-1]] * (tile - len(requests))]
+        mean = denoiser.prior.mean
+        noise = np.stack([_noise(seed, request.key, tuple(mean.shape)) for request in filled])
+        cond, null = self._embed(self.description.conditions.encode(filled), mean.device)
+
+        def denoise(x: Tensor, sigma: float) -> Tensor:
+            sigmas = torch.full((tile,), sigma, device=x.device)
+            x0 = denoiser.denoise(x, sigmas, cond)
+            if guidance != 1.0 and self.sampling.guidance_from <= sigma <= self.sampling.guidance_to:
+                x0_null = denoiser.denoise(x, sigmas, null)
+                x0 = x0_null + guidance * (x0 - x0_null)
+            return x0
+
+        sampling = self.sampling
+        sigmas = sampling.schedule.sigmas(num_steps_of(sampling.sampler, num_steps))
+        x = mean + cond.effect + sigmas[0] * torch.from_numpy(noise).to(mean.device)
+        x = SAMPLERS[sampling.sampler](denoise, x, sigmas)
+        return cast(NDArray[np.float32], x[: len(requests), 0].float().cpu().numpy())
+
+    def _embed(self, encoded: Encoded, device: torch.device) -> tuple[Condition, Condition]:
+        """The conditions embedded, and all of them missing."""
+        values, known = (torch.from_numpy(array).to(device) for array in encoded)
+        average = self.module.average
+        return average.embed(values, known), average.embed(values, torch.zeros_like(known))
+
+
+def _noise(seed: int, key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    return generator(seed, "scan", key).standard_normal(shape, dtype=np.float32)

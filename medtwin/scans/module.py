@@ -1,0 +1,302 @@
+"""Training of the denoiser, as a LightningModule; the weights that count are their moving average."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict, cast
+
+import lightning
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medtwin.scans.denoiser import Denoiser, Net
+
+_VAL_SEED = 20221001
+
+
+class ScanBatch(TypedDict):
+    """Images and their conditions.
+
+    Attributes:
+        image: (batch, 1, *size), -1 to 1.
+        values, known: See `conditions.Encoded`.
+    """
+
+    image: Tensor
+    values: Tensor
+    known: Tensor
+
+
+@dataclass(frozen=True)
+class NoiseDistribution:
+    """The noise levels of training: sigma is log-normal (Karras et al. 2022, section 5).
+
+    Attributes:
+        mean, deviation: Of ln sigma.
+    """
+
+    mean: float = -0.5
+    deviation: float = 1.2
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and self.deviation > 0):
+            raise ValueError(f"deviation must be positive and mean finite, got {self.deviation!r} and {self.mean!r}")
+
+    def draw(self, count: int, device: torch.device) -> Tensor:
+        """Sigmas from torch's global generator, stratified: one from each of `count` equal parts of probability."""
+        u = (torch.arange(count) + torch.rand(count)) / count
+        return self.at(u[torch.randperm(count)].clamp(1e-4, 1 - 1e-4)).to(device)
+
+    def at(self, probability: Tensor) -> Tensor:
+        """The sigma below which that share of the noise levels lies."""
+        return (self.mean + self.deviation * math.sqrt(2) * torch.erfinv(2 * probability - 1)).exp()
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Small changes of position and exposure, drawn anew for each image and step.
+
+    They are differences between visits, so that the images drawn have them too. Mirroring is not among them: it would
+    move the heart to the right.
+
+    Attributes:
+        shift: Most pixels to each side. degrees: Most rotation. brightness: Most change, of the range -1 to 1.
+    """
+
+    shift: float = 0.0
+    degrees: float = 0.0
+    brightness: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("shift", "degrees", "brightness"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)!r}")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Changed images, (batch, channels, *size); volumes are shifted and rotated within their slices."""
+        if self.shift or self.degrees:
+            images = self._moved(images)
+        if self.brightness:
+            change = self.brightness * _spread(len(images), images)
+            images = (images + change.reshape(-1, *(1,) * (images.ndim - 1))).clamp(-1, 1)
+        return images
+
+    def _moved(self, images: Tensor) -> Tensor:
+        plane = images.flatten(1, -3)  # slices, if any, move together
+        angle = math.radians(self.degrees) * _spread(len(plane), plane)
+        theta = plane.new_zeros(len(plane), 2, 3)
+        theta[:, 0, 0] = theta[:, 1, 1] = angle.cos()
+        theta[:, 0, 1], theta[:, 1, 0] = -angle.sin(), angle.sin()
+        rows, columns = plane.shape[2:]
+        theta[:, 0, 2] = self.shift * 2 / columns * _spread(len(plane), plane)
+        theta[:, 1, 2] = self.shift * 2 / rows * _spread(len(plane), plane)
+        grid = functional.affine_grid(theta, list(plane.shape), align_corners=False)
+        moved = functional.grid_sample(plane, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return moved.reshape(images.shape)
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """The exponential moving average of the weights.
+
+    Attributes:
+        half_life_steps: After so many steps a weight counts half. ramp: At step n the half-life is at most n times
+            this, so that the random first weights are forgotten (Karras et al. 2022, appendix F.2).
+    """
+
+    half_life_steps: float = 50.0
+    ramp: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not (self.half_life_steps >= 0 and self.ramp > 0):
+            raise ValueError("half_life_steps must be 0 or more and ramp above 0")
+
+    def share(self, step: int) -> float:
+        """The share of the new weights in the average after step 1, 2, ..."""
+        half_life = min(self.half_life_steps, step * self.ramp)
+        return 1.0 - 0.5 ** (1.0 / half_life) if half_life > 0 else 1.0
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """How the optimizer's rate goes: a linear start, a constant, and a linear end.
+
+    Attributes:
+        warmup_steps: Until the rate is full. decay_share: Share of all steps, the last ones, over which it falls.
+        floor: To which share of the full rate it falls.
+    """
+
+    warmup_steps: int = 0
+    decay_share: float = 0.0
+    floor: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps < 0 or not 0 <= self.decay_share <= 1 or not 0 <= self.floor <= 1:
+            raise ValueError("warmup_steps must be 0 or more, decay_share and floor from 0 to 1")
+
+    def factor(self, step: int, total_steps: float) -> float:
+        """Of the rate, at step 0, 1, ...; where the number of steps is not limited (inf) it never falls.
+
+        >>> rate = LearningRate(warmup_steps=1, decay_share=0.5, floor=0.1)
+        >>> [round(rate.factor(step, 4), 2) for step in range(4)]
+        [0.5, 1.0, 1.0, 0.5]
+        """
+        rising = min(1.0, (step + 1) / (self.warmup_steps + 1))
+        if not self.decay_share or math.isinf(total_steps):
+            return rising
+        falling = (total_steps - step) / max(1.0, self.decay_share * total_steps)
+        return rising * min(1.0, max(self.floor, falling))
+
+
+class ScanDiffusionModule(lightning.LightningModule):
+    """Learns to denoise images under conditions; checkpoints hold the weights and their moving average.
+
+    All randomness of a step comes from torch's global generator.
+
+    Attributes:
+        denoiser: What is trained. average: Its moving average: what validates and generates.
+    """
+
+    num_averaged: Tensor
+
+    def __init__(
+        self,
+        net: Net,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        *,
+        size: Sequence[int],
+        condition_widths: Sequence[int],
+        training: ScanTraining | None = None,
+        rank: int = 0,
+        parameterization: str = "edm",
+    ) -> None:
+        """Wraps a network for training.
+
+        Args:
+            net: The network.
+            optimizer: Makes the optimizer of the parameters that it is given.
+            size: Of the images; from the data.
+            condition_widths: Numbers of each condition; from the data.
+            training: Noise, averaging, augmentation, dropout of conditions, learning rate; None: the defaults.
+            rank: Principal components of the Gaussian model (`gaussian.py`); 0: none.
+            parameterization: What the network predicts: edm, v or flow.
+
+        Raises:
+            ValueError: If a number is out of its range.
+        """
+        super().__init__()
+        self.denoiser = Denoiser(net, condition_widths, size, rank=rank, parameterization=parameterization)
+        self.average = copy.deepcopy(self.denoiser).requires_grad_(False)
+        self.register_buffer("num_averaged", torch.zeros((), dtype=torch.long))
+        self.optimizer_factory = optimizer
+        self.options = training or ScanTraining()
+
+    def setup(self, stage: str) -> None:
+        """Measures the training images, unless a checkpoint that is about to be loaded will say what was measured."""
+        images = getattr(getattr(self.trainer, "datamodule", None), "images_to_measure", None)
+        if stage == "fit" and images is not None and not int(self.num_averaged):
+            self.measure(images())
+
+    def measure(self, images: ScanBatch) -> None:
+        """Measures the effects of conditions, mean, components and spectrum of the training images."""
+        image, values, known = (images[name].to(self.device) for name in ("image", "values", "known"))
+        self.denoiser.measure(image, values, known)
+        self.average.load_state_dict(self.denoiser.state_dict())
+
+    def training_step(self, batch: ScanBatch, batch_idx: int) -> Tensor:
+        """The weighted denoising error of a batch at random noise levels; logs train/loss."""
+        options, images = self.options, batch["image"]
+        if options.augmentation is not None:
+            images = options.augmentation(images)
+        known = batch["known"] * options.kept(len(images), batch["known"].shape[1]).to(images.device)
+        sigma = options.noise.draw(len(images), images.device)
+        noise = torch.randn(images.shape).to(images.device)
+        loss = _loss(self.denoiser, images, batch["values"], known, sigma, noise)
+        self.log("train/loss", loss.detach(), on_step=True, on_epoch=True, batch_size=len(images))
+        return loss
+
+    def validation_step(self, batch: ScanBatch, batch_idx: int) -> None:
+        """The error of the average, at noise that is the same in every validation; logs val/loss."""
+        images, count = batch["image"], self.options.val_noise_levels
+        generator = torch.Generator().manual_seed(_VAL_SEED + batch_idx)
+        levels = self.options.noise.at((torch.arange(count) + 0.5) / count)
+        losses = [
+            _loss(
+                self.average,
+                images,
+                batch["values"],
+                batch["known"],
+                level.to(images.device).expand(len(images)),
+                torch.randn(images.shape, generator=generator).to(images.device),
+            )
+            for level in levels
+        ]
+        self.log("val/loss", torch.stack(losses).mean(), on_epoch=True, batch_size=len(images), sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer, and the course of its rate by steps."""
+        optimizer = self.optimizer_factory(self.denoiser.parameters())
+        rate, total = self.options.learning_rate, float(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate.factor(step, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """A step of the optimizer, then one of the average."""
+        super().optimizer_step(*args, **kwargs)
+        self.num_averaged += 1
+        share = self.options.averaging.share(int(self.num_averaged))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(_weights(self.average)), list(_weights(self.denoiser)), share)
+
+
+@dataclass(frozen=True)
+class ScanTraining:
+    """How the denoiser is trained.
+
+    Attributes:
+        noise: Noise levels. averaging: Of the weights. learning_rate: Its course. augmentation: None: none.
+        condition_dropout: Share of images that lose a condition, for each condition by itself.
+        joint_dropout: Share of images that lose all: what guidance compares with.
+        val_noise_levels: Noise levels at which each validation image is denoised.
+    """
+
+    noise: NoiseDistribution = NoiseDistribution()
+    averaging: Averaging = Averaging()
+    learning_rate: LearningRate = LearningRate()
+    augmentation: Augmentation | None = None
+    condition_dropout: float = 0.1
+    joint_dropout: float = 0.1
+    val_noise_levels: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("condition_dropout", "joint_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 0 or more and below 1, got {getattr(self, name)!r}")
+        if self.val_noise_levels < 1:
+            raise ValueError(f"val_noise_levels must be 1 or more, got {self.val_noise_levels!r}")
+
+    def kept(self, count: int, num_conditions: int) -> Tensor:
+        """Which conditions stay, (count, num_conditions) of 1 and 0, from torch's global generator."""
+        alone = torch.rand(count, num_conditions) >= self.condition_dropout
+        together = torch.rand(count, 1) >= self.joint_dropout
+        return (alone & together).float()
+
+
+def _loss(denoiser: Denoiser, images: Tensor, values: Tensor, known: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+    noisy = images + sigma.reshape(-1, *(1,) * (images.ndim - 1)) * noise
+    x0, weight = denoiser.denoise_and_weight(noisy, sigma, denoiser.embed(values, known))
+    return (weight * (x0 - images).square()).mean()
+
+
+def _weights(denoiser: Denoiser) -> Iterator[Tensor]:
+    """What is trained; buffers, which are measured or constant, are equal in both."""
+    return cast(Iterator[Tensor], denoiser.parameters())
+
+
+def _spread(count: int, like: Tensor) -> Tensor:
+    """Numbers from -1 to 1 from torch's global generator, (count,)."""
+    return (2 * torch.rand(count) - 1).to(like)

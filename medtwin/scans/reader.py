@@ -1,0 +1,195 @@
+"""DICOM series through MONAI: our reader behind `LoadImaged`, and the way to a square of one size.
+
+MONAI 1.6.1's own readers are not used: they leave MONOCHROME1 inverted, ignore ImagerPixelSpacing and sort by
+InstanceNumber (notes/images.md, section 4).
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from monai.data.image_reader import ImageReader
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.compose import Compose
+from monai.transforms.croppad.array import SpatialPad
+from monai.transforms.io.dictionary import LoadImaged
+from monai.transforms.spatial.array import Resize
+from monai.transforms.transform import MapTransform, Transform
+from numpy.typing import NDArray
+
+from medtwin.core.errors import SourceError
+from medtwin.dicom import Series, open_series
+
+SPACING = "pixel_spacing_mm"
+"""Key of the metadata: (row, column) in mm, or None where the files do not say."""
+
+Slices = Literal["skip", "middle"]
+
+
+class SeriesReader(ImageReader):
+    """Reads the one DICOM series of a folder as float32 modality values, (slices, rows, columns).
+
+    Slices are sorted in space, rescaled (HU for CT), MONOCHROME1 inverted. The metadata holds `pixel_spacing_mm`,
+    `slice_spacing_mm`, `modality` and `bits_stored`; what the files do not say is None, never 1.
+    """
+
+    def verify_suffix(self, filename: Sequence[Any] | Any) -> bool:
+        """Whether it is a folder."""
+        return all(folder.is_dir() for folder in _folders(filename))
+
+    def read(self, data: Sequence[Any] | Any, **_: Any) -> Series:
+        """Lists the series of a folder.
+
+        Raises:
+            SourceError: If it cannot be read, or the folder holds no series or several.
+        """
+        folders = _folders(data)
+        if len(folders) != 1:
+            raise SourceError(f"one folder of one series must be named, got {len(folders)}")
+        return open_series(folders[0])
+
+    def get_data(self, img: Series) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """The pixels and the metadata.
+
+        Raises:
+            SourceError: If the pixels cannot be decoded.
+        """
+        geometry = img.geometry
+        row, column = geometry.pixel_spacing_row_mm, geometry.pixel_spacing_column_mm
+        values = img.pixels(invert_monochrome1=True)
+        return values, {
+            "original_channel_dim": float("nan"),  # MONAI's word for: there is no channel axis
+            "spatial_shape": np.array(values.shape),
+            SPACING: None if row is None or column is None else (row, column),
+            "slice_spacing_mm": geometry.slice_spacing_mm,
+            "modality": img.header.modality,
+            "bits_stored": img.instances[0].pixel.bits_stored,
+        }
+
+
+class LoadSeriesd(LoadImaged):
+    """MONAI's `LoadImaged` that reads with `SeriesReader` and with nothing else.
+
+    LoadImaged keeps MONAI's readers beside the one it is given and turns to them when it fails, so that a corrupt
+    series would be read by the reader whose faults are listed above. Here the error goes to the caller.
+    """
+
+    def __init__(self, keys: Hashable | Sequence[Hashable]) -> None:
+        self._reader = SeriesReader()
+        with _quiet_codecs():
+            super().__init__(keys, reader=SeriesReader)
+
+    def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
+        """Puts the image of each key in the place of its folder."""
+        return dict(super().__call__(data, reader=reader or self._reader))
+
+
+class PickSliced(MapTransform):
+    """(slices, rows, columns) to (1, rows, columns): the only slice, or the middle one (the lower of two middles)."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Picks the slice of each key."""
+        picked = dict(data)
+        for key in self.key_iterator(picked):
+            middle = (picked[key].shape[0] - 1) // 2
+            picked[key] = picked[key][middle : middle + 1]
+        return picked
+
+
+class FitSquared(MapTransform):
+    """Fits an image into a square without squashing it, and keeps the true spacing.
+
+    Pixels become square (by their spacing; unknown spacing counts as square), the longer side becomes `size`, and the
+    shorter one is padded alike on both sides with the image's darkest value. So nothing of the body is cut off.
+    Shrinking averages over areas, which does not alias; enlarging is bilinear. `pixel_spacing_mm` becomes that of the
+    new pixels: the extent of the longer side over `size`.
+    """
+
+    def __init__(self, keys: Hashable | Sequence[Hashable], size: int) -> None:
+        super().__init__(keys)
+        if size < 1:
+            raise ValueError(f"size must be 1 or more, got {size!r}")
+        self.size = size
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Fits the image of each key, (1, rows, columns)."""
+        fitted = dict(data)
+        for key in self.key_iterator(fitted):
+            fitted[key] = self._fit(fitted[key])
+        return fitted
+
+    def _fit(self, image: MetaTensor) -> MetaTensor:
+        spacing: tuple[float, float] | None = image.meta[SPACING]
+        pixel = spacing or (1.0, 1.0)
+        extent = [n * mm for n, mm in zip(image.shape[1:], pixel, strict=True)]
+        step = max(extent) / self.size
+        target = [max(1, round(length / step)) for length in extent]
+        shrinks = all(new <= old for new, old in zip(target, image.shape[1:], strict=True))
+        resize = Resize(target, mode="area") if shrinks else Resize(target, mode="bilinear", anti_aliasing=True)
+        plain = torch.as_tensor(np.asarray(image), dtype=torch.float32)
+        square = SpatialPad([self.size] * 2, mode="constant", value=float(plain.min()))(resize(plain))
+        meta = {**image.meta, SPACING: None if spacing is None else (step, step)}
+        return MetaTensor(torch.as_tensor(np.asarray(square)), meta=meta)
+
+
+class LoadedImage(NamedTuple):
+    """An image ready for the cache.
+
+    Attributes:
+        values: Modality values, (size, size). spacing_mm: Row and column of its pixels; None: unknown.
+    """
+
+    values: NDArray[np.float32]
+    spacing_mm: tuple[float, float] | None
+
+
+def image_transform(size: int) -> Transform:
+    """From `{"image": folder}` to one square slice, (1, size, size), with its metadata."""
+    return Compose([LoadSeriesd("image"), PickSliced("image"), FitSquared("image", size)])
+
+
+def load_image(folder: Path, transform: Transform) -> LoadedImage:
+    """The square image of a series' folder.
+
+    Raises:
+        SourceError: If the series cannot be read or decoded; the message names the series.
+    """
+    try:
+        image = transform({"image": str(folder)})["image"]
+    except RuntimeError as error:  # MONAI's Compose wraps what a transform raises
+        raise SourceError(f"the series {folder} cannot be read: {_cause(error)}") from error
+    values = np.asarray(image[0], dtype=np.float32)
+    if not np.isfinite(values).all():
+        raise SourceError(f"the series {folder} must hold finite values only: leave it out of the dataset")
+    return LoadedImage(values, image.meta[SPACING])
+
+
+def _folders(names: Any) -> list[Path]:
+    return [Path(name) for name in (names if isinstance(names, (list, tuple)) else [names])]
+
+
+def _cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+@contextmanager
+def _quiet_codecs() -> Iterator[None]:
+    """Without the two messages that each LoadImage gives where nvImageCodec, which we do not use, is absent."""
+    logger = logging.getLogger("monai.data.nvimgcodec_pydicom_plugin")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,115 @@
+"""Samplers of the probability-flow ODE dx/dsigma = (x - D(x, sigma)) / sigma, from noise to an image.
+
+They take any `denoise(x, sigma)` and the exact grid of sigmas at which it is evaluated. The grid and every coefficient
+are computed in float64; what is added to the image is of its own type. Nothing here draws a random number.
+
+Sources: Karras et al. 2022, algorithm 1 and eq. 5; Lu et al. 2022 (DPM-Solver++, algorithm 2, data prediction).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor
+
+Denoise = Callable[[Tensor, float], Tensor]
+Sampler = Callable[[Denoise, Tensor, Sequence[float]], Tensor]
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """Where a sampler evaluates the denoiser.
+
+    Attributes:
+        sigma_max: First noise level; must drown the data, whose range is -1 to 1. sigma_min: Last one above 0.
+        rho: How densely the small noise levels are visited; 7 in Karras et al. 2022.
+    """
+
+    sigma_max: float = 30.0
+    sigma_min: float = 0.01
+    rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max < math.inf:
+            raise ValueError(f"0 < sigma_min < sigma_max must hold, got {self.sigma_min!r} and {self.sigma_max!r}")
+        if not self.rho > 0:
+            raise ValueError(f"rho must be positive, got {self.rho!r}")
+
+    def sigmas(self, num_steps: int) -> list[float]:
+        """The grid from sigma_max to sigma_min, then 0: num_steps + 1 numbers.
+
+        Raises:
+            ValueError: If num_steps is below 2.
+
+        >>> NoiseSchedule(sigma_max=4.0, sigma_min=1.0, rho=1.0).sigmas(3)
+        [4.0, 2.5, 1.0, 0.0]
+        """
+        if num_steps < 2:
+            raise ValueError(f"num_steps must be 2 or more, got {num_steps!r}")
+        high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
+        inner = [(high + i / (num_steps - 1) * (low - high)) ** self.rho for i in range(num_steps)]
+        return [self.sigma_max, *inner[1:-1], self.sigma_min, 0.0]
+
+
+def euler(denoise: Denoise, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+    """First order: one evaluation a step.
+
+    Args:
+        denoise: The clean image expected at (x, sigma).
+        x: sigmas[0] times standard normal noise.
+        sigmas: Falling, the last one 0.
+    """
+    for sigma, after in pairwise(sigmas):
+        ratio = after / sigma
+        x = ratio * x + (1 - ratio) * denoise(x, sigma)
+    return x
+
+
+def heun(denoise: Denoise, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+    """Second order: two evaluations a step, one in the last (Karras et al. 2022, algorithm 1). Arguments of `euler`."""
+    for sigma, after in pairwise(sigmas):
+        slope = (x - denoise(x, sigma)) / sigma
+        ahead = x + (after - sigma) * slope
+        if after > 0:
+            slope = 0.5 * (slope + (ahead - denoise(ahead, after)) / after)
+            ahead = x + (after - sigma) * slope
+        x = ahead
+    return x
+
+
+def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+    """DPM-Solver++(2M): second order by remembering the last evaluation, one a step. Arguments of `euler`.
+
+    With lambda = -log sigma, h the step in lambda and r the last step over this one, x0 is extrapolated to
+    (1 + 1 / 2r) D_i - 1 / 2r D_(i-1). The last step goes to sigma 0, where the image is the last evaluation itself.
+    """
+    last: Tensor | None = None
+    h_last = 0.0
+    for sigma, after in pairwise(sigmas):
+        x0 = denoise(x, sigma)
+        if after == 0:
+            return x0
+        h = math.log(sigma / after)
+        data = x0
+        if last is not None:
+            half = 0.5 * h / h_last
+            data = (1 + half) * x0 - half * last
+        ratio = after / sigma
+        x = ratio * x + (1 - ratio) * data
+        last, h_last = x0, h
+    return x
+
+
+def num_steps_of(sampler: str, num_evaluations: int) -> int:
+    """Steps of a sampler that evaluates the denoiser at most so often.
+
+    >>> num_steps_of("dpmpp_2m", 20), num_steps_of("heun", 20)
+    (20, 10)
+    """
+    return (num_evaluations + 1) // 2 if sampler == "heun" else num_evaluations
+
+
+SAMPLERS: dict[str, Sampler] = {"dpmpp_2m": dpmpp_2m, "heun": heun, "euler": euler}

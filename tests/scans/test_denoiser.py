@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from medtwin.scans.denoiser import PARAMETERIZATIONS, Condition, ConditionEmbedding, Denoiser
+from medtwin.scans.gaussian import GaussianModel
+
+SIGMAS = torch.tensor([0.01, 0.3, 1.0, 5.0, 50.0])
+
+
+class Oracle(nn.Module):
+    """A network that knows the clean image and gives exactly what a parameterisation wants predicted."""
+
+    cond_channels, spatial_dims, in_channels = 4, 2, 1
+
+    def __init__(self, target) -> None:
+        super().__init__()
+        self.target = target
+
+    def forward(self, x, noise_level, cond):
+        return self.target(x)
+
+
+def denoiser(target, parameterization: str, rank: int = 0) -> Denoiser:
+    return Denoiser(Oracle(target), [2], (8, 8), parameterization=parameterization, rank=rank)
+
+
+def unconditional(count: int) -> Condition:
+    return Condition(torch.zeros(count, 4), torch.ones(count, 1), torch.zeros(count, 1, 8, 8))
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """64 images: a gradient, plus one strong pattern, plus weak noise."""
+    g = torch.Generator().manual_seed(3)
+    ramp = torch.linspace(-0.5, 0.5, 8).expand(8, 8)
+    pattern = torch.ones(8, 8).triu()
+    strength = torch.randn(64, 1, 1, 1, generator=g)
+    return ramp + 0.3 * strength * pattern + 0.02 * torch.randn(64, 1, 8, 8, generator=g)
+
+
+@pytest.mark.parametrize("name", ["v", "flow"])
+def test_the_papers_targets_give_the_clean_image(name: str) -> None:
+    g = torch.Generator().manual_seed(0)
+    x0, n = torch.randn(5, 1, 8, 8, generator=g), torch.randn(5, 1, 8, 8, generator=g)
+    s = SIGMAS[:, None, None, None]
+    alpha, sigma = (1 + s**2).rsqrt(), s * (1 + s**2).rsqrt()
+    target = alpha * n - sigma * x0 if name == "v" else n - x0
+    model = denoiser(lambda x: target, name)
+    out = model.denoise(x0 + s * n, SIGMAS, unconditional(5))
+    assert torch.allclose(out, x0, atol=2e-4)
+
+
+def test_the_network_sees_unit_variance_and_is_asked_for_it(images) -> None:
+    seen = []
+    model = denoiser(lambda x: seen.append(x) or torch.zeros_like(x), "edm")
+    model.prior.measure(images)
+    g = torch.Generator().manual_seed(1)
+    for sigma in SIGMAS:
+        level = sigma.expand(64)
+        noisy = images + sigma * torch.randn(images.shape, generator=g)
+        out, weight = model.denoise_and_weight(noisy, level, unconditional(64))
+        assert float(seen[-1].square().mean()) == pytest.approx(1.0, abs=0.1)
+        assert float((weight * (out - images) ** 2).mean()) == pytest.approx(1.0, abs=0.15)
+
+
+def test_every_parameterisation_gives_the_same_image_for_perfect_networks(images) -> None:
+    noisy = images[:5] + SIGMAS[:, None, None, None] * torch.randn(
+        5, 1, 8, 8, generator=torch.Generator().manual_seed(2)
+    )
+    for name in PARAMETERIZATIONS:
+        for rank in (0, 4):
+            model = denoiser(lambda x: torch.zeros_like(x), name, rank)
+            model.prior.measure(images)
+            start, weight = model.denoise_and_weight(noisy, SIGMAS, unconditional(5))
+            wanted = (images[:5] - start) * weight.sqrt()
+            sign = -1 if name in ("v", "flow") else 1
+            model.net.target = lambda x, wanted=wanted, sign=sign: sign * wanted
+            assert torch.allclose(model.denoise(noisy, SIGMAS, unconditional(5)), images[:5], atol=1e-4)
+
+
+def test_the_gaussian_skip_is_the_posterior_mean(images) -> None:
+    prior = GaussianModel((1, 8, 8), rank=3)
+    prior.measure(images)
+    basis, flat = prior.components, torch.eye(64).reshape(64, 1, 8, 8)
+    fourier = torch.fft.fftn(flat, dim=(2, 3))
+    rest = torch.fft.ifftn(prior.variance * fourier, dim=(2, 3)).real.reshape(64, 64)
+    outside = torch.eye(64) - basis.T @ basis
+    for sigma in (0.05, 0.5, 3.0):
+        s2 = torch.tensor([sigma**2])
+        gain = torch.linalg.solve((rest + s2 * torch.eye(64)).T, rest.T).T
+        expected = basis.T @ torch.diag(prior.component_variance / (prior.component_variance + s2)) @ basis
+        expected = expected + gain @ outside
+        given = prior.filter(flat, s2.sqrt().expand(64)).reshape(64, 64).T
+        assert torch.allclose(given, expected, atol=1e-4)
+
+
+def test_the_gaussian_model_explains_what_is_there(images) -> None:
+    prior = GaussianModel((1, 8, 8), rank=8)
+    prior.measure(images)
+    assert prior.sigma_data == pytest.approx(float((images - images.mean(0)).std()), rel=0.02)
+    assert float(prior.component_variance[0]) == pytest.approx(36 * 0.09, rel=0.4)  # 36 pixels of 0.3^2
+    assert torch.allclose(prior.components @ prior.components.T, torch.eye(8), atol=1e-5)
+    assert float(prior.variance.mean()) == pytest.approx(0.02**2, rel=0.25)
+    left = prior.error(torch.tensor([0.02, 1e3]))
+    assert float(left[1]) == pytest.approx(prior.sigma_data, rel=0.05)
+    assert float(left[0]) < 0.02
+
+
+def test_the_rest_is_measured_on_images_that_the_components_have_not_seen() -> None:
+    """Of pure noise every component is chance: the rest must keep the whole variance."""
+    noise = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(5))
+    prior = GaussianModel((1, 8, 8), rank=16)
+    prior.measure(noise)
+    inside = (noise - prior.mean).flatten(1)
+    kept = inside - (inside @ prior.components.T) @ prior.components
+    assert float(kept.square().mean()) < 0.55  # within the sample the components seem to explain half
+    assert float(prior.variance.mean()) > 0.65
+
+
+def test_few_images_give_few_components() -> None:
+    prior = GaussianModel((1, 8, 8), rank=16)
+    prior.measure(torch.randn(12, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
+    assert int((prior.component_variance > 0).sum()) == 3
+
+
+@pytest.mark.parametrize("bad", [torch.zeros(1, 1, 8, 8), torch.zeros(9, 1, 8, 8), torch.zeros(9, 1, 8, 9)])
+def test_refuses_images_that_say_nothing(bad) -> None:
+    with pytest.raises(ValueError, match="images"):
+        GaussianModel((1, 8, 8), rank=2).measure(bad)
+
+
+def test_what_is_missing_leaves_no_trace() -> None:
+    embedding = ConditionEmbedding([2, 3], 4)
+    values = torch.tensor([[1.0, 0, 5, 6, 7], [0, 1.0, 5, 6, 7], [1.0, 0, 0, 0, 1]])
+    none, first = torch.zeros(3, 2), torch.tensor([[1.0, 0]] * 3)
+    out = embedding(values, none)
+    assert torch.equal(out[0], out[1])
+    out = embedding(values, first)
+    assert torch.equal(out[0], out[2])
+    assert not torch.allclose(out[0], out[1])
+    assert not torch.allclose(embedding(values, none)[0], out[0])
+
+
+def test_refuses_an_unknown_parameterisation() -> None:
+    with pytest.raises(ValueError, match="edm, v, flow"):
+        denoiser(None, "eps")

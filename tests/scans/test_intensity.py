@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from medtwin.scans.intensity import IntensityMap
+
+
+def ramp(low: float, high: float) -> np.ndarray:
+    return np.linspace(low, high, 10_000, dtype=np.float32).reshape(100, 100)
+
+
+def test_hounsfield_units_come_back_exactly() -> None:
+    image = np.arange(-1024, 3072, dtype=np.float32).reshape(64, 64)
+    intensity = IntensityMap.fit([(image, "CT", 12)])
+    x = intensity.to_model(image, "CT", 12)
+    assert (x.min(), x.max()) == (-1.0, 1.0)
+    back = intensity.to_stored(x, "CT")
+    assert back.dtype == np.int16
+    assert np.array_equal(back, image)
+
+
+def test_radiographs_of_two_depths_share_a_scale_and_are_written_as_the_most() -> None:
+    intensity = IntensityMap.fit([(ramp(0, 4095), "CR", 12)] * 2 + [(ramp(0, 255), "CR", 8)])
+    dark = intensity.to_model(np.full((2, 2), 255.0, np.float32), "CR", 8)
+    assert dark.max() == 1.0
+    values = ramp(100, 4000)
+    back = intensity.to_stored(intensity.to_model(values, "CR", 12), "CR")
+    assert back.dtype == np.uint16
+    assert np.abs(back - values).max() < 1
+
+
+def test_eight_bits_are_written_as_the_same_share_of_twelve() -> None:
+    intensity = IntensityMap.fit([(ramp(0, 255), "DX", 8)])
+    values = np.array([[51.0, 204.0]], np.float32)
+    back = intensity.to_stored(intensity.to_model(values, "DX", 8), "DX")
+    assert np.abs(back - values * 4095 / 255).max() < 1
+
+
+def test_a_thousandth_at_each_end_is_clipped_and_no_more() -> None:
+    intensity = IntensityMap.fit([(ramp(0, 1000), "MR", 16)])
+    window = intensity.window("MR", 16)
+    assert (window.low, window.high) == pytest.approx((1, 999), abs=1)
+    assert intensity.to_model(np.array([[5000.0]], np.float32), "MR", 16)[0, 0] == 1.0
+
+
+def test_an_unseen_depth_takes_the_windows_share() -> None:
+    intensity = IntensityMap.fit([(ramp(0, 4095), "CR", 12)])
+    assert intensity.window("CR", 8).high == pytest.approx(intensity.window("CR", 12).high * 255 / 4095)
+    with pytest.raises(KeyError):
+        intensity.window("MR", 12)
+
+
+def test_json_round_trip() -> None:
+    intensity = IntensityMap.fit([(ramp(0, 4095), "CR", 12), (ramp(0, 99), "MR", 16)])
+    assert IntensityMap.from_json(json.loads(json.dumps(intensity.to_json()))) == intensity
+
+
+def test_refuses_a_constant() -> None:
+    with pytest.raises(ValueError, match="constant"):
+        IntensityMap.fit([(np.ones((4, 4), np.float32), "CR", 12)])

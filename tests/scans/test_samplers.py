@@ -1,0 +1,87 @@
+"""Every sampler against an exact score, without a network: a mixture of four tissues in units of 1024 HU."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from medtwin.scans.samplers import SAMPLERS, NoiseSchedule, dpmpp_2m, num_steps_of
+
+WEIGHTS = torch.tensor([0.45, 0.15, 0.3, 0.1], dtype=torch.float64)
+MEANS = torch.tensor([-0.95, -0.1, 0.04, 0.6], dtype=torch.float64)
+DEVIATIONS = torch.tensor([0.03, 0.03, 0.05, 0.2], dtype=torch.float64)
+NUM = 20_000
+
+
+def exact(x: Tensor, sigma: float) -> Tensor:
+    """E[x0 | x] of the mixture."""
+    total = DEVIATIONS**2 + sigma**2
+    log_share = WEIGHTS.log() - 0.5 * total.log() - 0.5 * (x[:, None] - MEANS) ** 2 / total
+    share = log_share.softmax(dim=1)
+    return (share * (MEANS + DEVIATIONS**2 / total * (x[:, None] - MEANS))).sum(dim=1)
+
+
+def truth() -> np.ndarray:
+    rng = np.random.default_rng(1)
+    which = rng.choice(4, size=200_000, p=WEIGHTS.numpy())
+    return rng.normal(MEANS.numpy()[which], DEVIATIONS.numpy()[which])
+
+
+def error(sampler, sigmas, denoise=exact) -> float:
+    """Wasserstein distance from the truth; the start has the spread and mean that the prior has at sigma_max."""
+    mean = (WEIGHTS * MEANS).sum()
+    noise = torch.randn(NUM, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return float(stats.wasserstein_distance(sampler(denoise, mean + sigmas[0] * noise, sigmas).numpy(), truth()))
+
+
+@pytest.mark.parametrize(
+    ("name", "evaluations", "limit"),
+    [("dpmpp_2m", 20, 0.02), ("dpmpp_2m", 60, 0.008), ("heun", 60, 0.008), ("euler", 20, 0.05), ("euler", 200, 0.01)],
+)
+def test_reaches_the_distribution(name: str, evaluations: int, limit: float) -> None:
+    calls = []
+
+    def counted(x: Tensor, sigma: float) -> Tensor:
+        calls.append(sigma)
+        return exact(x, sigma)
+
+    sigmas = NoiseSchedule(sigma_max=20.0, sigma_min=0.002).sigmas(num_steps_of(name, evaluations))
+    assert error(SAMPLERS[name], sigmas, counted) < limit
+    assert evaluations - 1 <= len(calls) <= evaluations
+    assert min(calls) > 0
+
+
+def test_the_second_order_is_worth_it() -> None:
+    sigmas = NoiseSchedule(sigma_max=20.0, sigma_min=0.002).sigmas(20)
+    assert error(dpmpp_2m, sigmas) < 0.5 * error(SAMPLERS["euler"], sigmas)
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_a_wrong_grid_fails(name: str) -> None:
+    """A denoiser that is told the next noise level instead of this one, as with a grid that is off by one."""
+    sigmas = NoiseSchedule(sigma_max=20.0, sigma_min=0.002).sigmas(num_steps_of(name, 20))
+    after = dict(zip(sigmas[:-1], [*sigmas[1:-1], sigmas[-2]], strict=True))
+    assert error(SAMPLERS[name], sigmas, lambda x, sigma: exact(x, after[sigma])) > 0.05
+
+
+def test_a_grid_that_stops_early_fails() -> None:
+    sigmas = NoiseSchedule(sigma_max=20.0, sigma_min=0.2).sigmas(20)[:-1]
+    assert error(SAMPLERS["euler"], sigmas) > 0.05
+
+
+def test_grid_is_exact() -> None:
+    sigmas = NoiseSchedule(sigma_max=80.0, sigma_min=0.002, rho=7.0).sigmas(18)
+    assert (sigmas[0], sigmas[-2], sigmas[-1]) == (80.0, 0.002, 0.0)
+    assert sigmas[1] == pytest.approx(57.586, abs=1e-3)  # (80^(1/7) + 1/17 (0.002^(1/7) - 80^(1/7)))^7
+    assert all(a > b for a, b in itertools.pairwise(sigmas))
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.0, 1.0), (0.0, 1.0), (2.0, 1.0)])
+def test_refuses_a_schedule_that_does_not_fall(low: float, high: float) -> None:
+    with pytest.raises(ValueError, match="sigma_min"):
+        NoiseSchedule(sigma_min=low, sigma_max=high)
