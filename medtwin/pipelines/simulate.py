@@ -23,6 +23,7 @@ from medtwin.core.verdict import read_verdict
 from medtwin.pipelines.say import progress, tell
 from medtwin.pipelines.simulate_report import Findings, write_trial_report
 from medtwin.pipelines.sources import fingerprint, public_config, require_outside
+from medtwin.report.page import State
 from medtwin.trials import Study, SurvivalTrial, prepare, read_cohort
 from medtwin.trials.design import hazard_ratio_at_bound
 from medtwin.trials.engine import Characteristics
@@ -86,13 +87,13 @@ def simulate(chosen: SimulateSettings) -> Path:
     dataset = open_dataset(chosen.cohort) if chosen.cohort is not None else None
     if dataset is not None:
         require_outside(chosen.out, dataset.path)
+    banner, state = _verdict_banner(dataset, chosen.check)
     config = {**public_config(chosen), "source_state": _state(dataset)}
     with writing(chosen.out, config, overwrite=chosen.overwrite) as output:
         if output is None:
             tell(f"{chosen.out} is finished already (overwrite=true redoes it)")
             return chosen.out
         study, remarks = _prepare(chosen, dataset)
-        remarks += _verdict_remarks(dataset, chosen.check)
         scenarios = scenarios_of(study, chosen.num_trials, chosen.num_curve)
         tasks = tasks_of(study, scenarios, chosen.seed)
         results = map_shards(run_task, tasks, num_workers=chosen.workers)
@@ -105,7 +106,7 @@ def simulate(chosen: SimulateSettings) -> Path:
             remarks.append("The cohort holds real patients: no patient table was written.")
         else:
             _write_csv(output.path / "patients.csv", example)
-        findings = Findings(study, scenarios, found, lines, example, origin, remarks)
+        findings = Findings(study, scenarios, found, lines, example, origin, remarks, banner, state)
         write_trial_report(output.path / "report.html", findings)
         write_provenance(output.path, _provenance(dataset, chosen, config, origin))
     _tell_result(chosen.out, study, scenarios, found)
@@ -128,39 +129,44 @@ def _provenance(
 
 def _prepare(chosen: SimulateSettings, dataset: Dataset | None) -> tuple[Study, list[str]]:
     """The study; of the fallback trial where the cohort does not carry the chosen one, and then why."""
+    trial = _built(chosen.trial, "trial")
+    fallback = None if chosen.fallback is None or dataset is None else _built(chosen.fallback, "fallback")
     try:
-        return _study(chosen.trial, dataset, chosen.seed), []
+        return _study(trial, dataset, chosen.seed), []
     except ConfigError as error:
-        if chosen.fallback is None or dataset is None:
+        if fallback is None:
             raise
-        study = _study(chosen.fallback, dataset, chosen.seed)
-        wanted = chosen.trial.get("title", "the trial")
-        return study, [f"The trial \N{LEFT DOUBLE QUOTATION MARK}{wanted}\N{RIGHT DOUBLE QUOTATION MARK} could not "
-                       f"be run on this cohort ({error}). This one was simulated instead."]  # fmt: skip
+        remark = f"The trial named {trial.title!r} could not be run on this cohort ({error}). This one was simulated."
+        return _study(fallback, dataset, chosen.seed), [remark]
 
 
-def _study(config: Mapping[str, Any], dataset: Dataset | None, seed: int) -> Study:
-    trial = build(dict(config), "trial")
+def _built(config: Mapping[str, Any], path: str) -> SurvivalTrial:
+    trial = build(dict(config), path)
     if not isinstance(trial, SurvivalTrial):
-        raise ConfigError("trial._target_ must be medtwin.trials.SurvivalTrial")
+        raise ConfigError(f"{path}._target_ must be medtwin.trials.SurvivalTrial")
+    return trial
+
+
+def _study(trial: SurvivalTrial, dataset: Dataset | None, seed: int) -> Study:
     if dataset is None:
         return prepare(trial, None, seed)
     shards = progress(dataset.iter_events(), "cohort", total=len(dataset.shards()), unit="shard")
     return prepare(trial, read_cohort(shards, dataset.codes(), trial.codes()), seed)
 
 
-def _verdict_remarks(dataset: Dataset | None, check: Path | None) -> list[str]:
-    """What page one must say of the cohort's trustworthiness."""
+def _verdict_banner(dataset: Dataset | None, check: Path | None) -> tuple[str, State]:
+    """What page one must say of the cohort's trustworthiness, and how badly it stands."""
     if dataset is None or dataset.origin != "synthetic":
-        return []
+        return "", "none"
     if check is None:
-        return ["The cohort is synthetic and was not checked: nothing is known of how far its patients can be trusted."]
+        text = "The cohort is synthetic and was not checked: nothing is known of how far its patients can be trusted."
+        return text, "unknown"
     verdict = read_verdict(check)
     if not dataset.is_finished or verdict.manifest_sha256 != dataset.manifest_hash():
         raise ConfigError(f"check: {check} is the verdict of another dataset, not of {dataset.path}")
     if refusals := verdict.refusals():
-        return [f"The cohort failed its check ({', '.join(refusals)}): read what follows as an exercise."]
-    return []
+        return f"The cohort failed its check ({', '.join(refusals)}): read what follows as an exercise.", "bad"
+    return "", "none"
 
 
 def _write_tables(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtwin.report import Figure, Page, Section, Table, write_page
+from medtwin.report.page import State
 from medtwin.report.trial_plots import bounds_plot, curve_plot, flow_plot, histogram_plot, survival_plot
 from medtwin.trials import Study
 from medtwin.trials.analysis import kaplan_meier
@@ -23,6 +24,7 @@ Floats = NDArray[np.float64]
 Cell = str | int | float | None
 _NUM_PATHS = 40
 _SMALL_POOL = 500
+_MIN_AT_RISK = 10  # in an arm: beyond that a single event halves the curve
 _SPENDING = {
     "obrien_fleming": "Lan and DeMets' function of the O'Brien-Fleming type",
     "pocock": "Lan and DeMets' function of the Pocock type",
@@ -39,6 +41,7 @@ class Findings:
         study: The trial on its patients. scenarios: What was simulated. found: With what result, in the same order.
         lines: Every operating characteristic. example: The patient table of one trial.
         origin: Of the cohort. remarks: What a reader must know first.
+        banner: What the check of the cohort says, empty for nothing. state: How badly.
     """
 
     study: Study
@@ -48,6 +51,8 @@ class Findings:
     example: Mapping[str, Sequence[object]]
     origin: str
     remarks: Sequence[str] = ()
+    banner: str = ""
+    state: State = "none"
 
 
 def write_trial_report(path: Path, findings: Findings) -> None:
@@ -73,7 +78,8 @@ def write_trial_report(path: Path, findings: Findings) -> None:
         ("median duration", f"{np.median(alternative.stops.months):.0f} months"),
     ]
     lead = f"A two-arm group-sequential trial; endpoint: {trial.endpoint.name}. {who}"
-    write_page(path, Page(trial.title, lead, [part for part in sections if part is not None], summary))
+    parts = [section for section in sections if section is not None]
+    write_page(path, Page(trial.title, lead, parts, summary, findings.banner, findings.state))
 
 
 def _first(findings: Findings) -> Section | None:
@@ -344,11 +350,13 @@ def _example(findings: Findings) -> Section:
     for name in ("control", "experimental"):
         here = arms == name
         curve = kaplan_meier(time[here], event[here])
-        last = max(float(time[here].max(initial=0.0)), float(curve.time.max(initial=0.0)))
+        last = float(np.sort(time[here])[-_MIN_AT_RISK:].min(initial=math.inf)) if here.any() else 0.0
+        shown = curve.time <= last
         survival, low, high = (
-            np.append(values, values[-1:] if len(values) else 1.0) for values in (curve.survival, curve.low, curve.high)
+            np.append(values[shown], values[shown][-1:] if shown.any() else 1.0)
+            for values in (curve.survival, curve.low, curve.high)
         )
-        curves.append((name, np.append(curve.time, last), survival, low, high))
+        curves.append((name, np.append(curve.time[shown], last), survival, low, high))
         counts.append([int((time[here] >= tick).sum()) for tick in ticks])
     stops = findings.found[0].stops
     outcome = "rejected the null" if stops.is_rejected[0] else "stopped for futility" if stops.is_futile[0] else (
@@ -361,7 +369,7 @@ def _example(findings: Findings) -> Section:
         + ("" if findings.origin == "real" else "Its patients are in patients.csv, with both potential outcomes.")
     )
     drawn = survival_plot(curves, counts, ticks)
-    note = "Kaplan-Meier curves with pointwise 95 % limits (log-log)."
+    note = f"Kaplan-Meier curves with pointwise 95 % limits (log-log), drawn while {_MIN_AT_RISK} are at risk."
     return Section("One trial", [text], [Figure(drawn, note=note, alt="survival by arm in one simulated trial")])
 
 

@@ -117,7 +117,7 @@ def survival_plot(
     }
     for row, ((name, *_), counts) in enumerate(zip(curves, at_risk, strict=True)):
         colour = (_ORANGE, _BLUE)[row % 2]
-        axes.annotate(name, (0, 0), (-14, -42 - 13 * row), ha="right", color=colour, **place)
+        axes.annotate(name, (0, 0), (-26, -42 - 13 * row), ha="right", color=colour, **place)
         for tick, count in zip(ticks.tolist(), counts, strict=True):
             axes.annotate(f"{count:,}", (tick, 0), (0, -42 - 13 * row), ha="center", color=colour, **place)
     axes.legend(loc="lower left", frameon=False)

@@ -2,8 +2,9 @@
 
 from medtwin.trials.cohort import Cohort, read_cohort
 from medtwin.trials.design import GroupSequential, SurvivalDesign
+from medtwin.trials.endpoint import Endpoint
 from medtwin.trials.outcome import AssumedOutcome
-from medtwin.trials.population import Age, Endpoint, FollowUp, Has, HasNot, IndexDay, Lab, LatestValue, Sex
+from medtwin.trials.population import Age, FollowUp, Has, HasNot, IndexDay, Lab, LatestValue, Sex
 from medtwin.trials.spending import Spending
 from medtwin.trials.survival_trial import Study, SurvivalTrial, prepare
 

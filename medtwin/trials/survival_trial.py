@@ -14,6 +14,7 @@ from medtwin.core.errors import ConfigError
 from medtwin.core.seeds import generator
 from medtwin.trials.cohort import Cohort
 from medtwin.trials.design import GroupSequential, SurvivalDesign
+from medtwin.trials.endpoint import Endpoint, follow_up
 from medtwin.trials.engine import BLOCK, TrialPlan, course_of, draw_patients, snapshot
 from medtwin.trials.enrolment import block_arms, ramped_rate
 from medtwin.trials.hazard import PiecewiseRate, dropout_rate
@@ -22,12 +23,10 @@ from medtwin.trials.population import (
     AttritionRow,
     Baseline,
     Criterion,
-    Endpoint,
     IndexDay,
     Lab,
     baseline,
     find_eligible,
-    follow_up,
 )
 from medtwin.trials.timing import Arm, expected_events, time_of_events
 

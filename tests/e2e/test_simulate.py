@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import math
+import shutil
 import signal
 import subprocess
 import time
@@ -15,8 +16,9 @@ import pytest
 
 from medtwin.core.errors import ConfigError
 from medtwin.core.events import Event, events_to_table
-from medtwin.core.files import verify_manifest
+from medtwin.core.files import manifest_hash, verify_manifest, write_json, write_manifest
 from medtwin.core.provenance import read_provenance
+from medtwin.core.verdict import Verdict, write_verdict
 from medtwin.pipelines.simulate import SimulateSettings, simulate, trial_config
 from tests.e2e.conftest import Medtwin, command, environment
 
@@ -123,6 +125,31 @@ def test_of_real_patients_no_row_leaves(tmp_path: Path) -> None:
     assert read_provenance(out)["origin"] == "real"
 
 
+def synthetic(source: Path, folder: Path) -> Path:
+    """A copy of a dataset that says it is synthetic, finished as it stands."""
+    shutil.copytree(source, folder)
+    write_json(folder / "metadata" / "dataset.json", {"origin": "synthetic"})
+    write_manifest(folder)
+    return folder
+
+
+def test_a_synthetic_cohort_carries_the_verdict_of_its_check(tmp_path: Path) -> None:
+    cohort = synthetic(meds(tmp_path / "meds", num_deaths=20), tmp_path / "twins")
+    chosen = SimulateSettings(cohort, trial_config("any_adult"), tmp_path / "unchecked", 100, 100)
+    assert "synthetic and was not checked" in (simulate(chosen) / "report.html").read_text(encoding="utf-8")
+    assert (tmp_path / "unchecked" / "patients.csv").is_file()
+    digest = manifest_hash(cohort)
+    for name, outcome in (("good", "passed"), ("poor", "failed")):
+        write_verdict(tmp_path / name, Verdict(digest, "research", {"copies": outcome}))  # type: ignore[dict-item]
+        out = simulate(replace(chosen, out=tmp_path / f"{name}-trial", check=tmp_path / name))
+        page = (out / "report.html").read_text(encoding="utf-8")
+        assert ("failed its check (copies failed)" in page) == (name == "poor")
+        assert "was not checked" not in page
+    write_verdict(tmp_path / "other", Verdict("0" * 64, "research", {"copies": "passed"}))
+    with pytest.raises(ConfigError, match="the verdict of another dataset"):
+        simulate(replace(chosen, out=tmp_path / "d", check=tmp_path / "other"))
+
+
 def test_where_nobody_dies_the_outcome_is_assumed_and_the_page_says_so(tmp_path: Path) -> None:
     cohort = meds(tmp_path / "meds", num_deaths=1)
     out = simulate(SimulateSettings(cohort, trial_config("any_adult"), tmp_path / "trial", 100, 100))
@@ -140,6 +167,9 @@ def test_the_fallback_is_used_and_named(tmp_path: Path) -> None:
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "could not be run on this cohort" in page
     assert "Death from any cause in adults" in page
+    wrong = {**wanted, "hazard_ratio": 1.3}
+    with pytest.raises(ConfigError, match="hazard_ratio must be between"):
+        simulate(SimulateSettings(cohort, wrong, tmp_path / "c", 100, 100, fallback=fallback))
 
 
 @pytest.mark.parametrize(
@@ -175,8 +205,9 @@ def test_without_a_cohort_setting_it_says_what_is_missing(medtwin: Medtwin, tmp_
     assert "cohort=... is required" in medtwin("simulate", f"out={tmp_path / 'x'}", code=2).stderr
 
 
-def test_ctrl_c_leaves_nothing_broken(dataset: Path, trial: Path, tmp_path: Path) -> None:
-    arguments = ["simulate", f"cohort={dataset}", "num_trials=100000", f"out={tmp_path / 'trial'}"]
+def test_ctrl_c_leaves_nothing_broken(dataset: Path, tmp_path: Path) -> None:
+    long = ("trial=any_adult", *ADMISSION, "num_trials=100000")
+    arguments = ["simulate", f"cohort={dataset}", *long, f"out={tmp_path / 'trial'}"]
     process = subprocess.Popen(command(*arguments), env=environment(), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (tmp_path / "trial.partial").is_dir() and time.monotonic() < deadline:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from medtwin.core.errors import ConfigError
+from medtwin.trials.endpoint import FollowedUp
 from medtwin.trials.hazard import PiecewiseRate, dropout_rate
 from medtwin.trials.outcome import (
     AssumedOutcome,
@@ -13,7 +14,7 @@ from medtwin.trials.outcome import (
     ridge_cox,
     strata_of,
 )
-from medtwin.trials.population import Baseline, FollowedUp
+from medtwin.trials.population import Baseline
 from medtwin.trials.timing import Arm, event_probability, expected_events, time_of_events
 
 

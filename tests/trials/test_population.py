@@ -5,10 +5,10 @@ import pytest
 
 from medtwin.core.errors import ConfigError
 from medtwin.trials.cohort import NEVER
+from medtwin.trials.endpoint import Endpoint, follow_up
 from medtwin.trials.population import (
     Age,
     AttritionRow,
-    Endpoint,
     FollowUp,
     Has,
     HasNot,
@@ -18,7 +18,6 @@ from medtwin.trials.population import (
     Sex,
     baseline,
     find_eligible,
-    follow_up,
 )
 from tests.trials.samples import DIABETES, E11, FAILURE, HBA1C, cohort, death, has, lab, subject, visit
 
