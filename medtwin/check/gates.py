@@ -26,6 +26,8 @@ class Gate:
         times_baseline: The value may be so many times what 95 % of real-versus-real comparisons stay within.
         at_most: ... or this, where that is more: a difference too small to matter to the use.
         min_subjects: Real and synthetic subjects below which it says nothing.
+        blind_above: A limit above this would let broken data pass: the real subjects are then too few, or too unlike
+            each other, for the gate to tell; it is unchecked. None: never.
 
     Raises:
         ConfigError: If a profile is missing or a number is negative.
@@ -37,6 +39,7 @@ class Gate:
     times_baseline: Mapping[str, float] = field(default_factory=dict)
     at_most: Mapping[str, float] = field(default_factory=dict)
     min_subjects: int = 50
+    blind_above: float | None = None
 
     def __post_init__(self) -> None:
         for setting in ("times_baseline", "at_most"):
@@ -137,7 +140,12 @@ def _judge_measure(gate: Gate, measure: Measure, findings: Findings, profile: st
         estimate = estimate.complement()
     limit = max(gate.times_baseline[profile] * estimate.baseline_worst, gate.at_most[profile])
     reason = _too_few(gate, findings)
-    outcome = "unchecked" if reason else "passed" if estimate.value <= limit else "failed"
+    is_within = estimate.value <= limit
+    if not reason and is_within and gate.blind_above is not None and limit > gate.blind_above:
+        reason = (
+            f"real subjects differ too much among themselves to tell: a limit above {gate.blind_above:g} finds nothing"
+        )
+    outcome = "unchecked" if reason else "passed" if is_within else "failed"
     return _result(gate, outcome, estimate, limit, reason)
 
 

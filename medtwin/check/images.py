@@ -165,7 +165,7 @@ def image_measures(
     if not groups:
         reason = f"no modality and view has {MIN_IMAGES} images on both sides"
         if not real or not synthetic:
-            reason = "one side has no images"
+            reason = f"the {'twins' if not synthetic else 'real subjects'} have no images"
         copies = _copies(real, synthetic, control, seed) if synthetic else []
         return unmeasured(reason, has_images=bool(synthetic)), [], copies
     weights = [float(group.num_synthetic) for group in groups]

@@ -145,6 +145,18 @@ def test_the_limit_is_the_larger_of_both_bounds(value: float, worst: float, outc
     assert judge(finding(measure, num=49), [gate()], "research")[0].outcome == "unchecked"
 
 
+def test_a_limit_that_lets_everything_pass_leaves_the_gate_unchecked() -> None:
+    measure = Measure("x", "x", Estimate(0.9, 0, 1, 0.3, 0.6), 5)  # twice 0.6: more than any KS distance
+    assert judge(finding(measure), [gate()], "research")[0].outcome == "passed"
+    result = judge(finding(measure), [gate(blind_above=0.95)], "research")[0]
+    assert (result.outcome, result.limit) == ("unchecked", 1.2)
+    assert "too much among themselves" in result.reason
+    worse = Measure("x", "x", Estimate(1.3, 0, 1, 0.3, 0.6), 5)
+    assert judge(finding(worse), [gate(blind_above=0.95)], "research")[0].outcome == "failed"
+    sharp = Measure("x", "x", Estimate(0.9, 0, 1, 0.1, 0.2), 5)
+    assert judge(finding(sharp), [gate(blind_above=0.95)], "research")[0].outcome == "failed"
+
+
 def test_higher_is_better_is_judged_by_what_is_missing_to_one() -> None:
     estimate = Estimate(0.95, 0.9, 0.99, 0.99, 0.98)
     result = judge(finding(Measure("x", "x", estimate, 5, "higher")), [gate()], "research")[0]
