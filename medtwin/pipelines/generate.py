@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
@@ -21,7 +21,7 @@ from medtwin.core.events import Event, events_to_table, table_to_events
 from medtwin.core.files import atomic_file, manifest_hash, read_json, write_json, write_table
 from medtwin.core.images import ImageRow, image_path, images_to_table
 from medtwin.core.output import Output, is_finished, writing
-from medtwin.core.provenance import Provenance, describe_input, write_provenance
+from medtwin.core.provenance import PROVENANCE, Provenance, describe_input, write_provenance
 from medtwin.dicom import Patient, ProjectionImage, Study, projection_to_dataset, write_series
 from medtwin.pipelines.say import progress, tell, tell_counts
 from medtwin.pipelines.sources import public_config, require_outside
@@ -106,8 +106,7 @@ def generate(chosen: GenerateSettings) -> Path:
     """Makes the twins, or says that they are there; returns where they are."""
     runs = {"timelines": chosen.timelines, **({"scans": chosen.scans} if chosen.scans is not None else {})}
     for role, run in runs.items():
-        if not is_finished(run):
-            raise ConfigError(f"{role}={run} must be a finished run of `medtwin train`")
+        _require_run(role, run)
         require_outside(chosen.out, run)
     config = {**public_config(chosen), "runs_state": {role: manifest_hash(run) for role, run in runs.items()}}
     # How many images are drawn before any is handed out changes nothing of them.
@@ -119,6 +118,22 @@ def generate(chosen: GenerateSettings) -> Path:
         _Generation(chosen, config, output, runs).run()
     _tell_result(chosen.out)
     return chosen.out
+
+
+_MODELS = {
+    "timelines": ("medtwin.timelines.module.TemporalVAEModule", "a temporal VAE (model=temporal_vae)"),
+    "scans": ("medtwin.scans.module.ScanDiffusionModule", "a diffusion model (model=scan_diffusion)"),
+}
+
+
+def _require_run(role: str, run: Path) -> None:
+    """Refuses what is no finished run of the model that the role needs, before anything is written."""
+    target, what = _MODELS[role]
+    if not is_finished(run):
+        raise ConfigError(f"{role}={run} must be a finished run of `medtwin train`")
+    model = read_json(run / PROVENANCE).get("config", {}).get("model", {})
+    if model.get("_target_") != target:
+        raise ConfigError(f"{role}={run} must be the run of {what}")
 
 
 class _Generation:
@@ -207,11 +222,8 @@ class _Generation:
         from medtwin.scans.generate import ScanModel
         from medtwin.scans.module import ScanDiffusionModule
 
-        run = self.runs["scans"]
-        module, _ = load_run(run)
-        if not isinstance(module, ScanDiffusionModule):
-            raise ConfigError(f"scans={run} must be the run of a diffusion model (model=scan_diffusion)")
-        model = ScanModel.load(module, run)
+        module, _ = load_run(self.runs["scans"])
+        model = ScanModel.load(cast(ScanDiffusionModule, module), self.runs["scans"])
         people: dict[int, _Person] = {}
         wanted: list[tuple[Drawn, ScanRequest]] = []
         for block in blocks:

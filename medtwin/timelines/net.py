@@ -325,7 +325,8 @@ class TemporalVAE(nn.Module):
         weights = (_GAIN * self.repeat.weight).unbind(-1)
         for weight, feature in zip(weights, [seen, (groups > 0).float(), *recent], strict=True):
             logits = logits + weight * feature
-        return logits + _GAIN * self.code_of_person(person)
+        shifted: Tensor = logits + _GAIN * self.code_of_person(person)
+        return shifted
 
     def said_before(self, batch: Batch, row: Tensor, column: Tensor) -> Tensor:
         """Minutes since every token was last said, (n, V), up to positions (row, column), (n,) each; else inf."""

@@ -1,4 +1,7 @@
-"""The whole of scans on a law with known truth: discs, whose radius is 10 pixels with a finding and 6 without."""
+"""The whole of scans on a law with known truth: discs, whose radius is 10 pixels with a finding and 6 without.
+
+What is measured moves the radius; that an image is a disc with an edge, and no Gaussian cloud, the network must learn.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,7 @@ from tests.scans.samples import BIG, Spec, disc, radius_of, write_dataset
 from tests.scans.test_unet import small, small_monai
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(does not have many workers|LeafSpec|smaller than)")
-STEPS = 250
-BLURRED = 0.08  # share of pixels
+STEPS = 300
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +41,11 @@ def data(tmp_path_factory) -> ScanDataModule:
 def untrained(data: ScanDataModule, make) -> ScanDiffusionModule:
     torch.manual_seed(0)
     training = ScanTraining(
-        noise=NoiseDistribution(0.0, 1.3),
+        noise=NoiseDistribution(-1.0, 1.3),
         averaging=Averaging(half_life_steps=20.0),
         learning_rate=LearningRate(warmup_steps=10, decay_share=0.3),
     )
-    optimizer = partial(torch.optim.AdamW, lr=2e-3, betas=(0.9, 0.99))
+    optimizer = partial(torch.optim.AdamW, lr=4e-3, betas=(0.9, 0.99))
     return ScanDiffusionModule(make(patch=2), optimizer, **data.sizes["model"], training=training, rank=8)
 
 
@@ -82,16 +84,15 @@ def test_discs_whose_radius_follows_the_finding(data, make) -> None:
     )  # fmt: skip
     trainer.fit(module, datamodule=data)
     big, little = drawn(module, data)
-    print(follow_the_finding(big, little), far_from_a_disc(big + little))
     assert follow_the_finding(big, little)
-    assert far_from_a_disc(big + little) < BLURRED / 2
+    assert far_from_a_disc(big + little) < 0.022
 
 
 def test_what_was_measured_but_not_trained_draws_no_discs(data) -> None:
     module = untrained(data, small)
     module.measure(data.images_to_measure())
-    print(follow_the_finding(*drawn(module, data)), far_from_a_disc(sum(drawn(module, data), [])))
-    assert far_from_a_disc(sum(drawn(module, data), [])) > BLURRED
+    big, little = drawn(module, data)
+    assert far_from_a_disc(big + little) > 0.03
 
 
 def test_without_the_true_findings_the_radius_does_not_follow(data) -> None:
