@@ -39,12 +39,11 @@ class Condition(NamedTuple):
     """Conditions as the denoiser takes them.
 
     Attributes:
-        vector: Embedded, (batch, cond_channels). known: 1 or 0, (batch, conditions).
+        vector: Embedded, (batch, cond_channels).
         effect: What they do to the mean image, (batch, channels, *size).
     """
 
     vector: Tensor
-    known: Tensor
     effect: Tensor
 
 
@@ -127,8 +126,8 @@ class Denoiser(nn.Module):
 
     With `edm` and a rank above 0 the skip is the best linear denoiser given the conditions: about a mean image that
     they move (`ConditionEffects`), with the covariance of a `GaussianModel`. The skip of Karras et al. is the case of
-    one mean and equal variance in all directions. The network sees this estimate of the image, which holds no noise
-    where there is no signal, and learns what is not linear.
+    one mean and equal variance in all directions. The network sees how this estimate of the image differs from its
+    mean, in which there is no noise where there is no signal, and learns what is not linear.
 
     Attributes:
         effects, prior: What was measured on the training images.
@@ -183,7 +182,7 @@ class Denoiser(nn.Module):
 
     def embed(self, values: Tensor, known: Tensor) -> Condition:
         """Conditions, (batch, values) and (batch, conditions), as the denoiser takes them."""
-        return Condition(self.embedding(values, known), known, self.effects(values, known))
+        return Condition(self.embedding(values, known), self.effects(values, known))
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Condition) -> Tensor:
         """The expected clean image x0 given x = x0 + sigma n.
@@ -207,8 +206,8 @@ class Denoiser(nn.Module):
         centred = x - mean
         if self._is_gaussian:
             kept = self.prior.filter(centred, sigma)
-            c_out = (self.prior.error(sigma) ** 2 + self.effects.error(cond.known, sigma)).sqrt()
-            seen = (mean + kept) / self.prior.sigma_data
+            c_out = self.prior.error(sigma)
+            seen = kept / self.prior.sigma_data
         else:
             kept, seen = c_skip.reshape(shape) * centred, c_in.reshape(shape) * centred
         raw = self.net(seen, c_noise, cond.vector)

@@ -24,13 +24,11 @@ class ConditionEffects(nn.Module):
     Attributes:
         centre: Mean of each number where it is known, (values,).
         slopes: Change of the image by one unit of each number, (values, channels * pixels); 0 until `measure`.
-        power: Mean squared length of what each condition does to an image, (conditions,); 0 until `measure`.
     """
 
     condition_of_value: Tensor
     centre: Tensor
     slopes: Tensor
-    power: Tensor
 
     def __init__(self, condition_widths: Sequence[int], shape: Sequence[int]) -> None:
         """No effects yet.
@@ -45,25 +43,11 @@ class ConditionEffects(nn.Module):
         self.register_buffer("condition_of_value", torch.tensor(owners, dtype=torch.long), persistent=False)
         self.register_buffer("centre", torch.zeros(len(owners)))
         self.register_buffer("slopes", torch.zeros(len(owners), int(torch.Size(shape).numel())))
-        self.register_buffer("power", torch.zeros(len(condition_widths)))
 
     def forward(self, values: Tensor, known: Tensor) -> Tensor:
         """(batch, values) and (batch, conditions) of 0 and 1, to (batch, channels, *size)."""
         given = (values - self.centre) * known[:, self.condition_of_value]
         return (given @ self.slopes).reshape(-1, *self.shape)
-
-    def error(self, known: Tensor, sigma: Tensor) -> Tensor:
-        """Mean square error of a pixel because conditions are missing, (batch,).
-
-        What a condition does is taken as one normal direction, of which a noisy image shows a part by itself.
-
-        Args:
-            known: (batch, conditions) of 0 and 1.
-            sigma: Noise levels, (batch,).
-        """
-        s2 = sigma[:, None] ** 2
-        unseen = self.power * s2 / (self.power + s2)
-        return ((1 - known) * unseen).sum(dim=1) / self.slopes.shape[1]
 
     @torch.no_grad()
     def measure(self, images: Tensor, values: Tensor, known: Tensor) -> Tensor:
@@ -90,10 +74,6 @@ class ConditionEffects(nn.Module):
         best = min(_PENALTIES, key=lambda penalty: float(left[penalty].square().sum()))
         slopes = _ridge(given, flat - flat.mean(dim=0), best)
         self.slopes.copy_(slopes / spread[:, None])
-        for condition in range(len(self.power)):
-            own = self.condition_of_value == condition
-            effect = given[:, own].to(flat) @ slopes[own]
-            self.power[condition] = effect.square().sum() / known[:, condition].sum().clamp(min=1)
         return left[best].reshape(images.shape) + images.mean(dim=0)
 
 

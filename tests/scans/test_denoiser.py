@@ -28,7 +28,7 @@ def denoiser(target, parameterization: str, rank: int = 0) -> Denoiser:
 
 
 def unconditional(count: int) -> Condition:
-    return Condition(torch.zeros(count, 4), torch.ones(count, 1), torch.zeros(count, 1, 8, 8))
+    return Condition(torch.zeros(count, 4), torch.zeros(count, 1, 8, 8))
 
 
 @pytest.fixture

@@ -70,17 +70,6 @@ def test_the_denoiser_draws_under_conditions_before_any_training() -> None:
     assert model.prior.sigma_data == pytest.approx(0.1, abs=0.01)
 
 
-def test_what_is_missing_adds_to_the_error() -> None:
-    effects, _ = measured(*study())
-    sigma, first, both = (
-        torch.full((2,), 1e3),
-        torch.tensor([[0.0, 1.0], [1.0, 1.0]]),
-        torch.tensor([0.25**2 * 36 / 64, 0.0]),
-    )
-    assert torch.allclose(effects.error(first, sigma), both, rtol=0.1)
-    assert float(effects.error(first, torch.full((2,), 0.01)).max()) < 0.01**2  # the image itself shows it
-
-
 def test_refuses_other_numbers_of_conditions() -> None:
     images, values, known = study()
     with pytest.raises(ValueError, match="as many"):
