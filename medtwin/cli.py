@@ -35,7 +35,7 @@ _MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS,
 USAGE = """usage: medtwin VERB [key=value ...]
        medtwin VERB --help
 
-medtwin turns a hospital's FHIR records and DICOM scans into datasets, and back.
+medtwin turns a hospital's FHIR records and DICOM scans into synthetic twins, and says how good they are.
 
 verbs:
 {verbs}

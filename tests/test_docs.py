@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import re
 import runpy
+import shlex
 from pathlib import Path
 
 from medtwin.cli import VERBS
+from medtwin.config import compose, quote_override
 from medtwin.core.events import EVENT_SCHEMA
-from medtwin.core.paths import config_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,12 +28,13 @@ def test_the_readme_shows_verbs_and_settings_that_exist() -> None:
     blocks = "".join(re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
     commands = re.findall(r"^medtwin (\w+) ([^#\n]*)", blocks, re.MULTILINE)
     assert len(commands) >= 5
-    assert {verb for verb, _ in commands} <= set(VERBS)
-    assert set(re.findall(r"`medtwin (\w+)`", text)) <= set(VERBS) | {"check"}
-    for verb, settings in commands:
-        config = (config_dir() / f"{verb}.yaml").read_text(encoding="utf-8")
-        for setting in re.findall(r"(\S+?)=", re.sub(r"'[^']*'", "", settings)):
-            assert f"{setting.split('.')[-1]}:" in config, f"{verb} {setting}"
+    assert {verb for verb, _ in commands} == set(VERBS)
+    assert set(re.findall(r"`medtwin (\w+)`", text)) <= set(VERBS)
+    for verb, written in commands:
+        given = [word for word in shlex.split(written) if word != "-m" and not word.startswith("hydra")]
+        if "-m" in shlex.split(written):  # one of the runs of the sweep
+            given = [word.split(",")[0] for word in given]
+        compose(verb, [quote_override(word) for word in given])  # refuses what is no setting
 
 
 def test_links_in_the_docs_lead_somewhere() -> None:

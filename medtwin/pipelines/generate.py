@@ -66,7 +66,7 @@ class SamplingSettings:
     """The `sampling` group: how scans are drawn."""
 
     num_steps: int = 20
-    guidance: float = 2.0
+    guidance: float = 4.0
     tile: int = 16
     batch_size: int = 64
 

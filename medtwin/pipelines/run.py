@@ -23,7 +23,17 @@ from medtwin.pipelines.say import tell
 from medtwin.pipelines.simulate import SimulateSettings, simulate, trial_config
 from medtwin.pipelines.sources import require_outside
 
-STAGES = ("hospital", "ingest", "temporal_vae", "scan_diffusion", "generate", "check", "export", "simulate")
+_VERBS = {
+    "hospital": ("hospital",),
+    "ingest": ("ingest",),
+    "temporal_vae": ("train", "model=temporal_vae"),
+    "scan_diffusion": ("train", "model=scan_diffusion"),
+    "generate": ("generate",),
+    "check": ("check",),
+    "export": ("export",),
+    "simulate": ("simulate",),
+}
+STAGES = tuple(_VERBS)
 MIN_IMAGES = 16
 """Training images below which no diffusion model is trained: it could only repeat them."""
 
@@ -36,7 +46,7 @@ class RunSettings:
     n: int = 400
     twins: int = 200
     seed: int = 0
-    workers: int = 1
+    workers: int = 2
     source: Source | None = None
     stages: Mapping[str, Any] = field(default_factory=dict)
     overwrite: bool = False
@@ -76,6 +86,10 @@ def run(chosen: RunSettings) -> Path:
     if chosen.source is not None:
         for part in chosen.source.parts().values():
             require_outside(chosen.out, part)
+    for stage, overrides in chosen.stages.items():  # a misspelt setting is told now, not when its stage has come
+        if overrides:
+            verb, *own = _VERBS[stage]
+            compose(verb, [*own, *_overrides_in(overrides)])
     return _Run(chosen).run()
 
 

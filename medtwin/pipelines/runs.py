@@ -37,11 +37,14 @@ class TrainSettings:
     latents: Path | None = None
     ckpt_path: Path | None = None
     seed: int = 0
+    threads: int | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed!r}")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads must be 1 or more, or null, got {self.threads!r}")
 
 
 def process_rank() -> int:

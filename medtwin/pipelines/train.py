@@ -124,9 +124,11 @@ def _write_config(folder: Path, chosen: TrainSettings, record: Mapping[str, Any]
 
 def _fit(chosen: TrainSettings, data: RunData, output: Output) -> dict[str, Any]:
     from medtwin.pipelines.fitting import fit
+    from medtwin.training.threads import torch_threads
 
     module = build_module({name: getattr(chosen, name) for name in ("model", "net", "optimizer")}, chosen.seed)
-    return fit(chosen, module, data, output.path, output.scratch("checkpoints"))
+    with torch_threads(chosen.threads):
+        return fit(chosen, module, data, output.path, output.scratch("checkpoints"))
 
 
 def _finish(chosen: TrainSettings, dataset: Dataset, data: RunData, output: Output, record: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
@@ -25,9 +26,11 @@ from medtwin.core.images import ImageRow, table_to_images
 from medtwin.scans.conditions import ConditionSpec, Encoded, ScanRequest, row_to_request
 from medtwin.scans.intensity import IntensityMap
 from medtwin.scans.module import ScanBatch
+from medtwin.scans.pose import PoseLaw, find_poses, find_template, warp
 from medtwin.scans.reader import Slices, image_transform, load_image
 from medtwin.scans.spacings import SpacingTable
 from medtwin.training.batches import ResumableBatches, ResumableLoader
+from medtwin.training.threads import torch_threads
 
 DESCRIPTION = "scans.json"
 """What `save` writes and `generate.ScanModel` reads."""
@@ -54,10 +57,11 @@ class _Images:
 
 
 class _Split(TorchDataset[Any]):
-    """Images and conditions by index, a whole batch at a time."""
+    """Images and conditions by index, a whole batch at a time; laid on the template where poses are given, (n, 6)."""
 
     def __init__(self, images: _Images, intensity: IntensityMap, conditions: Encoded) -> None:
         self._images, self._intensity, self._conditions = images, intensity, conditions
+        self.poses: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self._images.rows)
@@ -65,14 +69,19 @@ class _Split(TorchDataset[Any]):
     def __getitems__(self, indices: Sequence[int]) -> ScanBatch:
         """The batch of some indices; torch's loaders ask for it in this way."""
         chosen = np.asarray(indices)
+        images = self.images(chosen)
         return {
-            "image": torch.from_numpy(np.stack([self.image(int(index)) for index in chosen])[:, None]),
+            "image": images if self.poses is None else warp(images, self.poses[torch.from_numpy(chosen)]),
             "values": torch.from_numpy(self._conditions.values[chosen]),
             "known": torch.from_numpy(self._conditions.known[chosen]),
         }
 
+    def images(self, indices: Iterable[int]) -> Tensor:
+        """Some images in the scale of the network as they are, (n, 1, size, size)."""
+        return torch.from_numpy(np.stack([self.image(int(index)) for index in indices])[:, None])
+
     def image(self, index: int) -> Array:
-        """One image in the scale of the network, (size, size)."""
+        """One image in the scale of the network as it is, (size, size)."""
         row = self._images.rows[index]
         return self._intensity.to_model(self._images.values(index), row.modality, bits_of(row))
 
@@ -92,6 +101,7 @@ class ScanDataModule(lightning.LightningDataModule):
         slices: Slices = "skip",
         min_count: int = 5,
         balance: float = 0.0,
+        align: bool = False,
     ) -> None:
         """Says what is wanted; `attach` reads it.
 
@@ -103,6 +113,7 @@ class ScanDataModule(lightning.LightningDataModule):
             min_count: A category or finding of fewer training images is not learned.
             balance: How much rare findings are shown more often: 0 not at all, 1 as often as if all were equally
                 frequent.
+            align: Lay the images on a template before they are learned, and move what is drawn (`pose.py`).
 
         Raises:
             ValueError: If a number or a choice is out of its range.
@@ -118,6 +129,7 @@ class ScanDataModule(lightning.LightningDataModule):
         if not 0 <= balance <= 1:
             raise ValueError(f"balance must be from 0 to 1, got {balance!r}")
         self.batch_size, self.size, self.min_count, self.balance = batch_size, size, min_count, balance
+        self.align = align
         self.modalities, self.slices = tuple(modalities), slices
         self._seed = 0
 
@@ -158,6 +170,21 @@ class ScanDataModule(lightning.LightningDataModule):
             split: _Split(images, self.intensity, self.spec.encode(images.requests))
             for split, images in self._splits.items()
         }
+        self.poses = self._find_poses() if self.align else None
+
+    def _find_poses(self) -> PoseLaw:
+        """Lays all images on the template of the training images; returns how those lie."""
+        train = self._sets["train"]
+        with torch_threads(1):  # the poses, and so the weights, are the same on any number of cores
+            step = -(-len(train) // _MAX_MEASURED)
+            template = find_template(train.images(range(0, len(train), step)))
+            for split in self._sets.values():
+                parts = np.array_split(np.arange(len(split)), max(1, -(-len(split) // _CHUNK)))
+                if len(split):
+                    split.poses = torch.cat([find_poses(split.images(part), template) for part in parts])
+            values, known = (torch.from_numpy(array) for array in self.spec.encode(self._splits["train"].requests))
+            assert train.poses is not None
+            return PoseLaw.fit(train.poses, values, known, self.spec.widths)
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -182,6 +209,7 @@ class ScanDataModule(lightning.LightningDataModule):
             "conditions": self.spec.to_json(),
             "intensity": self.intensity.to_json(),
             "spacings": self.spacings.to_json(),
+            "poses": None if self.poses is None else self.poses.to_json(),
             "num_train_images": len(self._splits["train"].rows),
         }
         write_json(folder / DESCRIPTION, description)

@@ -184,6 +184,11 @@ class Denoiser(nn.Module):
         """Conditions, (batch, values) and (batch, conditions), as the denoiser takes them."""
         return Condition(self.embedding(values, known), self.effects(values, known))
 
+    def mean_image(self, values: Tensor, known: Tensor) -> Tensor:
+        """The mean image under some conditions, (batch, channels, *size)."""
+        effect: Tensor = self.effects(values, known)
+        return self.prior.mean + effect
+
     def denoise(self, x: Tensor, sigma: Tensor, cond: Condition) -> Tensor:
         """The expected clean image x0 given x = x0 + sigma n.
 

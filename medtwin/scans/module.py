@@ -60,24 +60,36 @@ class NoiseDistribution:
 class Augmentation:
     """Small changes of position and exposure, drawn anew for each image and step.
 
-    They are differences between visits, so that the images drawn have them too. Mirroring is not among them: it would
-    move the heart to the right.
+    They are differences between visits, so that the images drawn have them too. To mirror the images would move the
+    heart to the right; what may change sides is by how much an image differs from the mean image under its conditions.
 
     Attributes:
         shift: Most pixels to each side. degrees: Most rotation. brightness: Most change, of the range -1 to 1.
+        mirror: Share of images whose difference from their mean is mirrored.
     """
 
     shift: float = 0.0
     degrees: float = 0.0
     brightness: float = 0.0
+    mirror: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.mirror <= 1:
+            raise ValueError(f"mirror must be from 0 to 1, got {self.mirror!r}")
         for name in ("shift", "degrees", "brightness"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)!r}")
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Changed images, (batch, channels, *size); volumes are shifted and rotated within their slices."""
+    def __call__(self, images: Tensor, means: Tensor) -> Tensor:
+        """Changed images; volumes are shifted and rotated within their slices.
+
+        Args:
+            images: (batch, channels, *size).
+            means: The mean image under the conditions of each, of the same shape.
+        """
+        if self.mirror:
+            chosen = (torch.rand(len(images)) < self.mirror).to(images.device).reshape(-1, *(1,) * (images.ndim - 1))
+            images = torch.where(chosen, (means + (images - means).flip(-1)).clamp(-1, 1), images)
         if self.shift or self.degrees:
             images = self._moved(images)
         if self.brightness:
@@ -211,7 +223,7 @@ class ScanDiffusionModule(lightning.LightningModule):
         """The weighted denoising error of a batch at random noise levels; logs train/loss."""
         options, images = self.options, batch["image"]
         if options.augmentation is not None:
-            images = options.augmentation(images)
+            images = options.augmentation(images, self.denoiser.mean_image(batch["values"], batch["known"]))
         known = batch["known"] * options.kept(len(images), batch["known"].shape[1]).to(images.device)
         sigma = options.noise.draw(len(images), images.device)
         noise = torch.randn(images.shape).to(images.device)

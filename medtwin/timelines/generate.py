@@ -8,7 +8,6 @@ attribute gives the counterfactual twin.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +25,7 @@ from medtwin.timelines.net import Batch, TemporalVAE
 from medtwin.timelines.scales import Scale
 from medtwin.timelines.sequences import BOS, EVENT, STEP
 from medtwin.timelines.spec import TimelineSpec
+from medtwin.training.threads import torch_threads
 
 TILE = 64
 """Subjects that are generated together. Part of what a seed means: another tile gives other last digits."""
@@ -160,17 +160,6 @@ def replay_timeline(model: TimelineModel, timeline: Timeline, attributes: Attrib
     return tile.run(MaskedMass(), TILE)[row]
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One compute thread: the work of a position is too small to share, and the result depends on no setting."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 class _Tile:
     """The state of TILE subjects while they are generated, one position of each at a time."""
 
@@ -208,6 +197,9 @@ class _Tile:
         self.is_past = np.array([token.number == "ago" for token in spec.vocabulary.tokens])
         self.said_static, self.said_dated = (spec.static_counts > 0).T
         self.has_number = spec.vocabulary.has_number & self.scales.is_known
+        # The index conditions are given as a whole: who is not to have one is never diagnosed with it.
+        has = torch.tensor([list(attributes.conditions) for attributes in drawn], dtype=torch.float32)
+        self.may_have = ((1 - has.reshape(size, -1)) @ net.conditions_of.T == 0).numpy()
         self.kind, self.token = np.full(size, BOS), np.zeros(size, dtype=np.int64)
         self.value, self.flag = np.zeros(size), np.zeros(size, dtype=bool)
         self.minute, self.gap = self.start.copy(), np.zeros(size, dtype=np.int64)
@@ -223,7 +215,7 @@ class _Tile:
     def run(self, mass: MaskedMass, num_rows: int) -> list[Timeline]:
         """Generates until the first `num_rows` subjects have stopped; the other rows fill the tile."""
         caches = self.net.new_caches(len(self.sex), self.limit)
-        with torch.inference_mode(), _one_thread():
+        with torch.inference_mode(), torch_threads(1):
             for position in range(self.limit):
                 hidden = self.net.decode_step(self._batch(), self._history(), self.z, caches, position)
                 self._decide(hidden, self.uniforms[:, position], mass)
@@ -271,14 +263,18 @@ class _Tile:
         types = torch.softmax(types.double(), dim=-1)
         logits = self.net.code_logits(hidden, said, self.known[0]).double().masked_fill(~ordered, float("-inf"))
         weights = torch.exp(logits - logits.amax(dim=-1, keepdim=True))
-        per_type = torch.zeros_like(types[:, :-1]).index_add(1, self.net.type_of, weights)
-        joint = types[:, self.net.type_of] * weights / per_type[:, self.net.type_of].clamp(min=1e-300)
         age = self.age_start + (self.minute - self.start) / MINUTES_PER_YEAR
         phase = np.where((self.step == 0)[:, None], self.said_static, self.said_dated)
-        possible = self.masks.allowed(self.sex, age) & phase & ~self.dead[:, None]
-        kept = joint * torch.from_numpy(possible)
+        allowed = self.masks.allowed(self.sex, age) & phase & self.may_have & ~self.dead[:, None]
+        possible = torch.from_numpy(allowed)
+        every, left = (
+            torch.zeros_like(types[:, :-1]).index_add(1, self.net.type_of, part)
+            for part in (weights, weights * possible)
+        )
+        # A type keeps its probability as long as it has a code that is possible: the codes share it.
+        kept = (types[:, :-1] / left.clamp(min=1e-300))[:, self.net.type_of] * weights * possible
         active = torch.from_numpy(~self.done)
-        lost = (joint.sum(dim=-1) - kept.sum(dim=-1))[active]
+        lost = (types[:, :-1] * (1 - left / every.clamp(min=1e-300)) * (every > 0)).sum(dim=-1)[active]
         mass.total, mass.num_decisions = mass.total + float(lost.sum()), mass.num_decisions + len(lost)
         everything = torch.cat([kept, types[:, -1:]], dim=-1)
         none_left = everything.sum(dim=-1) <= 0  # a step in which nothing possible is left ends, empty

@@ -373,14 +373,14 @@ class TemporalVAE(nn.Module):
         logits: Tensor = self.hour(x) if hour is None else self.slot(x + self.hour_in(hour))
         return logits
 
-    def log_prob(self, batch: Batch, hidden: Tensor, z: Tensor, history_dropout: float = 0.0) -> LogProb:
+    def log_prob(self, batch: Batch, hidden: Tensor, z: Tensor, memory_dropout: float = 0.0) -> LogProb:
         """Log p(x | z, attributes) per patient, from the hidden states of `decode`.
 
         Args:
             batch: The patients.
             hidden: (batch, length, width).
             z: (batch, latent).
-            history_dropout: Share of values that are told without what was measured before.
+            memory_dropout: Share of values that are told without what was measured before.
         """
         size = len(hidden)
         row, column = torch.nonzero(batch["kind"] != PAD, as_tuple=True)
@@ -408,8 +408,8 @@ class TemporalVAE(nn.Module):
         valued = on[has_value]
         place = (row[valued], column[valued] + 1)
         memory = batch["memory"][place]
-        if history_dropout > 0:
-            memory = memory * (torch.rand(len(memory), 1, device=h.device) >= history_dropout)
+        if memory_dropout > 0:
+            memory = memory * (torch.rand(len(memory), 1, device=h.device) >= memory_dropout)
         clock = self.time_features(batch)
         known = (person[has_value], clock[row[valued], column[valued]])
         parameters = self.value_parameters(h[valued], nxt[valued], memory, known)

@@ -61,6 +61,10 @@ def strike(given: list[str], partial: Path, after_step: int, signum: int) -> sub
     return subprocess.CompletedProcess(given, process.returncode, out, err)
 
 
+def saved_weights_step(run: Path) -> int:
+    return int(torch.load(run / "model.ckpt", weights_only=True)["global_step"])
+
+
 def saved_step(partial: Path) -> int:
     last = partial / ".state" / "checkpoints" / "last.ckpt"
     return int(torch.load(last, weights_only=True)["global_step"]) if last.is_file() else 0
@@ -89,6 +93,12 @@ def test_a_run_directory_holds_what_it_should(meds: Path, tmp_path: Path) -> Non
     assert again.stdout == f"{run} is finished already (overwrite=true redoes it)\n"
     refused = train(arguments(meds, run, "seed=1"), code=2)
     assert "was finished with other settings" in refused.stderr
+
+
+def test_fewer_steps_than_an_epoch_are_enough(meds: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train([*arguments(meds, out), f"trainer.max_steps={STEPS - 2}"])
+    assert saved_weights_step(out) == STEPS - 2
 
 
 def test_stopped_killed_and_repeated_it_ends_as_if_it_had_not_been(meds: Path, tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import torch
 import medtwin.scans.data
 from medtwin.core.dataset import Dataset
 from medtwin.core.errors import DatasetError, SourceError
+from medtwin.core.files import read_json
 from medtwin.scans.conditions import CONDITIONS, ConditionSpec, ScanRequest
 from medtwin.scans.data import ScanDataModule, finding_weights
+from medtwin.scans.generate import ScanDescription
 from medtwin.scans.spacings import SpacingTable
 from tests.scans.samples import BIG, RARE, Spec, disc, write_dataset
 
@@ -51,6 +53,21 @@ def test_conditions_go_with_their_images(tmp_path) -> None:
         is_big = batch["values"][:, start] == 1.0
         area = (batch["image"] > 0).sum(dim=(1, 2, 3))
         assert torch.equal(is_big, area > 50)
+
+
+def test_images_are_laid_on_a_template_of_the_training_images(tmp_path) -> None:
+    plain = attached(tmp_path / "plain", [*some(), *some(3, split="tuning")])
+    data = attached(tmp_path / "laid", [*some(), *some(3, split="tuning")], align=True)
+    before, after = plain.images_to_measure()["image"], data.images_to_measure()["image"]
+    assert float(after.var(dim=0).mean()) < float(before.var(dim=0).mean())
+    assert sum(len(batch["image"]) for batch in data.val_dataloader()[0]) == 3
+    again = attached(tmp_path / "again", [*some(), *some(3, split="tuning")], align=True)
+    assert torch.equal(after, again.images_to_measure()["image"])
+    data.save(tmp_path)
+    law = ScanDescription.from_json(read_json(tmp_path / "scans.json")).poses
+    assert law is not None
+    assert law.to_json() == data.poses.to_json()
+    assert attached(tmp_path / "none", some(), align=True).val_dataloader() == []
 
 
 def test_sizes_are_those_of_the_data(tmp_path) -> None:

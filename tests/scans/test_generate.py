@@ -14,6 +14,7 @@ from medtwin.scans.conditions import ConditionSpec
 from medtwin.scans.generate import Sampling, ScanDescription
 from medtwin.scans.intensity import IntensityMap
 from medtwin.scans.module import ScanDiffusionModule
+from medtwin.scans.pose import NUM_PARAMETERS, PoseLaw
 from medtwin.scans.spacings import SpacingTable
 from tests.scans.test_unet import small, small_monai, woken
 
@@ -28,7 +29,11 @@ def description(modality: str = "CR") -> ScanDescription:
     values = np.linspace(0, 4000, 256, dtype=np.float32).reshape(16, 16)
     intensity = IntensityMap.fit([(values, modality, 12)])
     images = [replace(image, modality=modality) for image in IMAGES]
-    return ScanDescription(16, ConditionSpec.fit(images, min_count=1), intensity, SpacingTable.fit(images))
+    spec = ConditionSpec.fit(images, min_count=1)
+    values, known = (torch.from_numpy(array) for array in spec.encode(images))
+    found = 0.05 * torch.randn(len(images), NUM_PARAMETERS, generator=torch.Generator().manual_seed(6))
+    poses = PoseLaw.fit(found, values, known, spec.widths)
+    return ScanDescription(16, spec, intensity, SpacingTable.fit(images), poses)
 
 
 def module(net=None) -> ScanDiffusionModule:
@@ -97,6 +102,17 @@ def test_guidance_exaggerates_and_leaves_alone_at_one(model) -> None:
     assert same(plain, drawn(outside, one, guidance=3.0)["s0"])
 
 
+def test_guidance_is_about_findings_alone(model) -> None:
+    unknown = [replace(requests(1)[0], labels=None)]
+    assert same(drawn(model, unknown)["s0"], drawn(model, unknown, guidance=3.0)["s0"])
+
+
+def test_what_is_drawn_is_moved_by_a_pose_of_its_own(model) -> None:
+    still = ScanModel(model.module, replace(model.description, poses=None))
+    moved, unmoved = drawn(model, requests()), drawn(still, requests())
+    assert not any(same(moved[key], unmoved[key]) for key in moved)
+
+
 def test_what_is_given_is_what_a_writer_takes(model) -> None:
     scan = drawn(model, requests(1))["s0"]
     assert (scan.pixels.shape, scan.pixels.dtype, scan.bits_stored) == ((16, 16), np.uint16, 12)
@@ -146,13 +162,15 @@ def test_loads_a_run(tmp_path: Path) -> None:
             "conditions": described.conditions.to_json(),
             "intensity": described.intensity.to_json(),
             "spacings": described.spacings.to_json(),
+            "poses": described.poses.to_json(),
         },
     )
     with pytest.raises(DatasetError, match=r"model\.ckpt is missing"):
         ScanModel.load(module(), tmp_path)
     torch.save({"state_dict": trained.state_dict()}, tmp_path / "model.ckpt")
     loaded = ScanModel.load(module(), tmp_path)
-    assert loaded.description == described
+    assert replace(loaded.description, poses=None) == replace(described, poses=None)
+    assert loaded.description.poses.to_json() == described.poses.to_json()
     wanted = drawn(ScanModel(trained, described), requests(2))
     assert all(same(scan, wanted[key]) for key, scan in drawn(loaded, requests(2)).items())
     with pytest.raises(DatasetError, match="not of the module"):

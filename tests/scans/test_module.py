@@ -126,22 +126,37 @@ def test_conditions_are_dropped_alone_and_together() -> None:
     assert bool(ScanTraining(condition_dropout=0.0, joint_dropout=0.0).kept(5, 3).all())
 
 
-def test_augmentation_moves_a_little_and_never_mirrors() -> None:
+def test_augmentation_moves_a_little() -> None:
     image = torch.full((200, 1, 32, 32), -1.0)
     image[:, :, 4:8, 4:8] = 1.0  # one corner
     torch.manual_seed(0)
-    moved = Augmentation(shift=2.0)(image)
+    moved = Augmentation(shift=2.0)(image, image)
     rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
     mass = moved + 1
     centers = torch.stack([(mass * axis).sum(dim=(1, 2, 3)) / mass.sum(dim=(1, 2, 3)) for axis in (rows, columns)])
     assert float((centers - 5.5).abs().max()) < 2.1
     assert float(centers.std(dim=1).min()) > 0.8
-    turned = Augmentation(degrees=5.0)(image)
+    turned = Augmentation(degrees=5.0)(image, image)
     assert float(turned[:, :, 16:, 16:].max()) < -0.99
-    assert torch.equal(Augmentation()(image), image)
-    brighter = Augmentation(brightness=0.1)(torch.zeros(200, 1, 4, 4))
+    assert torch.equal(Augmentation()(image, image), image)
+    empty = torch.zeros(200, 1, 4, 4)
+    brighter = Augmentation(brightness=0.1)(empty, empty)
     assert float(brighter.abs().max()) <= 0.1
     assert float(brighter.std()) > 0.04
+
+
+def test_a_finding_changes_sides_and_the_heart_does_not() -> None:
+    means = torch.full((400, 1, 4, 6), -0.5)
+    means[..., 4] = 0.5  # the heart, on one side of everybody
+    images = means.clone()
+    images[:, :, 1, 0] = 0.9  # a finding
+    torch.manual_seed(0)
+    changed = Augmentation(mirror=0.5)(images, means)
+    moved = changed[:, 0, 1, 5] > 0.5
+    assert 0.4 < float(moved.float().mean()) < 0.6
+    assert torch.equal(changed[~moved], images[~moved])
+    assert float(changed[moved][:, :, 1, 0].max()) == -0.5
+    assert torch.equal(changed[..., 4], images[..., 4])
 
 
 @pytest.mark.parametrize(
@@ -149,6 +164,7 @@ def test_augmentation_moves_a_little_and_never_mirrors() -> None:
     [
         lambda: NoiseDistribution(deviation=0.0),
         lambda: Augmentation(shift=-1.0),
+        lambda: Augmentation(mirror=1.5),
         lambda: Averaging(ramp=0.0),
         lambda: LearningRate(decay_share=2.0),
         lambda: ScanTraining(joint_dropout=1.0),
