@@ -70,8 +70,12 @@ class Pseudonyms:
         return self._digest("fingerprint", "", 8).hex()
 
 
-def load_or_create_key(path: Path) -> bytes:
+def load_or_create_key(path: Path, new: bytes | None = None) -> bytes:
     """The key stored in `path`; makes a new one, readable by its owner only, if the file does not exist.
+
+    Args:
+        path: The file.
+        new: What the new key is to be; None: random. Only for patients who are simulated, whose identity is no secret.
 
     Raises:
         ConfigError: If the file is not a key, or others may read it.
@@ -81,7 +85,7 @@ def load_or_create_key(path: Path) -> bytes:
     except FileExistsError:
         return _read_key(path)
     with os.fdopen(descriptor, "w") as file:
-        key = secrets.token_bytes(KEY_BYTES)
+        key = secrets.token_bytes(KEY_BYTES) if new is None else new
         file.write(key.hex() + "\n")
         file.flush()
         os.fsync(file.fileno())

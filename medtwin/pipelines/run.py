@@ -14,6 +14,8 @@ from medtwin.config import compose, quote_override, settings
 from medtwin.core.dataset import Dataset, open_dataset
 from medtwin.core.errors import ConfigError, DatasetError, ReleaseRefusedError
 from medtwin.core.findings import errors_in
+from medtwin.core.pseudonyms import KEY_BYTES, load_or_create_key
+from medtwin.core.seeds import generator
 from medtwin.pipelines.check import CheckSettings, check
 from medtwin.pipelines.export import ExportSettings, export
 from medtwin.pipelines.generate import GenerateSettings, generate
@@ -142,12 +144,19 @@ class _Run:
             place = [f"n={self.chosen.n}", f"workers={self.chosen.workers}", f"out={_quoted(self.out / 'source')}"]
             made = settings(HospitalSettings, self._config("hospital", "hospital", place))
             source = source_in(make_hospital(made))
+            self._seed_key()
         config = self._config("ingest", "ingest", [f"out={_quoted(self.out / 'dataset')}"])
         read = settings(IngestSettings, {**config, "source": vars(source), "labels": config.get("labels") or None})
         dataset = open_dataset(ingest(read))
         if errors := errors_in(dataset.validate()):
             raise DatasetError(f"{dataset.path} is not valid: {errors[0]}")
         return dataset
+
+    def _seed_key(self) -> None:
+        """The simulated patients' pseudonyms come from the seed: the same run makes the same twins."""
+        folder = self.out / "dataset.private"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        load_or_create_key(folder / "key", generator(self.chosen.seed, "key of the simulated").bytes(KEY_BYTES))
 
     def _train(self, name: str, dataset: Dataset) -> Path:
         from medtwin.pipelines.runs import TrainSettings
