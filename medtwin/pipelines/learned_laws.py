@@ -128,10 +128,14 @@ def _picture_laws(twins: Dataset, events: pa.Table) -> list[LawCheck]:
     heart_failure = _first_times(events, codes.HEART_FAILURE)
     pixels = [open_series(twins.path / row["path"]).pixels(invert_monochrome1=True)[0] for row in rows]
     failing = [_is_known(heart_failure, row) for row in rows]
-    consolidated = [codes.CONSOLIDATION in (row["labels"] or ()) for row in rows]
+    reported = [(image, row["labels"]) for image, row in zip(pixels, rows, strict=True) if row["labels"] is not None]
     return [
         _slope("cardiothoracic ratio with heart failure", map(cardiothoracic_ratio, pixels), failing),
-        _slope("lung opacity with the consolidation of pneumonia", map(lung_opacity, pixels), consolidated),
+        _slope(
+            "lung opacity with the consolidation of pneumonia, where the findings are known",
+            (lung_opacity(image) for image, _ in reported),
+            [codes.CONSOLIDATION in labels for _, labels in reported],
+        ),
     ]
 
 
