@@ -140,7 +140,7 @@ def test_a_preempted_slurm_job_ends_as_if_it_had_not_been(meds: Path, tmp_path: 
     sweep = ["-m", "seed=1,2"]
     train(arguments(meds, tmp_path / "whole", *sweep))
     given = arguments(meds, tmp_path / "slurm", *sweep, "hydra/launcher=slurm", "hydra.launcher.partition=gpu")
-    env = trusting(PATH=path, SLURM_STUB=str(state), TOY_STEP_S="0.1")
+    env = trusting(PATH=path, SLURM_STUB=str(state), TOY_STEP_S="0.4")
     process = subprocess.Popen(command(*given), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     partial = tmp_path / "slurm" / "seed=1.partial"
     wait_for(lambda: saved_step(partial) >= STEPS + 2)
@@ -153,6 +153,7 @@ def test_a_preempted_slurm_job_ends_as_if_it_had_not_been(meds: Path, tmp_path: 
     os.kill(second, signal.SIGKILL)
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
+    wait_for(lambda: (state / "77_0.done").exists())
     attempts: list[dict[str, Any]] = json.loads((state / "77_0.json").read_text())
     assert [one["requeued"] for one in attempts] == [True, False, False]
     assert [one["code"] for one in attempts[1:]] == [137, 0]
