@@ -81,7 +81,10 @@ def _count(law: str, number: int) -> LawCheck:
 
 
 def _difference_of_a1c(events: pa.Table, truth: float) -> LawCheck:
-    """First HbA1c of each subject, with diabetes by then minus without; Welch's interval."""
+    """First HbA1c of each subject, with diabetes by then minus without; Welch's interval.
+
+    The interval must hold the truth and not 0: one that is wide enough for both has shown nothing.
+    """
     onset = _first_times(events, codes.DIABETES)
     values = events.filter(pc.and_(pc.equal(events["code"], codes.A1C), pc.is_valid(events["numeric_value"])))
     first: dict[int, tuple[Any, float]] = {}
@@ -99,7 +102,8 @@ def _difference_of_a1c(events: pa.Table, truth: float) -> LawCheck:
     test = stats.ttest_ind(groups[True], groups[False], equal_var=False)
     low, high = test.confidence_interval(_LEVEL)
     difference = float(np.mean(groups[True]) - np.mean(groups[False]))
-    return LawCheck(law, difference, float(low), float(high), truth, None, bool(low <= truth <= high), sizes)
+    holds = bool(low <= truth <= high and not low <= 0.0 <= high)
+    return LawCheck(law, difference, float(low), float(high), truth, None, holds, sizes)
 
 
 def _first_times(events: pa.Table, code: str) -> dict[int, Any]:

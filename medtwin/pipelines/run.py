@@ -194,7 +194,7 @@ class _Run:
         try:
             export(settings(ExportSettings, self._config("export", "export", own)))
         except ReleaseRefusedError as error:
-            self.refusal = error
+            self.refusal = ReleaseRefusedError(f"{error} (in a run: stages.export=\"override.reason='...'\")")
             tell(f"not exported: {error}")
 
     def _trial(self, twins: Path) -> Path:

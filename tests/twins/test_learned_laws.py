@@ -44,6 +44,17 @@ def test_the_first_value_counts_and_diabetes_must_be_known_by_then() -> None:
     assert learned_laws._difference_of_a1c(table(events), truth=0.5).holds is False
 
 
+def test_an_interval_that_holds_everything_shows_nothing() -> None:
+    events = []
+    for subject, value in enumerate((4.0, 9.0, 7.0, 5.0), start=1):
+        events += a1c(subject, value, onset_days=-10) + a1c(100 + subject, value - 0.5, onset_days=None)
+    law = learned_laws._difference_of_a1c(table(events), truth=1.5)
+    assert law.low is not None
+    assert law.high is not None
+    assert law.low < 0 < 1.5 < law.high
+    assert law.holds is False
+
+
 def test_too_few_are_no_verdict() -> None:
     events = [event for subject in range(1, MIN_GROUP) for event in a1c(subject, 7.0, onset_days=-1)]
     law = learned_laws._difference_of_a1c(table(events), truth=1.5)
