@@ -41,7 +41,7 @@ def test_the_radiographs_obey_the_law_of_opacity(run: Path) -> None:
 
 
 def test_hearts_of_another_seed_obey_too(medtwin: Medtwin, run: Path, tmp_path: Path) -> None:
-    """HbA1c is left out: its difference is learned a fifth too small, and not every seed's interval reaches the truth."""
+    """HbA1c is left out: its difference is learned a fifth too small, and not every interval reaches the truth."""
     out = tmp_path / "twins"
     models = (f"timelines={run / 'runs/temporal_vae'}", f"scans={run / 'runs/scan_diffusion'}")
     medtwin("generate", *models, "seed=1", f"out={out}")
