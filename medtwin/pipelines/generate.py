@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,11 +19,12 @@ from medtwin.core.codes import BIRTH
 from medtwin.core.dataset_writer import EventSpill, SplitRule, num_buckets, write_dataset_metadata, write_events
 from medtwin.core.errors import ConfigError
 from medtwin.core.events import Event, events_to_table, table_to_events
-from medtwin.core.files import atomic_file, manifest_hash, read_json, write_json, write_table
+from medtwin.core.files import atomic_file, file_digest, read_json, write_json, write_table
 from medtwin.core.images import ImageRow, image_path, images_to_table
 from medtwin.core.output import Output, is_finished, writing
 from medtwin.core.provenance import PROVENANCE, Provenance, describe_input, write_provenance
 from medtwin.dicom import Patient, ProjectionImage, Study, projection_to_dataset, write_series
+from medtwin.pipelines.runs import MODEL
 from medtwin.pipelines.say import progress, tell, tell_counts
 from medtwin.pipelines.sources import public_config, require_outside
 from medtwin.twins.rules import ScanCall, ScanRules, scan_calls
@@ -108,7 +110,7 @@ def generate(chosen: GenerateSettings) -> Path:
     for role, run in runs.items():
         _require_run(role, run)
         require_outside(chosen.out, run)
-    config = {**public_config(chosen), "runs_state": {role: manifest_hash(run) for role, run in runs.items()}}
+    config = {**public_config(chosen), "runs_state": {role: _state(run) for role, run in runs.items()}}
     # How many images are drawn before any is handed out changes nothing of them.
     config["sampling"] = {name: value for name, value in config["sampling"].items() if name != "batch_size"}
     with writing(chosen.out, config, overwrite=chosen.overwrite) as output:
@@ -124,6 +126,12 @@ _MODELS = {
     "timelines": ("medtwin.timelines.module.TemporalVAEModule", "a temporal VAE (model=temporal_vae)"),
     "scans": ("medtwin.scans.module.ScanDiffusionModule", "a diffusion model (model=scan_diffusion)"),
 }
+
+
+def _state(run: Path) -> str:
+    """What a run has learned: its weights and what it knows of the data, not its logs, which tell how long it took."""
+    learned = [run / MODEL, *sorted(path for path in (run / "data").rglob("*") if path.is_file())]
+    return blake2b("".join(file_digest(path) for path in learned).encode(), digest_size=32).hexdigest()
 
 
 def _require_run(role: str, run: Path) -> None:
