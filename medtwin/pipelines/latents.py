@@ -16,6 +16,7 @@ from medtwin.pipelines.say import progress
 from medtwin.timelines.latents import latents_at
 from medtwin.timelines.module import TemporalVAEModule
 from medtwin.timelines.spec import TimelineSpec
+from medtwin.training.threads import torch_threads
 
 _LATENT = pa.list_(pa.float32())
 
@@ -51,7 +52,9 @@ def write_latents(run: Path, dataset: Dataset, path: Path) -> None:
         chosen = table.filter(pc.is_in(table["subject_id"], value_set=wanted))
         here = set(pc.unique(chosen["subject_id"]).to_pylist())
         moments = {subject: [minute for minute, _ in rows] for subject, rows in of_subject.items() if subject in here}
-        for subject, found in latents_at(module.net, spec, chosen, moments).items():
+        with torch_threads(1):  # the same on any number of cores
+            latents_of = latents_at(module.net, spec, chosen, moments)
+        for subject, found in latents_of.items():
             for (_, uid), latent in zip(of_subject[subject], found, strict=True):
                 if latent is not None:
                     uids.append(uid)

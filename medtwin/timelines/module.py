@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from medtwin.timelines.data import TimelineDataModule
-from medtwin.timelines.net import Batch, TemporalVAE
+from medtwin.timelines.net import Batch, Posterior, TemporalVAE
 
 ACTIVE_VARIANCE = 0.01
 """A dimension of the latent is active if its posterior means vary by more. Source: Burda et al. 2016, section 5.2."""
@@ -58,6 +58,19 @@ class Forgetting:
         for name in ("events", "values"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be from 0 to below 1, got {getattr(self, name)!r}")
+
+
+def paid_kl(posterior: Posterior, free_bits: float) -> Tensor:
+    """The KL in nats per subject that counts, (): free bits hold per dimension, for the means, on average over a group.
+
+    >>> still = Posterior(torch.zeros(4, 1), torch.zeros(4, 1))
+    >>> telling = Posterior(torch.tensor([[-0.6], [0.6], [-0.6], [0.6]]), torch.zeros(4, 1))
+    >>> narrow = Posterior(torch.zeros(4, 1), torch.full((4, 1), -1.4))
+    >>> [round(float(paid_kl(each, 0.25)), 2) for each in (still, telling, narrow)]
+    [0.25, 0.25, 0.57]
+    """
+    of_means = 0.5 * posterior.mean**2
+    return ((posterior.kl() - of_means).mean(dim=0) + of_means.mean(dim=0).clamp(min=free_bits)).sum()
 
 
 class TemporalVAEModule(LightningModule):
@@ -115,12 +128,10 @@ class TemporalVAEModule(LightningModule):
             z = posterior.sample()
             hidden = self.net.decode(group, z, self.forgetting.events)
             log_prob = self.net.log_prob(group, hidden, z, self.forgetting.values).total()
-            kl, of_means = posterior.kl(), 0.5 * posterior.mean**2
-            # Free bits hold per dimension, on average over the group.
-            paid = ((kl - of_means).mean(dim=0) + of_means.mean(dim=0).clamp(min=self.free_bits)).sum() * len(z)
+            paid = paid_kl(posterior, self.free_bits) * len(z)
             bag = self.net.bag_of_codes_loss(group, z).sum()
             losses.append(-log_prob.sum() + self.beta * paid + self.bag_weight * bag)
-            kls.append(kl.sum(dim=-1).mean())
+            kls.append(posterior.kl().sum(dim=-1).mean())
             positions += int((group["kind"] != 0).sum())
         loss = torch.stack(losses).sum() / positions
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,15 @@ import torch
 from medtwin.core.codes import BIRTH, DEATH
 from medtwin.core.errors import ConfigError
 from medtwin.core.events import events_to_table, sort_events, validate_events
-from medtwin.timelines.generate import TILE, MaskedMass, Timeline, TimelineModel, generate_timelines, replay_timeline
+from medtwin.timelines.generate import (
+    TILE,
+    MaskedMass,
+    Timeline,
+    TimelineModel,
+    _Tile,
+    generate_timelines,
+    replay_timeline,
+)
 from medtwin.timelines.latents import latents_at
 from medtwin.timelines.masks import build_masks
 from medtwin.timelines.records import timeline_to_events, twin_subject_id
@@ -74,6 +83,25 @@ def test_even_an_untrained_model_cannot_say_the_impossible(model: TimelineModel)
         assert dated == sorted(dated)
         assert max(dated) <= t.attributes.start_minute + t.attributes.window_minutes
     assert 0 < mass.share < 1
+
+
+def test_nobody_is_diagnosed_with_an_index_condition_that_they_are_not_to_have(
+    model: TimelineModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def contradictions() -> int:
+        of = model.net.conditions_of
+        timelines = generate_timelines(model, num_subjects=TILE, seed=1)
+        return sum(bool((of[t.tokens].amax(dim=0) > torch.tensor(t.attributes.conditions)).any()) for t in timelines)
+
+    assert contradictions() == 0
+    whole = _Tile.__init__
+
+    def unmasked(self: _Tile, *given: Any) -> None:
+        whole(self, *given)
+        self.may_have[:] = True
+
+    monkeypatch.setattr(_Tile, "__init__", unmasked)
+    assert contradictions() > 0  # else the mask would be trivial
 
 
 def test_without_masks_men_have_it_too(spec: TimelineSpec) -> None:
