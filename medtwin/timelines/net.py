@@ -123,7 +123,7 @@ class TemporalVAE(nn.Module):
         person = num_sexes + 2 * num_conditions + latent_dim
         self.code_of_person = nn.Linear(person, num_codes, bias=False)
         self.trait = nn.Embedding(num_codes, person)
-        given = num_sexes + num_conditions + NUM_TIME_FEATURES + _MEMORY
+        given = num_sexes + 2 * num_conditions + NUM_TIME_FEATURES + _MEMORY
         self.value = nn.Sequential(nn.Linear(2 * width + given, 2 * width), nn.GELU())
         self.value_out = nn.Linear(2 * width, 3 * _NUM_COMPONENTS)
         self.recall = nn.Embedding(num_codes, 2)
@@ -352,7 +352,7 @@ class TemporalVAE(nn.Module):
             known: The person, of `person_of`, and the clock (n, features).
         """
         person, clock = known
-        given = torch.cat([person[:, : self.num_sexes + self.num_conditions], clock], dim=-1)
+        given = torch.cat([person[:, : self.num_sexes + 2 * self.num_conditions], clock], dim=-1)
         parameters = self.value_out(self.value(torch.cat([hidden, self.token(token), memory, given], dim=-1)))
         recall = self.recall(token)
         recalled = (recall * memory[:, :2]).sum(dim=-1, keepdim=True)
