@@ -14,8 +14,12 @@ from typing import NamedTuple, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from medtwin.scans.conditions import CONDITIONS
 from medtwin.scans.effects import ConditionEffects
 from medtwin.scans.gaussian import GaussianModel
+
+
+_FINDINGS = CONDITIONS.index("findings")
 
 
 class Net(Protocol):
@@ -41,10 +45,12 @@ class Condition(NamedTuple):
     Attributes:
         vector: Embedded, (batch, cond_channels).
         effect: What they do to the mean image, (batch, channels, *size).
+        present: Findings, (batch, findings): 0, 1, or their share of the training images where it is not said.
     """
 
     vector: Tensor
     effect: Tensor
+    present: Tensor
 
 
 class Coefficients(NamedTuple):
@@ -125,13 +131,15 @@ class Denoiser(nn.Module):
     """A network, the embedding of its conditions, and how the network is wrapped.
 
     With `edm` and a rank above 0 the skip is the best linear denoiser given the conditions: about a mean image that
-    they move (`ConditionEffects`), with the covariance of a `GaussianModel`. The skip of Karras et al. is the case of
-    one mean and equal variance in all directions. The network sees how this estimate of the image differs from its
-    mean, in which there is no noise where there is no signal, and learns what is not linear.
+    they move (`ConditionEffects`), with the covariance of a `GaussianModel`, to which findings add. The skip of Karras
+    et al. is the case of one mean and equal variance in all directions. The network sees how this estimate of the image
+    differs from its mean, in which there is no noise where there is no signal, and learns what is not linear.
 
     Attributes:
         effects, prior: What was measured on the training images.
     """
+
+    is_finding: Tensor
 
     def __init__(
         self,
@@ -148,8 +156,8 @@ class Denoiser(nn.Module):
             net: The network.
             condition_widths: Numbers of each condition.
             size: Of the images, one number per spatial dimension.
-            rank: Principal components of the Gaussian model; 0: its variance is one number, sigma_data^2, and its mean
-                is the same under all conditions.
+            rank: Principal components of the Gaussian model; 0: its variance is one number, sigma_data^2, and it is the
+                same under all conditions.
             parameterization: One of PARAMETERIZATIONS.
 
         Raises:
@@ -163,7 +171,9 @@ class Denoiser(nn.Module):
         self.net = net
         self.embedding = ConditionEmbedding(condition_widths, net.cond_channels)
         self.effects = ConditionEffects(condition_widths, (net.in_channels, *size))
-        self.prior = GaussianModel((net.in_channels, *size), rank)
+        is_finding = self.effects.condition_of_value == _FINDINGS
+        self.register_buffer("is_finding", is_finding, persistent=False)
+        self.prior = GaussianModel((net.in_channels, *size), rank, int(is_finding.sum()))
         self._coefficients = PARAMETERIZATIONS[parameterization]
         self._is_gaussian = parameterization == "edm" and rank > 0
 
@@ -178,11 +188,19 @@ class Denoiser(nn.Module):
         Raises:
             ValueError: If there are fewer than two images, they have another shape, or all are equal.
         """
-        self.prior.measure(self.effects.measure(images, values, known) if self._is_gaussian else images)
+        if self._is_gaussian:
+            rest = self.effects.measure(images, values, known)
+            self.prior.measure(rest, self._present(values, known))
+        else:
+            self.prior.measure(images)
 
     def embed(self, values: Tensor, known: Tensor) -> Condition:
         """Conditions, (batch, values) and (batch, conditions), as the denoiser takes them."""
-        return Condition(self.embedding(values, known), self.effects(values, known))
+        return Condition(self.embedding(values, known), self.effects(values, known), self._present(values, known))
+
+    def _present(self, values: Tensor, known: Tensor) -> Tensor:
+        is_known = known[:, _FINDINGS : _FINDINGS + 1] > 0
+        return torch.where(is_known, values[:, self.is_finding], self.effects.centre[self.is_finding])
 
     def mean_image(self, values: Tensor, known: Tensor) -> Tensor:
         """The mean image under some conditions, (batch, channels, *size)."""
@@ -210,8 +228,7 @@ class Denoiser(nn.Module):
         mean = self.prior.mean + cond.effect
         centred = x - mean
         if self._is_gaussian:
-            kept = self.prior.filter(centred, sigma)
-            c_out = self.prior.error(sigma)
+            kept, c_out = self.prior.filter(centred, sigma, cond.present)
             seen = kept / self.prior.sigma_data
         else:
             kept, seen = c_skip.reshape(shape) * centred, c_in.reshape(shape) * centred

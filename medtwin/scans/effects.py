@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from medtwin.scans.folds import folds
+
 _PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, float("inf"))  # times the images; inf: conditions do nothing
-_FOLDS = 5
 
 
 class ConditionEffects(nn.Module):
@@ -81,9 +82,7 @@ def _left_out(given: Tensor, flat: Tensor, penalty: float) -> Tensor:
     """What the other folds do not predict of each image less the mean image."""
     centred = flat - flat.mean(dim=0)
     rest = torch.empty_like(centred)
-    for fold in torch.arange(len(flat)).tensor_split(min(_FOLDS, len(flat))):
-        others = torch.ones(len(flat), dtype=torch.bool)
-        others[fold] = False
+    for fold, others in folds(len(flat)):
         rest[fold] = centred[fold] - given[fold].to(flat) @ _ridge(given[others], centred[others], penalty)
     return rest
 

@@ -28,7 +28,7 @@ def denoiser(target, parameterization: str, rank: int = 0) -> Denoiser:
 
 
 def unconditional(count: int) -> Condition:
-    return Condition(torch.zeros(count, 4), torch.zeros(count, 1, 8, 8))
+    return Condition(torch.zeros(count, 4), torch.zeros(count, 1, 8, 8), torch.zeros(count, 0))
 
 
 @pytest.fixture
@@ -81,30 +81,36 @@ def test_every_parameterisation_gives_the_same_image_for_perfect_networks(images
             assert torch.allclose(model.denoise(noisy, SIGMAS, unconditional(5)), images[:5], atol=1e-4)
 
 
-def test_the_gaussian_skip_is_the_posterior_mean(images) -> None:
-    prior = GaussianModel((1, 8, 8), rank=3)
+@pytest.mark.parametrize("finding", [0.0, 0.3, 1.0])
+def test_the_gaussian_skip_is_the_posterior_mean(images, finding: float) -> None:
+    prior = GaussianModel((1, 8, 8), rank=3, num_findings=1)
     prior.measure(images)
+    prior.spread.copy_(torch.tensor([[[0.5, 0.1, 0.0], [0.1, 0.3, 0.0], [0.0, 0.0, 0.0]]]))
     basis, flat = prior.components, torch.eye(64).reshape(64, 1, 8, 8)
     fourier = torch.fft.fftn(flat, dim=(2, 3))
     rest = torch.fft.ifftn(prior.variance * fourier, dim=(2, 3)).real.reshape(64, 64)
     outside = torch.eye(64) - basis.T @ basis
+    covariance = prior.covariance + finding * prior.spread[0]
     for sigma in (0.05, 0.5, 3.0):
         s2 = torch.tensor([sigma**2])
         gain = torch.linalg.solve((rest + s2 * torch.eye(64)).T, rest.T).T
-        expected = basis.T @ torch.diag(prior.component_variance / (prior.component_variance + s2)) @ basis
-        expected = expected + gain @ outside
-        given = prior.filter(flat, s2.sqrt().expand(64)).reshape(64, 64).T
-        assert torch.allclose(given, expected, atol=1e-4)
+        posterior = covariance @ torch.linalg.inv(covariance + s2 * torch.eye(3))
+        expected = basis.T @ posterior @ basis + gain @ outside
+        given, error = prior.filter(flat, s2.sqrt().expand(64), torch.full((64, 1), finding))
+        assert torch.allclose(given.reshape(64, 64).T, expected, atol=1e-4)
+        # The error of the posterior mean of white noise filtered so: sigma^2 times the mean gain.
+        mean_gain = (posterior.diagonal().sum() + 64 * gain.diagonal().mean()) / 64
+        assert float(error[0] ** 2) == pytest.approx(float(s2 * mean_gain), rel=1e-3)
 
 
 def test_the_gaussian_model_explains_what_is_there(images) -> None:
     prior = GaussianModel((1, 8, 8), rank=8)
     prior.measure(images)
     assert prior.sigma_data == pytest.approx(float((images - images.mean(0)).std()), rel=0.02)
-    assert float(prior.component_variance[0]) == pytest.approx(36 * 0.09, rel=0.4)  # 36 pixels of 0.3^2
+    assert float(prior.covariance[0, 0]) == pytest.approx(36 * 0.09, rel=0.4)  # 36 pixels of 0.3^2
     assert torch.allclose(prior.components @ prior.components.T, torch.eye(8), atol=1e-5)
     assert float(prior.variance.mean()) == pytest.approx(0.02**2, rel=0.25)
-    left = prior.error(torch.tensor([0.02, 1e3]))
+    left = prior.filter(images[:2] - prior.mean, torch.tensor([0.02, 1e3]))[1]
     assert float(left[1]) == pytest.approx(prior.sigma_data, rel=0.05)
     assert float(left[0]) < 0.02
 
@@ -123,7 +129,7 @@ def test_the_rest_is_measured_on_images_that_the_components_have_not_seen() -> N
 def test_few_images_give_few_components() -> None:
     prior = GaussianModel((1, 8, 8), rank=16)
     prior.measure(torch.randn(12, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
-    assert int((prior.component_variance > 0).sum()) == 3
+    assert int((prior.covariance.diagonal() > 0).sum()) == 3
 
 
 @pytest.mark.parametrize("bad", [torch.zeros(1, 1, 8, 8), torch.zeros(9, 1, 8, 8), torch.zeros(9, 1, 8, 9)])
