@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from medtwin.scans.conditions import CONDITIONS
 from medtwin.scans.denoiser import PARAMETERIZATIONS, Condition, ConditionEmbedding, Denoiser
 from medtwin.scans.gaussian import GaussianModel
 
@@ -124,6 +125,34 @@ def test_the_rest_is_measured_on_images_that_the_components_have_not_seen() -> N
     kept = inside - (inside @ prior.components.T) @ prior.components
     assert float(kept.square().mean()) < 0.55  # within the sample the components seem to explain half
     assert float(prior.variance.mean()) > 0.65
+
+
+class Silent(Oracle):
+    """A network that adds nothing: what is left is what was measured."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.zeros_like)
+
+
+def test_a_finding_on_either_side_widens_what_is_denoised() -> None:
+    """Its mean over both sides is no image: only the covariance can say that something is there."""
+    g = torch.Generator().manual_seed(4)
+    widths = [int(name == "findings") for name in CONDITIONS]
+    has = (torch.arange(160) % 4 == 0).float()[:, None]
+    known = torch.ones(160, len(CONDITIONS))
+    side = torch.sign(torch.randn(160, 1, 1, 1, generator=g)) * torch.cat([torch.ones(4), -torch.ones(4)])
+    images = 0.1 * torch.randn(160, 1, 8, 8, generator=g) + 0.4 * side * has[:, :, None, None]
+    model = Denoiser(Silent(), widths, (8, 8), rank=8)
+    model.measure(images, has, known)
+    noisy = torch.full((1, 1, 8, 8), 0.3) * torch.cat([torch.ones(4), -torch.ones(4)])
+    kept = []
+    for value, is_known in ((0.0, 1.0), (1.0, 0.0), (1.0, 1.0)):
+        cond = model.embed(torch.tensor([[value]]), torch.full((1, len(CONDITIONS)), is_known))
+        assert float(cond.present) == pytest.approx(value if is_known else 0.25)
+        middle = model.denoise(torch.zeros(1, 1, 8, 8), torch.ones(1), cond)
+        kept.append(float((model.denoise(noisy, torch.ones(1), cond) - middle).std() / noisy.std()))
+    assert kept[0] < 0.5 < 0.8 < kept[2]
+    assert kept[0] < kept[1] < kept[2]
 
 
 def test_few_images_give_few_components() -> None:
