@@ -142,7 +142,7 @@ def load_run(folder: Path) -> tuple[LightningModule, dict[str, Any]]:
     """The trained model of a finished run, in evaluation mode on the CPU, and the run's configuration.
 
     Raises:
-        ConfigError: If the folder is no finished run.
+        ConfigError: If the folder is no finished run, or its weights are of another network than this version makes.
     """
     import torch
     from omegaconf import OmegaConf
@@ -153,5 +153,12 @@ def load_run(folder: Path) -> tuple[LightningModule, dict[str, Any]]:
         raise ConfigError(f"{folder} is not the run directory of `medtwin train`{hint}")
     config: Any = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
     module = build_module(config)
-    module.load_state_dict(torch.load(folder / MODEL, map_location="cpu", weights_only=True)["state_dict"])
+    weights = torch.load(folder / MODEL, map_location="cpu", weights_only=True)["state_dict"]
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{folder / MODEL} does not fit the network that its {CONFIG} describes; it was trained by another version of "
+            "medtwin, or one of the two was changed: train it again"
+        ) from error
     return module.eval(), config

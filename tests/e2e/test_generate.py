@@ -176,3 +176,13 @@ def test_mistakes_are_told_in_a_line(medtwin: Medtwin, timelines: Path, scans: P
         ((out,), "timelines"),
     ):
         assert message in medtwin("generate", *arguments, code=2).stderr
+
+
+def test_a_run_whose_configuration_was_changed_is_refused(medtwin: Medtwin, timelines: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(timelines, changed)
+    text = (changed / "config.yaml").read_text()
+    (changed / "config.yaml").write_text(text.replace("width: 16", "width: 32"))
+    done = medtwin("generate", f"timelines={changed}", "n=2", f"out={tmp_path / 'twins'}", code=2)
+    assert "does not fit the network" in done.stderr
+    assert not (tmp_path / "twins").exists()

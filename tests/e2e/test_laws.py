@@ -29,23 +29,19 @@ def laws_of(run: Path, twins: Path) -> list[LawCheck]:
 
 def test_the_twins_obey(run: Path) -> None:
     found = laws_of(run, run / "twins")
-    assert [law.holds for law in found[:OPACITY]] == [True] * OPACITY, found
+    assert [law.holds for law in found] == [True] * 5, found
     assert min(found[A1C].sizes) >= 10
     assert min(found[HEART].sizes) >= 5
+    assert min(found[OPACITY].sizes) >= 10
     assert read_json(run / "twins" / "counts.json")["twins"] == 200
 
 
-@pytest.mark.xfail(strict=False, reason="not learned reliably in the time of the main job: docs/results/twins.md")
-def test_the_radiographs_obey_the_law_of_opacity(run: Path) -> None:
-    assert laws_of(run, run / "twins")[OPACITY].holds
-
-
-def test_hearts_of_another_seed_obey_too(medtwin: Medtwin, run: Path, tmp_path: Path) -> None:
-    """HbA1c is left out: its difference is learned a fifth too small, and not every interval reaches the truth."""
+def test_twins_of_another_seed_obey_too(medtwin: Medtwin, run: Path, tmp_path: Path) -> None:
     out = tmp_path / "twins"
     models = (f"timelines={run / 'runs/temporal_vae'}", f"scans={run / 'runs/scan_diffusion'}")
     medtwin("generate", *models, "seed=1", f"out={out}")
-    assert [law.holds for law in laws_of(run, out)[A1C + 1 : OPACITY]] == [True] * 3
+    found = laws_of(run, out)
+    assert [law.holds for law in found] == [True] * 5, found
 
 
 def test_twins_of_untrained_models_do_not(medtwin: Medtwin, run: Path, tmp_path: Path) -> None:
