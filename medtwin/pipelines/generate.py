@@ -185,7 +185,7 @@ class _Generation:
         from medtwin.timelines.records import timeline_to_events, twin_subject_id
 
         module, spec = load_timelines(self.chosen.timelines)
-        model = TimelineModel(module.net, spec, build_masks(spec, self.chosen.masks.sex_specific))
+        model = TimelineModel(module.average, spec, build_masks(spec, self.chosen.masks.sex_specific))
         folder = self.output.scratch("timelines")
         run = self.config["runs_state"]["timelines"]
         starts = range(0, self.chosen.n, TILE)
@@ -272,7 +272,7 @@ class _Generation:
             latents: list[Any] = [None] * len(here)
             if has_latents and here:
                 moments = {subject: [_minute(call.time) for call in here]}
-                latents = latents_at(module.net, spec, events_to_table(_sorted(events)), moments)[subject]
+                latents = latents_at(module.average, spec, events_to_table(_sorted(events)), moments)[subject]
             for number, (call, latent) in enumerate(zip(here, latents, strict=True)):
                 study, series = scan_uids(self.name, call, number)
                 request = ScanRequest(

@@ -53,7 +53,7 @@ def write_latents(run: Path, dataset: Dataset, path: Path) -> None:
         here = set(pc.unique(chosen["subject_id"]).to_pylist())
         moments = {subject: [minute for minute, _ in rows] for subject, rows in of_subject.items() if subject in here}
         with torch_threads(1):  # the same on any number of cores
-            latents_of = latents_at(module.net, spec, chosen, moments)
+            latents_of = latents_at(module.average, spec, chosen, moments)
         for subject, found in latents_of.items():
             for (_, uid), latent in zip(of_subject[subject], found, strict=True):
                 if latent is not None:

@@ -158,7 +158,7 @@ def load_run(folder: Path) -> tuple[LightningModule, dict[str, Any]]:
         module.load_state_dict(weights)
     except RuntimeError as error:
         raise ConfigError(
-            f"{folder / MODEL} does not fit the network that its {CONFIG} describes; it was trained by another version of "
-            "medtwin, or one of the two was changed: train it again"
+            f"{folder / MODEL} does not fit the network that its {CONFIG} describes; another version of medtwin "
+            "trained it, or one of the two was changed: train it again"
         ) from error
     return module.eval(), config

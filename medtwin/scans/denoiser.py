@@ -18,7 +18,6 @@ from medtwin.scans.conditions import CONDITIONS
 from medtwin.scans.effects import ConditionEffects
 from medtwin.scans.gaussian import GaussianModel
 
-
 _FINDINGS = CONDITIONS.index("findings")
 
 

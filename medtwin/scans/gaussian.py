@@ -1,5 +1,4 @@
-"""The Gaussian model of the training images: a mean image, principal components with their covariance under findings,
-and the spectrum of the rest.
+"""The Gaussian model of the training images: mean, components, their covariance under findings, spectrum of the rest.
 
 It is measured, not trained. It gives the noise levels their scale (sigma_data), and the denoiser its linear part: the
 body is scanned in one position, so a few components say most of what a coarse look at a noisy image can say, and the
@@ -138,7 +137,8 @@ def _principal_components(centred: Tensor, rank: int) -> Tensor:
     double = centred.double()
     values, vectors = torch.linalg.eigh(double @ double.T / len(double))
     order = values.argsort(descending=True)[:rank]
-    return torch.linalg.qr(double.T @ vectors[:, order]).Q.T.to(centred)
+    components: Tensor = torch.linalg.qr(double.T @ vectors[:, order]).Q.T.to(centred)
+    return components
 
 
 def _spectrum(images: Tensor) -> Tensor:

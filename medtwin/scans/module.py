@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypedDict, cast
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
 
 import lightning
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medtwin.scans.denoiser import Denoiser, Net
+from medtwin.training.averaging import Averaging
 
 _VAL_SEED = 20221001
 
@@ -109,28 +110,6 @@ class Augmentation:
         grid = functional.affine_grid(theta, list(plane.shape), align_corners=False)
         moved = functional.grid_sample(plane, grid, mode="bilinear", padding_mode="border", align_corners=False)
         return moved.reshape(images.shape)
-
-
-@dataclass(frozen=True)
-class Averaging:
-    """The exponential moving average of the weights.
-
-    Attributes:
-        half_life_steps: After so many steps a weight counts half. ramp: At step n the half-life is at most n times
-            this, so that the random first weights are forgotten (Karras et al. 2022, appendix F.2).
-    """
-
-    half_life_steps: float = 50.0
-    ramp: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not (self.half_life_steps >= 0 and self.ramp > 0):
-            raise ValueError("half_life_steps must be 0 or more and ramp above 0")
-
-    def share(self, step: int) -> float:
-        """The share of the new weights in the average after step 1, 2, ..."""
-        half_life = min(self.half_life_steps, step * self.ramp)
-        return 1.0 - 0.5 ** (1.0 / half_life) if half_life > 0 else 1.0
 
 
 @dataclass(frozen=True)
@@ -260,9 +239,7 @@ class ScanDiffusionModule(lightning.LightningModule):
         """A step of the optimizer, then one of the average."""
         super().optimizer_step(*args, **kwargs)
         self.num_averaged += 1
-        share = self.options.averaging.share(int(self.num_averaged))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(_weights(self.average)), list(_weights(self.denoiser)), share)
+        self.options.averaging.move(self.average, self.denoiser, int(self.num_averaged))
 
 
 @dataclass(frozen=True)
@@ -277,7 +254,7 @@ class ScanTraining:
     """
 
     noise: NoiseDistribution = NoiseDistribution()
-    averaging: Averaging = Averaging()
+    averaging: Averaging = field(default_factory=Averaging)
     learning_rate: LearningRate = LearningRate()
     augmentation: Augmentation | None = None
     condition_dropout: float = 0.1
@@ -302,11 +279,6 @@ def _loss(denoiser: Denoiser, images: Tensor, values: Tensor, known: Tensor, sig
     noisy = images + sigma.reshape(-1, *(1,) * (images.ndim - 1)) * noise
     x0, weight = denoiser.denoise_and_weight(noisy, sigma, denoiser.embed(values, known))
     return (weight * (x0 - images).square()).mean()
-
-
-def _weights(denoiser: Denoiser) -> Iterator[Tensor]:
-    """What is trained; buffers, which are measured or constant, are equal in both."""
-    return cast(Iterator[Tensor], denoiser.parameters())
 
 
 def _spread(count: int, like: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ dozen images of a finding overstate its spread, so the fit is shrunk to the cova
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from lightning import LightningModule
@@ -15,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from medtwin.timelines.data import TimelineDataModule
 from medtwin.timelines.net import Batch, Posterior, TemporalVAE
+from medtwin.training.averaging import Averaging
 
 ACTIVE_VARIANCE = 0.01
 """A dimension of the latent is active if its posterior means vary by more. Source: Burda et al. 2016, section 5.2."""
@@ -60,6 +63,32 @@ class Forgetting:
                 raise ValueError(f"{name} must be from 0 to below 1, got {getattr(self, name)!r}")
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised: -log p(x | z, a) + beta max(KL, free bits) + bag_weight bag-of-codes.
+
+    Attributes:
+        free_bits: Nats per latent dimension that cost nothing (Kingma et al. 2016, section C.8), granted to the share
+            of the KL that the means make, mean^2 / 2. Granted to all of it they would be spent on a small variance
+            that tells the decoder nothing, and N(0, I) would not be what the decoder has learned to read.
+        beta_steps: Steps over which beta rises from 0 to 1.
+        bag_weight: Weight of the bag-of-codes head.
+    """
+
+    free_bits: float = 0.1
+    beta_steps: int = 200
+    bag_weight: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name in ("free_bits", "beta_steps", "bag_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)!r}")
+
+    def beta(self, step: int) -> float:
+        """Weight of the KL at step 0, 1, ..."""
+        return min(1.0, (step + 1) / max(self.beta_steps, 1))
+
+
 def paid_kl(posterior: Posterior, free_bits: float) -> Tensor:
     """The KL in nats per subject that counts, (): free bits hold per dimension, for the means, on average over a group.
 
@@ -76,37 +105,36 @@ def paid_kl(posterior: Posterior, free_bits: float) -> Tensor:
 class TemporalVAEModule(LightningModule):
     """Trains the temporal VAE by its evidence lower bound.
 
-    loss = (-log p(x | z, a) + beta max(KL, free bits) + bag_weight bag-of-codes) / positions.
-
     Args:
         net: A `TemporalVAE`.
         optimizer: Factory: parameters to optimizer.
-        free_bits: Nats per latent dimension that cost nothing (Kingma et al. 2016, section C.8), granted to the share
-            of the KL that the means make, mean^2 / 2. Granted to all of it they would be spent on a small variance
-            that tells the decoder nothing, and N(0, I) would not be what the decoder has learned to read.
-        beta_steps: Steps over which beta rises from 0 to 1.
+        objective: What is minimised, per position.
         forgetting: What the decoder is not told in training.
-        bag_weight: Weight of the bag-of-codes head.
         schedule: Of the learning rate; null: it stays.
+        averaging: Of the weights.
+
+    Attributes:
+        average: The moving average of the net: what validates and generates.
     """
+
+    num_averaged: Tensor
 
     def __init__(
         self,
         net: TemporalVAE,
         optimizer: Callable[[Iterable[Tensor]], Optimizer],
         *,
-        free_bits: float = 0.1,
-        beta_steps: int = 200,
+        objective: Objective | None = None,
         forgetting: Forgetting | None = None,
-        bag_weight: float = 0.3,
         schedule: WarmupCosine | None = None,
+        averaging: Averaging | None = None,
     ) -> None:
         super().__init__()
-        if min(free_bits, bag_weight, beta_steps) < 0:
-            raise ValueError("free_bits, bag_weight and beta_steps must be 0 or more")
         self.net, self.optimizer_factory = net, optimizer
-        self.free_bits, self.beta_steps, self.bag_weight = free_bits, beta_steps, bag_weight
-        self.forgetting, self.schedule = forgetting or Forgetting(), schedule
+        self.objective, self.forgetting = objective or Objective(), forgetting or Forgetting()
+        self.schedule, self.averaging = schedule, averaging or Averaging()
+        self.average = copy.deepcopy(net).requires_grad_(False)
+        self.register_buffer("num_averaged", torch.zeros((), dtype=torch.long))
         self._validated: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def setup(self, stage: str) -> None:
@@ -114,23 +142,20 @@ class TemporalVAEModule(LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and isinstance(data, TimelineDataModule):
             self.net.bind(data.spec)
-
-    @property
-    def beta(self) -> float:
-        """Weight of the KL at this step."""
-        return min(1.0, (self.global_step + 1) / max(self.beta_steps, 1))
+            self.average.load_state_dict(self.net.state_dict())
 
     def training_step(self, batch: list[Batch], batch_idx: int) -> Tensor:
         """The loss of some groups, nats per position."""
+        objective, beta = self.objective, self.objective.beta(self.global_step)
         losses, kls, positions = [], [], 0
         for group in batch:
             posterior = self.net.encode(group)
             z = posterior.sample()
             hidden = self.net.decode(group, z, self.forgetting.events)
             log_prob = self.net.log_prob(group, hidden, z, self.forgetting.values).total()
-            paid = paid_kl(posterior, self.free_bits) * len(z)
+            paid = paid_kl(posterior, objective.free_bits) * len(z)
             bag = self.net.bag_of_codes_loss(group, z).sum()
-            losses.append(-log_prob.sum() + self.beta * paid + self.bag_weight * bag)
+            losses.append(-log_prob.sum() + beta * paid + objective.bag_weight * bag)
             kls.append(posterior.kl().sum(dim=-1).mean())
             positions += int((group["kind"] != 0).sum())
         loss = torch.stack(losses).sum() / positions
@@ -139,13 +164,14 @@ class TemporalVAEModule(LightningModule):
         return loss
 
     def validation_step(self, batch: list[Batch], batch_idx: int) -> None:
-        """Logs the bound, nats per position, and measures what the latent is worth."""
+        """Logs the bound of the average, nats per position, and measures what the latent is worth."""
+        net = self.average
         for group in batch:
-            posterior = self.net.encode(group)
+            posterior = net.encode(group)
             z = posterior.sample()
-            own = self.net.log_prob(group, self.net.decode(group, z), z).total()
+            own = net.log_prob(group, net.decode(group, z), z).total()
             anyone = torch.randn_like(z)
-            other = self.net.log_prob(group, self.net.decode(group, anyone), anyone).total()
+            other = net.log_prob(group, net.decode(group, anyone), anyone).total()
             positions = int((group["kind"] != 0).sum())
             loss = (-own.sum() + posterior.kl().sum()) / positions
             self.log("val/loss", loss, prog_bar=True, on_epoch=True, on_step=False, batch_size=positions)
@@ -161,8 +187,14 @@ class TemporalVAEModule(LightningModule):
         self.log("val/active_units", (means.var(dim=0, correction=0) > ACTIVE_VARIANCE).float().sum())
         self.log("val/swap_gap", gaps.mean())
 
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """A step of the optimizer, then one of the average."""
+        super().optimizer_step(*args, **kwargs)
+        self.num_averaged += 1
+        self.averaging.move(self.average, self.net, int(self.num_averaged))
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimizer, with its schedule per step."""
-        optimizer = self.optimizer_factory(self.parameters())
+        optimizer = self.optimizer_factory(self.net.parameters())
         scheduler = LambdaLR(optimizer, self.schedule or (lambda step: 1.0))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -16,7 +16,8 @@ from medtwin.core.files import read_json
 from medtwin.scans import ScanModel, ScanRequest
 from medtwin.scans.data import DESCRIPTION, ScanDataModule
 from medtwin.scans.generate import ScanDescription
-from medtwin.scans.module import Averaging, LearningRate, NoiseDistribution, ScanDiffusionModule, ScanTraining
+from medtwin.scans.module import LearningRate, NoiseDistribution, ScanDiffusionModule, ScanTraining
+from medtwin.training.averaging import Averaging
 from tests.scans.samples import BIG, Spec, disc, radius_of, write_dataset
 from tests.scans.test_unet import small, small_monai
 

@@ -8,12 +8,12 @@ from lightning.pytorch import Trainer
 
 from medtwin.scans.module import (
     Augmentation,
-    Averaging,
     LearningRate,
     NoiseDistribution,
     ScanDiffusionModule,
     ScanTraining,
 )
+from medtwin.training.averaging import Averaging
 from tests.scans.test_unet import small
 
 WIDTHS = [2, 3]
@@ -67,12 +67,6 @@ def test_the_average_lags_behind_and_is_in_the_checkpoint() -> None:
     names = model.state_dict().keys()
     assert {"average.net.out.bias", "denoiser.net.out.bias", "denoiser.prior.mean", "num_averaged"} <= names
     assert not any(parameter.requires_grad for parameter in model.average.parameters())
-
-
-def test_averaging_forgets_the_first_weights() -> None:
-    assert Averaging(50.0, 0.1).share(10) == pytest.approx(0.5)  # half-life 1 at step 10
-    assert Averaging(50.0, 0.1).share(10_000) == pytest.approx(1 - 0.5 ** (1 / 50))
-    assert Averaging(0.0).share(1) == 1.0
 
 
 def test_equal_seeds_give_equal_steps_and_validation_needs_none() -> None:
@@ -165,7 +159,6 @@ def test_a_finding_changes_sides_and_the_heart_does_not() -> None:
         lambda: NoiseDistribution(deviation=0.0),
         lambda: Augmentation(shift=-1.0),
         lambda: Augmentation(mirror=1.5),
-        lambda: Averaging(ramp=0.0),
         lambda: LearningRate(decay_share=2.0),
         lambda: ScanTraining(joint_dropout=1.0),
         lambda: ScanTraining(val_noise_levels=0),

@@ -74,7 +74,9 @@ def test_likelihood_does_not_fall_short_of_the_truth(present: torch.Tensor) -> N
     scores = scores_under(present, {1: direction}).double()
     pooled = scores.T @ scores / len(scores)
     fit = _maximised(scores, present.double(), pooled)
-    truth = Spread(torch.eye(RANK).double(), torch.stack([torch.zeros(RANK, RANK), torch.outer(direction, direction)]).double())
+    truth = Spread(
+        torch.eye(RANK).double(), torch.stack([torch.zeros(RANK, RANK), torch.outer(direction, direction)]).double()
+    )
 
     def likelihood(spread: Spread) -> float:
         at = spread.at(present).numpy()
