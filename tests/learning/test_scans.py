@@ -18,11 +18,19 @@ from medtwin.scans.data import DESCRIPTION, ScanDataModule
 from medtwin.scans.generate import ScanDescription
 from medtwin.scans.module import LearningRate, NoiseDistribution, ScanDiffusionModule, ScanTraining
 from medtwin.training.averaging import Averaging
+from medtwin.training.threads import torch_threads
 from tests.scans.samples import BIG, Spec, disc, radius_of, write_dataset
 from tests.scans.test_unet import small, small_monai
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(does not have many workers|LeafSpec|smaller than)")
-STEPS = 450
+STEPS = 600
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """So small a network is no faster on two, and far slower where another process has one of them."""
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture(scope="module")
