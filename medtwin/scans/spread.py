@@ -45,22 +45,23 @@ def measure_spread(scores: Tensor, present: Tensor) -> Spread:
         present: Findings of each, (n, findings): 0, 1, or in between where it is not said.
     """
     scores, present = scores.double(), present.double()
-    if not scores.numel() or not present.shape[1]:
-        return _shrunk(scores, present, 0.0)
-    share = 0.0
-    if present.var(dim=0, correction=0).sum() > 0:
-        errors = {share: _left_out(scores, present, share) for share in _SHARES}
-        share = min(_SHARES, key=lambda share: float((errors[share] / errors[0.0]).mean()))
-    return _shrunk(scores, present, share)
+    pooled = _pooled(scores, present)
+    if not scores.numel() or not present.numel() or not float(present.var(dim=0, correction=0).sum()):
+        return pooled
+    errors = _left_out(scores, present)
+    share = _SHARES[int((errors / errors[0]).mean(dim=1).argmin())]
+    return _mixed(pooled, _maximised(scores, present, pooled.base), share) if share else pooled
 
 
-def _shrunk(scores: Tensor, present: Tensor, share: float) -> Spread:
+def _pooled(scores: Tensor, present: Tensor) -> Spread:
+    """The covariance of all images, to which findings add nothing."""
     rank = scores.shape[1]
-    pooled = scores.T @ scores / max(len(scores), 1) + _floor(scores)
-    if not share:
-        return Spread(pooled, scores.new_zeros(present.shape[1], rank, rank))
-    fit = _maximised(scores, present, pooled)
-    return Spread((1 - share) * pooled + share * fit.base, share * fit.findings)
+    covariance = scores.T @ scores / max(len(scores), 1) + _floor(scores)
+    return Spread(covariance, scores.new_zeros(present.shape[1], rank, rank))
+
+
+def _mixed(pooled: Spread, fit: Spread, share: float) -> Spread:
+    return Spread((1 - share) * pooled.base + share * fit.base, share * fit.findings)
 
 
 def _maximised(scores: Tensor, present: Tensor, pooled: Tensor) -> Spread:
@@ -87,20 +88,27 @@ def _maximised(scores: Tensor, present: Tensor, pooled: Tensor) -> Spread:
     return Spread(fit.base, half @ half.transpose(1, 2))
 
 
-def _left_out(scores: Tensor, present: Tensor, share: float) -> Tensor:
-    """Squared error of denoising at some noise levels, (levels,), by fits without each image's own fold."""
+def _left_out(scores: Tensor, present: Tensor) -> Tensor:
+    """Squared error of denoising by shares of fits without each image's own fold, at some noise levels.
+
+    Returns:
+        (shares, levels).
+    """
     spectrum = scores.square().mean(dim=0).clamp(min=1e-12).sqrt().log()
     levels = torch.linspace(float(spectrum.min()), float(spectrum.max()), _NUM_LEVELS, dtype=torch.float64).exp()
-    errors = torch.zeros_like(levels)
+    errors = torch.zeros(len(_SHARES), len(levels), dtype=torch.float64)
     identity = torch.eye(scores.shape[1], dtype=torch.float64)
     for fold, others in folds(len(scores)):
+        pooled = _pooled(scores[others], present[others])
+        fit = _maximised(scores[others], present[others], pooled.base)
         kinds, kind_of = torch.unique(present[fold], dim=0, return_inverse=True)
-        covariance = _shrunk(scores[others], present[others], share).at(kinds)
-        for index, level in enumerate(levels):
-            lost = level**2 * torch.linalg.inv(covariance + level**2 * identity)  # what the filter takes away
-            missed = torch.einsum("nij,nj->ni", lost[kind_of], scores[fold]).square().sum()
-            noise = level**2 * (identity - lost)[kind_of].square().sum()
-            errors[index] += missed + noise
+        for row, share in enumerate(_SHARES):
+            covariance = _mixed(pooled, fit, share).at(kinds)
+            for column, level in enumerate(levels):
+                lost = level**2 * torch.linalg.inv(covariance + level**2 * identity)  # what the filter takes away
+                missed = torch.einsum("nij,nj->ni", lost[kind_of], scores[fold]).square().sum()
+                noise = level**2 * (identity - lost)[kind_of].square().sum()
+                errors[row, column] += missed + noise
     return errors
 
 
