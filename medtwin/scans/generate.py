@@ -211,12 +211,12 @@ class ScanModel:
         sigmas = sampling.schedule.sigmas(num_steps_of(sampling.sampler, num_steps))
         x = mean + cond.effect + sigmas[0] * torch.from_numpy(noise).to(mean.device)
         x = SAMPLERS[sampling.sampler](denoise, x, sigmas)
-        images = x[: len(requests)].float().cpu()
-        if (poses := self.description.poses) is not None:
-            values, known = (torch.from_numpy(array)[: len(requests)] for array in encoded)
-            drawn = np.stack([_noise(seed, f"pose of {request.key}", (NUM_PARAMETERS,)) for request in requests])
+        images = x.float().cpu()
+        if (poses := self.description.poses) is not None:  # of the whole tile: their sums, too, are of one shape
+            values, known = (torch.from_numpy(array) for array in encoded)
+            drawn = np.stack([_noise(seed, f"pose of {request.key}", (NUM_PARAMETERS,)) for request in filled])
             images = warp(images, inverse(poses.draw(torch.from_numpy(drawn), values, known)), "bicubic").clamp(-1, 1)
-        return cast(NDArray[np.float32], images[:, 0].numpy())
+        return cast(NDArray[np.float32], images[: len(requests), 0].numpy())
 
     def _embed(self, encoded: Encoded, device: torch.device) -> tuple[Condition, Condition | None]:
         """The conditions embedded, and the same with findings unknown; None where no finding was learned."""
