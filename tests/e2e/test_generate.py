@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -138,7 +139,7 @@ def test_what_only_other_splits_hold_is_in_no_run_and_no_twin(medtwin: Medtwin, 
         medtwin("train", f"dataset={source}", "data.max_positions=120", *SMALL, f"out={run}")
         spec = (run / "data" / "timelines.json").read_text(encoding="utf-8")
         assert ("PLANTED" in spec) == is_control
-        assert ("4321" in spec) == is_control
+        assert bool(re.search(r"(?<![\d.])4321(?!\d)", spec)) == is_control  # and not digits of another number
         files = [run / name for name in list_files(run)]
         assert any(b"PLANTED" in file.read_bytes() for file in files) == is_control
         twins = tmp_path / f"twins-{source.name}"
