@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy import stats
 
-from medtwin.scans.spread import Spread, measure_spread
+from medtwin.scans.spread import Spread, _maximised, measure_spread
 
 RANK, COUNT = 6, 240
 
@@ -67,9 +68,6 @@ def test_a_finding_adds_a_direction_for_every_four_of_its_images() -> None:
 
 def test_likelihood_does_not_fall_short_of_the_truth(present: torch.Tensor) -> None:
     """An independent reference: the Gaussian log likelihood of scipy, of the fit against the covariances drawn from."""
-    stats = pytest.importorskip("scipy.stats")
-    from medtwin.scans.spread import _maximised
-
     direction = 4 * torch.eye(RANK)[2]
     scores = scores_under(present, {1: direction}).double()
     pooled = scores.T @ scores / len(scores)
