@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from medtwin.core.pseudonyms import load_or_create_key
+
 Medtwin = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -42,8 +44,16 @@ def hospital(medtwin: Medtwin, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
-def dataset(medtwin: Medtwin, hospital: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key of pseudonyms that is always the same, so that the same subjects stand in the same split every time."""
+    path = tmp_path_factory.mktemp("key") / "key"
+    load_or_create_key(path, b"medtwin tests, never a real key0")
+    return path
+
+
+@pytest.fixture(scope="session")
+def dataset(medtwin: Medtwin, hospital: Path, key_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The hospital, ingested."""
     out = tmp_path_factory.mktemp("dataset") / "dataset"
-    medtwin("ingest", f"source={hospital}", f"out={out}")
+    medtwin("ingest", f"source={hospital}", f"pseudonyms.key_file={key_file}", f"out={out}")
     return out

@@ -21,13 +21,14 @@ Medtwin = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def twins(medtwin: Medtwin, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def twins(medtwin: Medtwin, key_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another hospital of the same law: what perfect twins would be, said to be synthetic."""
     folder = tmp_path_factory.mktemp("twins")
     medtwin("hospital", "n=60", "seed=8", f"out={folder / 'hospital'}")
     medtwin(
-        "ingest", f"source={folder / 'hospital'}", f"out={folder / 'twins'}", "splits.tuning=0", "splits.held_out=0"
-    )
+        "ingest", f"source={folder / 'hospital'}", f"pseudonyms.key_file={key_file}", f"out={folder / 'twins'}",
+        "splits.tuning=0", "splits.held_out=0",
+    )  # fmt: skip
     return with_origin(folder / "twins", "synthetic")
 
 
