@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy import sparse
 
-from medtwin.core.codes import BIRTH, CHILD_PREFIX, DEATH, NEGATED_PREFIX
+from medtwin.core.codes import BIRTH, CHILD_PREFIX, DEATH, NEGATED_PREFIX, SEPARATOR
 from medtwin.core.dataset import Dataset
 
 UNDATED = np.iinfo(np.int64).min
@@ -25,10 +26,16 @@ Floats = NDArray[np.float64]
 
 @dataclass
 class Vocabulary:
-    """Numbers for codes and units, the same for every dataset that is read with it."""
+    """Numbers for codes and units, the same for every dataset that is read with it.
+
+    Attributes:
+        codes, units: The number of each text.
+        kinds: The kind of each code: the FHIR type of the first event that has it, else its code system.
+    """
 
     codes: dict[str, int] = field(default_factory=dict)
     units: dict[str, int] = field(default_factory=lambda: {"": 0})
+    kinds: dict[str, str] = field(default_factory=dict)
 
     def number(self, column: pa.ChunkedArray, table: dict[str, int]) -> Ints:
         """The numbers of a column's texts, (rows,); new texts get the next ones. Null counts as the empty text."""
@@ -36,10 +43,22 @@ class Vocabulary:
         numbers = np.array([table.setdefault(text, len(table)) for text in encoded.dictionary.to_pylist()], np.int64)
         return numbers[encoded.indices.to_numpy(zero_copy_only=False)] if len(column) else np.zeros(0, np.int64)
 
+    def add_kinds(self, codes: pa.ChunkedArray, resources: pa.ChunkedArray) -> None:
+        """Notes the kinds of the codes that are new."""
+        pairs = pa.table({"code": codes.cast(pa.string()), "resource": resources.cast(pa.string())})
+        first = pairs.group_by("code", use_threads=False).aggregate([("resource", "first")])
+        for code, resource in zip(first["code"].to_pylist(), first["resource_first"].to_pylist(), strict=True):
+            self.kinds.setdefault(code, resource or code.partition(SEPARATOR)[0])
+
     @property
     def names(self) -> list[str]:
         """The codes in the order of their numbers."""
         return list(self.codes)
+
+    @property
+    def kind_names(self) -> list[str]:
+        """The kind of each code in the order of their numbers."""
+        return [self.kinds.get(code, "") for code in self.codes]
 
 
 @dataclass(frozen=True)
@@ -68,6 +87,7 @@ class Records:
         subject: Index into `subjects`, (events,), ascending.
         time_us: Microseconds, (events,); `UNDATED` for static facts.
         code, unit: Numbers of the vocabulary, (events,). value: NaN where there is none, (events,).
+        encounter: Number of the encounter, (events,); -1 where there is none.
     """
 
     vocabulary: Vocabulary
@@ -77,6 +97,7 @@ class Records:
     code: Ints
     unit: Ints
     value: NDArray[np.float32]
+    encounter: Ints
 
     @property
     def num_subjects(self) -> int:
@@ -168,12 +189,17 @@ def tables_to_records(
     tables: Iterable[pa.Table], vocabulary: Vocabulary, *, look: Callable[[pa.Table], None] | None = None
 ) -> Records:
     """The clinical events of some event tables (`EVENT_SCHEMA`), each held in memory only while it is read."""
-    parts: list[tuple[Ints, Ints, Ints, Ints, NDArray[np.float32]]] = []
+    parts: list[tuple[NDArray[Any], ...]] = []
+    num_encounters = 0
     for table in tables:
         if look is not None:
             look(table)
         hidden = pc.or_(pc.starts_with(table["code"], CHILD_PREFIX), pc.starts_with(table["code"], NEGATED_PREFIX))
-        shown = table.select(["subject_id", "time", "code", "unit", "numeric_value"]).filter(pc.invert(hidden))
+        columns = ["subject_id", "time", "code", "unit", "numeric_value", "encounter_id", "resource"]
+        shown = table.select(columns).filter(pc.invert(hidden))
+        vocabulary.add_kinds(shown["code"], shown["resource"])
+        encounter = _numbered(shown["encounter_id"], num_encounters)
+        num_encounters = max(num_encounters, int(encounter.max(initial=-1)) + 1)
         parts.append(
             (
                 shown["subject_id"].to_numpy(),
@@ -181,12 +207,23 @@ def tables_to_records(
                 vocabulary.number(shown["code"], vocabulary.codes),
                 vocabulary.number(shown["unit"], vocabulary.units),
                 shown["numeric_value"].fill_null(np.nan).to_numpy().astype(np.float32),
+                encounter,
             )
         )
     if not parts:
         empty = np.zeros(0, np.int64)
-        parts = [(empty, empty, empty, empty, np.zeros(0, np.float32))]
-    ids, time, code, unit, value = (np.concatenate([part[i] for part in parts]) for i in range(5))
+        parts = [(empty, empty, empty, empty, np.zeros(0, np.float32), empty)]
+    ids, time, code, unit, value, encounter = (np.concatenate([part[i] for part in parts]) for i in range(6))
     subjects, subject = np.unique(ids, return_inverse=True)
-    order = np.lexsort((time, subject))  # stable: rows of one instant keep their order
-    return Records(vocabulary, subjects, subject[order], time[order], code[order], unit[order], value[order])
+    order = np.lexsort((time, subject))
+    # Stable: rows of one instant keep their order.
+    return Records(
+        vocabulary, subjects, subject[order], time[order], code[order], unit[order], value[order], encounter[order]
+    )
+
+
+def _numbered(column: pa.ChunkedArray, first: int) -> Ints:
+    """Numbers for the texts of one shard from `first` on, (rows,); -1 for null. An encounter stands in one shard."""
+    indices = column.cast(pa.string()).combine_chunks().dictionary_encode().indices
+    numbers = indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return np.where(numbers >= 0, numbers + first, -1)
