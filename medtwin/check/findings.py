@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 LEVEL = 0.95
@@ -100,7 +100,10 @@ class ValueRow:
     """The numbers of one code and unit on both sides.
 
     Attributes:
-        ks: Kolmogorov-Smirnov distance. wasserstein: Wasserstein-1 distance over the real interquartile range.
+        ks: Kolmogorov-Smirnov distance. wasserstein: Wasserstein-1 distance over the real interquartile
+            range, numbers beyond the real 0.1-99.9 % range pulled in: a few absurd ones, as real data has them, would
+            decide it else.
+        js: Jensen-Shannon divergence in bits, 0 to 1.
         outside: Share of synthetic values outside the real 0.1-99.9 % range.
         support: (points,) values. cdf_real, cdf_synthetic: (points,) cumulative shares there.
     """
@@ -112,6 +115,7 @@ class ValueRow:
     num_synthetic: int
     ks: Estimate
     wasserstein: Estimate
+    js: Estimate
     outside: float
     support: Sequence[float] = field(repr=False)
     cdf_real: Sequence[float] = field(repr=False)
@@ -131,9 +135,9 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
-    """Two codes that stand together, or follow each other: the share of steps in which they do."""
+    """Two codes that stand together, or follow each other: the share of steps, subjects or encounters that do."""
 
-    kind: Literal["together", "within-subject", "next"]
+    kind: Literal["together", "within-subject", "next", "encounter"]
     first: str
     second: str
     real: float
@@ -153,6 +157,24 @@ class AgeRow:
     years_synthetic: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class StratumRow:
+    """A measure within one group of subjects.
+
+    Attributes:
+        division, level: As in `sex` and `F`.
+        num_real, num_synthetic: Subjects of the group on both sides.
+        measure: Name of the measure; empty where the group is too small for any, and only its size is told.
+    """
+
+    division: str
+    level: str
+    num_real: int
+    num_synthetic: int
+    measure: str
+    estimate: Estimate | None
+
+
 @dataclass(frozen=True)
 class ImageGroup:
     """The images of one modality and view on both sides.
@@ -161,6 +183,7 @@ class ImageGroup:
         size: Rows and columns to which both were resampled.
         intensities: Share of pixels by stored intensity, 0 to 1, as cumulative shares.
         frequency: Cycles per image. power_real, power_synthetic: Mean log10 power there.
+        ms_ssim: None where the images are too small. hounsfield: None where not all are in Hounsfield units.
     """
 
     name: str
@@ -174,25 +197,50 @@ class ImageGroup:
     frequency: Sequence[float] = field(repr=False)
     power_real: Sequence[float] = field(repr=False)
     power_synthetic: Sequence[float] = field(repr=False)
+    ms_ssim: Estimate | None = None
+    hounsfield: Estimate | None = None
+
+
+RuleOutcome = Literal["kept", "broken", "untested", "not_applicable"]
 
 
 @dataclass(frozen=True)
 class RuleRow:
-    """A hard rule: how many subjects break it on both sides.
+    """A rule: how many subjects and events break it on both sides. Pairs are (real, synthetic).
 
     Attributes:
         rule: Its name. source: Where the rule comes from.
-        real_share_high: Upper 97.5 % bound of the real share (Clopper-Pearson); 0 where no real subject breaks it.
+        num_real, num_synthetic: Subjects that break it; share_real, share_synthetic: of those to whom it applies. What
+            would tell of 1 to 10 real people is None in what leaves the house.
+        real_share_high: The share of twins that may break it: what chance explains, given the real ones; 0 of a hard
+            rule that no real subject breaks. event_share_high: The same of events.
+        kind: What is looked for. soft: Why real records break it; empty: a hard rule.
+        outcome: `not_applicable` where it applies to nobody on either side, `untested` where it applies to real
+            subjects and to no twin, or is soft and applies to no real subject.
+        applicable: Subjects to whom it applies. events: Items that were judged.
+        broken_events, event_shares: Those that break it. unknown: Items that could not be judged: in a unit that is not
+            listed, or several numbers at once.
+        detail: The codes of the twins that break it most often.
     """
 
     rule: str
     title: str
     source: str
-    num_real: int
+    num_real: int | None
     num_synthetic: int
-    share_real: float
+    share_real: float | None
     share_synthetic: float
     real_share_high: float
+    kind: str = ""
+    soft: str = ""
+    outcome: RuleOutcome = "kept"
+    applicable: tuple[int, int] = (0, 0)
+    events: tuple[int, int] = (0, 0)
+    broken_events: tuple[int | None, int] = (0, 0)
+    event_shares: tuple[float | None, float] = (0.0, 0.0)
+    event_share_high: float = 0.0
+    unknown: tuple[int, int] = (0, 0)
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -202,6 +250,7 @@ class CopyRow:
     Attributes:
         limit: From where on it counts as a copy, from the control or the halves of the real data.
         share: Share of synthetic items beyond it. baseline: Share of real items that would be.
+        tolerated: Share that chance explains; 0 of verbatim copies.
     """
 
     name: str
@@ -212,6 +261,236 @@ class CopyRow:
     share: float
     baseline: float
     detail: str = ""
+    tolerated: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class KindRow:
+    """The dated events of one kind (a FHIR type, or a code system) on both sides.
+
+    Attributes:
+        num_codes: Codes of the kind on either side.
+        num_real, num_synthetic: Subjects with an event of the kind.
+        events_real, events_synthetic: Mean events of the kind per subject, subjects without any counted.
+        gap_real, gap_synthetic: Median hours from one time with such an event to the subject's next; None as `gaps`,
+            and where there is no such gap.
+        length: KS distance of the events of the kind per subject.
+        gaps: KS distance of the gaps; None where fewer than 20 real subjects have one.
+    """
+
+    kind: str
+    num_codes: int
+    num_real: int
+    num_synthetic: int
+    events_real: float
+    events_synthetic: float
+    gap_real: float | None
+    gap_synthetic: float | None
+    length: Estimate
+    gaps: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class LagRow:
+    """Pairs of codes so many times apart: mean absolute log ratio of the share of steps in which they stand."""
+
+    lag: int
+    num_pairs: int
+    error: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class SurvivalRow:
+    """Deaths on both sides, in numbers.
+
+    Attributes:
+        tau_years: Up to where the restricted mean survival time goes, from the first event on.
+        mean_real, mean_synthetic: Restricted mean survival time, years.
+        deaths_real, deaths_synthetic: Subjects that die. share_real, share_synthetic: Their share. None: of 1
+            to 10 real people.
+    """
+
+    tau_years: float
+    mean_real: float
+    mean_synthetic: float
+    deaths_real: int | None
+    deaths_synthetic: int
+    share_real: float | None
+    share_synthetic: float
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRow:
+    """A unit that only one side uses for a code whose numbers both sides have.
+
+    Attributes:
+        side: Whose unit it is. num_subjects, num_values: How many have it there, and how often.
+    """
+
+    side: Literal["real", "synthetic"]
+    code: str
+    unit: str
+    description: str
+    num_subjects: int
+    num_values: int
+
+
+@dataclass(frozen=True, slots=True)
+class WithinRow:
+    """How the numbers of one code and unit hang together within a subject, on both sides; None where undefined.
+
+    Attributes:
+        num_real, num_synthetic: Subjects with the number at two times or more.
+        autocorrelation_real, autocorrelation_synthetic: How alike consecutive numbers are beyond chance: 0 where their
+            order is arbitrary, 1 where they do not change.
+        within_share_real, within_share_synthetic: Share of the variance that lies within subjects.
+    """
+
+    code: str
+    unit: str
+    description: str
+    num_real: int
+    num_synthetic: int
+    autocorrelation_real: float | None
+    autocorrelation_synthetic: float | None
+    within_share_real: float | None
+    within_share_synthetic: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CorrelationRow:
+    """Two numbers and how they go together on both sides; None where that is undefined.
+
+    Attributes:
+        kind: Between the means of subjects; within a subject between the means of days; within a subject at one time.
+        num_real, num_synthetic: Subjects who have both; within a subject: on two days, or at two times.
+    """
+
+    kind: Literal["between", "day", "time"]
+    first: str
+    first_unit: str
+    second: str
+    second_unit: str
+    real: float | None
+    synthetic: float | None
+    num_real: int
+    num_synthetic: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectoryRow:
+    """The mean of a number in one stretch of time before or after an index event, on both sides.
+
+    Attributes:
+        index: Code of the event; `start`: the first time of the record. index_description: In words.
+        code, unit, description: Of the number; an empty code: all events, then the means are events per subject.
+        hours: Median real time of the stretch, in hours from the index event; negative before it.
+        real, synthetic: Means over subjects of each subject's mean, in `unit`, the 1 % of values at either end pulled
+            in; None where nobody has one.
+        num_real, num_synthetic: Subjects behind them.
+    """
+
+    index: str
+    index_description: str
+    code: str
+    unit: str
+    description: str
+    hours: float
+    real: float | None
+    synthetic: float | None
+    num_real: int
+    num_synthetic: int
+
+
+@dataclass(frozen=True, slots=True)
+class MissingnessRow:
+    """The share of subjects, days or encounters in which a code has no number, on both sides."""
+
+    kind: Literal["subject", "day", "encounter"]
+    code: str
+    description: str
+    real: float
+    synthetic: float
+
+
+@dataclass(frozen=True, slots=True)
+class CoMissingnessRow:
+    """The phi coefficient of the presence of two codes in a subject or on a day; None where it is undefined."""
+
+    kind: Literal["subject", "day"]
+    first: str
+    second: str
+    real: float | None
+    synthetic: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SeparatorRow:
+    """What a classifier tells the twins by.
+
+    Attributes:
+        name: A code, with its unit where it is a number, or another property of a record.
+        aspect: Which summary of it tells most, such as its mean or how often it is there.
+        importance: How far the area under the ROC curve falls when everything about it is dealt anew among the subjects
+            that are scored, on average over the folds.
+        real, synthetic: Mean of that summary; None where fewer than 11 of the subjects that are compared have one.
+    """
+
+    name: str
+    aspect: str
+    importance: float
+    real: float | None
+    synthetic: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLabelRow:
+    """What a classifier makes of a finding, of view, sex or age in images; areas under the ROC curve.
+
+    Attributes:
+        kind: `tstr`: trained on twins, tested on real images. `adherence`: trained on real images, tested on twins.
+        target: A finding's code, `view ...`, `sex`, or `age` (then: the share of pairs in the right order).
+        with_real, with_synthetic: Images that have it; None of age.
+        area: Of the twins, and its interval. ceiling: The same with other real images in their place.
+        floor: What 95 % of permuted labels stay below.
+        loss: Ceiling less area; its baseline is between parts of the real images.
+        tested: Which real images the ceiling is of: the control, or the reference, cross-fitted.
+    """
+
+    kind: Literal["tstr", "adherence"]
+    target: str
+    num_real: int
+    num_synthetic: int
+    with_real: int | None
+    with_synthetic: int | None
+    area: float
+    low: float
+    high: float
+    ceiling: float
+    floor: float
+    loss: Estimate
+    tested: Literal["control", "reference"]
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageStratumRow:
+    """The images of one modality and view, sex or band of age.
+
+    Attributes:
+        division: What it is divided by: `view`, `sex`, `age`. stratum: As in `CR PA`, `CR PA, F`, `CR PA, 40-64`.
+        share_real, share_synthetic: Share of all images of the modality.
+        intensity: Wasserstein distance in shares of the stored range. frechet: Of features. None: too few images.
+    """
+
+    division: Literal["view", "sex", "age"]
+    stratum: str
+    num_real: int
+    num_synthetic: int
+    share_real: float
+    share_synthetic: float
+    intensity: Estimate | None
+    frechet: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -221,18 +500,29 @@ class Findings:
     num_real: int
     num_synthetic: int
     num_control: int
-    measures: tuple[Measure, ...]
-    codes: tuple[CodeRow, ...]
-    deciles: tuple[DecileRow, ...]
-    values: tuple[ValueRow, ...]
-    distributions: tuple[Distribution, ...]
-    pairs: tuple[PairRow, ...]
-    ages: tuple[AgeRow, ...]
-    image_groups: tuple[ImageGroup, ...]
-    rules: tuple[RuleRow, ...]
-    copies: tuple[CopyRow, ...]
+    measures: tuple[Measure, ...] = ()
+    codes: tuple[CodeRow, ...] = ()
+    deciles: tuple[DecileRow, ...] = ()
+    values: tuple[ValueRow, ...] = ()
+    distributions: tuple[Distribution, ...] = ()
+    pairs: tuple[PairRow, ...] = ()
+    ages: tuple[AgeRow, ...] = ()
+    image_groups: tuple[ImageGroup, ...] = ()
+    rules: tuple[RuleRow, ...] = ()
+    copies: tuple[CopyRow, ...] = ()
     notes: Mapping[str, float] = field(default_factory=dict)
     num_images: tuple[int, int] = (0, 0)
+    strata: tuple[StratumRow, ...] = ()
+    kinds: tuple[KindRow, ...] = ()
+    lags: tuple[LagRow, ...] = ()
+    survival: tuple[SurvivalRow, ...] = ()
+    units: tuple[UnitRow, ...] = ()
+    within: tuple[WithinRow, ...] = ()
+    correlations: tuple[CorrelationRow, ...] = ()
+    trajectories: tuple[TrajectoryRow, ...] = ()
+    missingness: tuple[MissingnessRow, ...] = ()
+    co_missingness: tuple[CoMissingnessRow, ...] = ()
+    separators: tuple[SeparatorRow, ...] = ()
 
     def measure(self, name: str) -> Measure:
         """The measure of this name.
@@ -244,6 +534,11 @@ class Findings:
             if one.name == name:
                 return one
         raise KeyError(f"there is no measure {name!r}, only {', '.join(m.name for m in self.measures)}")
+
+    def with_measures(self, measures: Sequence[Measure]) -> Findings:
+        """The same with some measures in the place of those of their names, or added."""
+        names = {one.name for one in measures}
+        return replace(self, measures=(*(one for one in self.measures if one.name not in names), *measures))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,15 @@ def common_support(*sides: Floats) -> Floats:
     share = np.linspace(0, 1, MAX_POINTS // len(sides) + 1)
     points = np.unique(np.concatenate([np.quantile(side, share, method="lower") for side in sides if len(side)]))
     return np.unique(np.append(points, distinct[-1]))
+
+
+def shared_support(sides: Sequence[Floats]) -> Floats:
+    """Points that the two sides and the control, if there is one, are described by, (points,).
+
+    Without its own points a control's values would count at points that may lie far above them.
+    """
+    parts = [part for part in (sides[:2], sides[2:]) if part]
+    return np.unique(np.concatenate([common_support(*part) for part in parts]))
 
 
 def cumulative(sums: Sums) -> Floats:

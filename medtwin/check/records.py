@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -157,6 +157,34 @@ class Records:
         died = (death != UNDATED) & (first != UNDATED)
         end = np.where(died, death, last)
         return np.where(first != UNDATED, np.maximum(end - first, 0) / US_PER_YEAR, 0.0), died
+
+    def has(self, code: str) -> NDArray[np.bool_]:
+        """Which subjects have a code at any time, or without one, (subjects,)."""
+        found = np.zeros(self.num_subjects, dtype=bool)
+        found[self.subject[self.code == self.vocabulary.codes.get(code, -1)]] = True
+        return found
+
+    def take(self, which: Ints) -> Records:
+        """The records of some subjects, numbered anew in this order, (chosen,); one may be taken several times."""
+        count = np.bincount(self.subject, minlength=self.num_subjects)
+        start = np.cumsum(count) - count
+        length = count[which]
+        first = np.cumsum(length) - length
+        subject = np.repeat(np.arange(len(which)), length)
+        row = start[which][subject] + np.arange(len(subject)) - first[subject]
+        return replace(self.select(row), subjects=self.subjects[which], subject=subject)
+
+    def select(self, rows: NDArray[np.bool_] | Ints) -> Records:
+        """The records with some rows only, a mask or numbers in order; subjects stay, also those left without any."""
+        return replace(
+            self,
+            subject=self.subject[rows],
+            time_us=self.time_us[rows],
+            code=self.code[rows],
+            unit=self.unit[rows],
+            value=self.value[rows],
+            encounter=self.encounter[rows],
+        )
 
     def time_of(self, code: str) -> Ints:
         """When a code that a subject has once happened, (subjects,); `UNDATED` where it did not."""
