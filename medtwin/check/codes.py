@@ -1,4 +1,4 @@
-"""Which codes, how often: prevalence and rate per code, by frequency decile, missing and novel codes."""
+"""Which codes, how often: prevalence and rate per code, by frequency decile, divergence, missing and novel codes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.special import xlogy
+from scipy.stats import rankdata
 
 from medtwin.check.findings import LEVEL, CodeRow, DecileRow, Measure
 from medtwin.check.records import Records
@@ -62,7 +64,8 @@ def code_measures(
     frequent = np.flatnonzero(num_real >= MIN_SUBJECTS)
     used = np.flatnonzero((num_real > 0) | (num_synthetic > 0))
     measures = _ratio_measures(plan, has, counts, frequent)
-    measures.append(_unexplained("prevalence.r2", "R\N{SUPERSCRIPT TWO} of prevalence, all codes", plan, has, used))
+    measures += _agreement_measures(plan, has, counts, used, frequent)
+    measures += _divergence_measures(plan, counts, used)
     measures += _share_measures(plan, counts, num_real, num_synthetic)
     rows = _code_rows(plan, sides, used, list(real.vocabulary.codes), descriptions)
     return measures, rows, _decile_rows(plan, has, num_real)
@@ -111,12 +114,112 @@ def unexplained_share(first: Floats, second: Floats) -> Floats:
     return np.asarray(((second - first) ** 2).sum(axis=1) / np.maximum(total, 1e-12))
 
 
-def _unexplained(name: str, title: str, plan: Plan, has: Three, columns: NDArray[np.int64]) -> Measure:
-    def distance(first: Sums, second: Sums) -> Floats:
-        return unexplained_share(prevalence(first)[:, columns], prevalence(second)[:, columns])
+def disagreement_of_ranks(first: Floats, second: Floats) -> Floats:
+    """1 - Spearman's rank correlation, (draws,), of two (draws, numbers), ties at their mean rank.
 
-    draws = compare(plan, *has, distance)
-    return Measure(name, title, draws.estimate(plan, power=2).complement(), len(columns), "higher")
+    Where a side is constant it says nothing of the order: 1, but 0 where both are.
+    Source: Spearman 1904, Am J Psychol 15:72.
+    """
+    ranks = [rankdata(side, axis=1) for side in (first, second)]
+    centred = [rank - rank.mean(axis=1, keepdims=True) for rank in ranks]
+    spread = [np.sqrt((one**2).sum(axis=1)) for one in centred]
+    scale = spread[0] * spread[1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        distance = 1 - (centred[0] * centred[1]).sum(axis=1) / scale
+    both_constant = np.asarray((spread[0] + spread[1]) == 0)
+    return np.where(scale > 0, np.maximum(distance, 0), np.where(both_constant, 0.0, 1.0))
+
+
+def kl_divergence(first: Sums, second: Sums) -> Floats:
+    """Kullback-Leibler divergence in nats, (draws,), of the second from the first: KL(first || second).
+
+    Of events by code, (draws, codes). Half an event is added to each (Krichevsky & Trofimov 1981, IEEE Trans Inf Theory
+    27:199), so that a code that one side lacks costs much, but not everything.
+
+    Source: Kullback & Leibler 1951, Ann Math Stat 22:79.
+    """
+    p, q = ((side + 0.5) / (side + 0.5).sum(axis=1, keepdims=True) for side in (first, second))
+    return np.asarray((p * np.log(p / q)).sum(axis=1))
+
+
+def js_divergence(first: Sums, second: Sums) -> Floats:
+    """Jensen-Shannon divergence in bits, (draws,): 0 of equal distributions, 1 of those that share no code.
+
+    Of events by code, (draws, codes), nothing added; a side without any is at 1.
+
+    Source: Lin 1991, IEEE Trans Inf Theory 37:145.
+    """
+    totals = [side.sum(axis=1, keepdims=True) for side in (first, second)]
+    p, q = (side / np.maximum(total, 1e-12) for side, total in zip((first, second), totals, strict=True))
+    middle = np.maximum((p + q) / 2, 1e-300)
+    nats = (xlogy(p, p / middle) + xlogy(q, q / middle)).sum(axis=1) / 2
+    is_empty = (totals[0][:, 0] == 0) | (totals[1][:, 0] == 0)
+    return np.where(is_empty, 1.0, np.clip(nats / np.log(2), 0.0, 1.0))
+
+
+def _agreement_measures(
+    plan: Plan, has: Three, counts: Three, used: NDArray[np.int64], frequent: NDArray[np.int64]
+) -> list[Measure]:
+    """How much of the differences between codes the twins reproduce; all of these are better when higher."""
+
+    def of_prevalence(first: Sums, second: Sums) -> Floats:
+        return unexplained_share(prevalence(first)[:, used], prevalence(second)[:, used])
+
+    def of_rate(first: Sums, second: Sums) -> Floats:
+        return unexplained_share(rate(first)[:, used], rate(second)[:, used])
+
+    def of_log_rate(first: Sums, second: Sums) -> Floats:
+        return unexplained_share(np.log(rate(first)[:, frequent]), np.log(rate(second)[:, frequent]))
+
+    def of_ranks(first: Sums, second: Sums) -> Floats:
+        return disagreement_of_ranks(prevalence(first)[:, used], prevalence(second)[:, used])
+
+    measured = (
+        ("prevalence.r2", "R\N{SUPERSCRIPT TWO} of prevalence, all codes", has, used, of_prevalence),
+        ("prevalence.spearman", "Rank correlation (Spearman) of prevalence, all codes", has, used, of_ranks),
+        ("rate.r2", "R\N{SUPERSCRIPT TWO} of events per patient-year, all codes", counts, used, of_rate),
+        (
+            "rate.log_r2",
+            "R\N{SUPERSCRIPT TWO} of the logarithm of events per patient-year, frequent codes",
+            counts,
+            frequent,
+            of_log_rate,
+        ),
+    )
+    found = []
+    for name, title, features, columns, distance in measured:
+        if len(columns) < 2:
+            reason = "fewer than 2 codes to compare"
+            found.append(Measure(name, title, None, len(columns), "higher", reason))
+            continue
+        draws = compare(plan, *features, distance)
+        found.append(Measure(name, title, draws.estimate(plan, power=2).complement(), len(columns), "higher"))
+    return found
+
+
+def _divergence_measures(plan: Plan, counts: Three, used: NDArray[np.int64]) -> list[Measure]:
+    """How far apart the distributions of events over codes are; both grow with the square of a difference."""
+
+    def kl(first: Sums, second: Sums) -> Floats:
+        return kl_divergence(first[:, used], second[:, used])
+
+    def js(first: Sums, second: Sums) -> Floats:
+        return js_divergence(first[:, used], second[:, used])
+
+    return [
+        Measure(
+            "codes.kl",
+            "Kullback-Leibler divergence of the codes of events, nats",
+            compare(plan, *counts, kl).estimate(plan, power=2),
+            len(used),
+        ),
+        Measure(
+            "codes.js",
+            "Jensen-Shannon divergence of the codes of events, bits (0 to 1)",
+            compare(plan, *counts, js).estimate(plan, power=2),
+            len(used),
+        ),
+    ]
 
 
 def _share_measures(

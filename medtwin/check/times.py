@@ -7,13 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medtwin.check.findings import AgeRow, Distribution, Measure
-from medtwin.check.marginals import Observations, common_support, ks_distance, total_cdf, wasserstein
+from medtwin.check.findings import AgeRow, Distribution, Measure, SurvivalRow
+from medtwin.check.marginals import Observations, common_support, ks_distance, shared_support, total_cdf, wasserstein
 from medtwin.check.records import US_PER_HOUR, Records
-from medtwin.check.resample import Draws, Plan, Sums, compare
+from medtwin.check.resample import Draws, Features, Plan, Sums, compare
 
 AGE_BANDS = ((0, 18), (18, 40), (40, 60), (60, 80), (80, 121))
+MIN_BAND = 20
+"""Real subjects in a band of age below which their mean length is noise."""
+MIN_BAND_TWINS = 10
+"""Twins that a band must be due to have: with 10 expected, none at all is no accident (exp(-10) = 0.00005)."""
 NUM_SURVIVAL_POINTS = 60
+"""Points of the curves that are drawn."""
+MAX_EXIT = 0.95
+"""Share of the real subjects with a duration that may have left where survival is last looked at: tau."""
 
 Floats = NDArray[np.float64]
 
@@ -33,7 +40,7 @@ def _per_subject(records: Records, value: NDArray[Any]) -> Observations:
 def time_measures(
     real: Records, synthetic: Records, control: Records | None, plan: Plan
 ) -> tuple[list[Measure], list[Distribution]]:
-    """The measures of gaps, of record length and of survival, and their distributions."""
+    """The measures of gaps, of record length (all in all, and by age) and of survival, and their distributions."""
     measures: list[Measure] = []
     shown: list[Distribution] = []
     sides = [real, synthetic, *([control] if control is not None else [])]
@@ -65,18 +72,19 @@ def time_measures(
         ks, _, drawn = _marginal(lengths, plan, name.partition(".")[0], label)
         measures.append(Measure(name, title, ks.estimate(plan), real.num_subjects))
         shown.append(drawn)
-    survival, curves = _survival(sides, plan)
-    measures.append(survival)
+    measures.append(length_by_age(sides, plan))
+    deaths, curves = _mortality_measures(sides, plan)
     if curves is not None:
         shown.append(curves)
-    return measures, shown
+    return measures + deaths, shown
 
 
 def _marginal(sides: list[Observations], plan: Plan, name: str, label: str) -> tuple[Draws, Draws, Distribution]:
-    support = common_support(sides[0].value, sides[1].value)
+    shown = common_support(sides[0].value, sides[1].value)
+    drawn = Distribution(name, label, shown.tolist(), *total_cdf(plan, *(one.histogram(shown) for one in sides[:2])))
+    support = shared_support([side.value for side in sides])
     real, synthetic, *rest = (side.histogram(support) for side in sides)
     control = rest[0] if rest else None
-    drawn = Distribution(name, label, support.tolist(), *total_cdf(plan, real, synthetic))
     return (
         compare(plan, real, synthetic, control, ks_distance),
         compare(plan, real, synthetic, control, wasserstein(support, 1.0)),
@@ -84,33 +92,99 @@ def _marginal(sides: list[Observations], plan: Plan, name: str, label: str) -> t
     )
 
 
-def _survival(sides: list[Records], plan: Plan) -> tuple[Measure, Distribution | None]:
-    """The largest gap between the Kaplan-Meier curves of death since the first step."""
-    title = "Survival since the first event: largest gap of the Kaplan-Meier curves"
-    if not sides[0].survival[1].any():
-        return Measure("survival.gap", title, None, 0, "lower", "no real subject dies", False), None
-    duration, died = sides[0].survival
-    points = np.unique(np.quantile(duration[duration > 0], np.linspace(0, 0.95, NUM_SURVIVAL_POINTS)))
-    features = [_exits(side, points) for side in sides]
+def _mortality_measures(sides: list[Records], plan: Plan) -> tuple[list[Measure], Distribution | None]:
+    """Distances of the Kaplan-Meier curves of death since the first step, and of the share that dies.
 
-    def distance(first: Sums, second: Sums) -> Floats:
+    Not applicable where nobody dies on either side: twins that die of what no real subject died of are a difference.
+    """
+    titles = {
+        "survival.gap": "Survival since the first event: largest gap of the Kaplan-Meier curves",
+        "survival.rmst": "Restricted mean survival time: absolute difference, as a share of its limit",
+        "mortality.difference": "Subjects that die: absolute difference of the shares",
+    }
+    num_deaths = [int(side.survival[1].sum()) for side in sides[:2]]
+    if not any(num_deaths):
+        return [Measure(name, title, None, 0, "lower", "nobody dies", False) for name, title in titles.items()], None
+
+    def share_difference(first: Sums, second: Sums) -> Floats:
+        return np.asarray(np.abs(_share(first) - _share(second)))
+
+    died = [np.column_stack([side.survival[1], np.ones(side.num_subjects)]).astype(np.float32) for side in sides]
+    share = compare(plan, *_three(died), share_difference).estimate(plan)
+    mortality = Measure("mortality.difference", titles.pop("mortality.difference"), share, sum(num_deaths))
+    points = survival_points(*sides)
+    if points is None:
+        reason = "no real subject has events at two times"
+        return [*(Measure(name, title, None, 0, reason=reason) for name, title in titles.items()), mortality], None
+    tau = float(points[-1])
+    titles["survival.rmst"] = f"Restricted mean survival time up to {_span(tau)}: absolute difference, as a share of it"
+
+    def gap(first: Sums, second: Sums) -> Floats:
         return np.asarray(np.abs(kaplan_meier(first) - kaplan_meier(second)).max(axis=1))
 
-    draws = compare(plan, features[0], features[1], features[2] if len(features) > 2 else None, distance)
-    curves = [kaplan_meier(np.sum(one, axis=0, keepdims=True, dtype=np.float64))[0].tolist() for one in features[:2]]
-    shown = Distribution("survival", "years since the first event", points.tolist(), curves[0], curves[1])
-    return Measure("survival.gap", title, draws.estimate(plan), int(died.sum())), shown
+    def mean_difference(first: Sums, second: Sums) -> Floats:
+        return np.asarray(np.abs(restricted_mean(first, points) - restricted_mean(second, points)) / tau)
+
+    features = [exits(side, points) for side in sides]
+    curves = [
+        Measure(name, titles[name], compare(plan, *_three(features), distance).estimate(plan), sum(num_deaths))
+        for name, distance in (("survival.gap", gap), ("survival.rmst", mean_difference))
+    ]
+    return [*curves, mortality], _drawn(sides, features, points)
 
 
-def _exits(records: Records, points: Floats) -> NDArray[np.float32]:
-    """Deaths, then all exits, by interval between points, (subjects, 2 * (points + 1))."""
+def _drawn(sides: list[Records], features: list[NDArray[np.float32]], points: Floats) -> Distribution:
+    """The curves at quantiles of the real times, which are no single subject's."""
+    duration = sides[0].survival[0]
+    shown = np.unique(np.quantile(duration[duration > 0], np.linspace(0, MAX_EXIT, NUM_SURVIVAL_POINTS)))
+    at = np.searchsorted(points, shown, side="right") - 1
+    curves = [kaplan_meier(_everybody(one))[0, at].tolist() for one in features[:2]]
+    return Distribution("survival", "years since the first event", shown.tolist(), curves[0], curves[1])
+
+
+def _span(years: float) -> str:
+    return f"{years:.1f} years" if years >= 1 else f"{years * 365.25:.1f} days"
+
+
+def _share(sums: Sums) -> Floats:
+    return np.asarray(sums[:, 0] / np.maximum(sums[:, 1], 1))
+
+
+def _everybody(features: NDArray[np.float32]) -> Sums:
+    return np.asarray(np.sum(features, axis=0, keepdims=True, dtype=np.float64))
+
+
+def _three(sides: list[NDArray[np.float32]]) -> tuple[Features, Features, Features | None]:
+    return sides[0], sides[1], sides[2] if len(sides) > 2 else None
+
+
+def survival_points(*sides: Records) -> Floats | None:
+    """Years at which survival is read, (points,), from 0 to where 5 % of the real subjects with any are left.
+
+    Every duration that occurs, where there are few; then the curves are exact. None: no real subject has a duration.
+    """
+    durations = [side.survival[0] for side in sides]
+    positive = [duration[duration > 0] for duration in durations]
+    if not len(positive[0]):
+        return None
+    tau = np.quantile(positive[0], MAX_EXIT)
+    support = common_support(*positive)
+    return np.concatenate([[0.0], support[support < tau], [tau]])
+
+
+def exits(records: Records, points: Floats) -> NDArray[np.float32]:
+    """Deaths, then all exits, by interval between points, (subjects, 2 * (points + 1)); interval i ends at point i.
+
+    Subjects without a dated event are never at risk: zeros.
+    """
     duration, died = records.survival
-    interval = np.searchsorted(points, duration)  # interval i ends at points[i]
+    interval = np.searchsorted(points, duration)
     width = len(points) + 1
     features = np.zeros((records.num_subjects, 2 * width), np.float32)
-    rows = np.arange(records.num_subjects)
-    features[rows[died], interval[died]] = 1
-    features[rows, width + interval] = 1
+    rows = np.unique(records.steps.subject)
+    features[rows, width + interval[rows]] = 1
+    rows = rows[died[rows]]
+    features[rows, interval[rows]] = 1
     return features
 
 
@@ -124,6 +198,64 @@ def kaplan_meier(sums: Sums) -> Floats:
     at_risk = exits[:, ::-1].cumsum(axis=1)[:, ::-1]
     alive = 1 - deaths / np.maximum(at_risk, 1e-9)
     return np.asarray(np.cumprod(alive, axis=1)[:, :-1])
+
+
+def restricted_mean(sums: Sums, points: Floats) -> Floats:
+    """Restricted mean survival time in years, (draws,): the area under the Kaplan-Meier curve from 0 to the last point.
+
+    Args:
+        sums: Of `exits`, (draws, 2 * (points + 1)).
+        points: Years, (points,), the first of them 0. Beyond its last exit a curve stays as it is.
+
+    Source: Royston & Parmar 2013, BMC Med Res Methodol 13:152.
+    """
+    return np.asarray(kaplan_meier(sums)[:, :-1] @ np.diff(points))
+
+
+def survival_row(real: Records, synthetic: Records) -> SurvivalRow | None:
+    """Deaths and restricted mean survival times of both sides in numbers; None where nobody dies or has a duration."""
+    sides = real, synthetic
+    died = [int(side.survival[1].sum()) for side in sides]
+    points = survival_points(*sides)
+    if points is None or not any(died):
+        return None
+    means = [float(restricted_mean(_everybody(exits(side, points)), points)[0]) for side in sides]
+    shares = [count / max(side.num_subjects, 1) for count, side in zip(died, sides, strict=True)]
+    return SurvivalRow(float(points[-1]), means[0], means[1], died[0], died[1], shares[0], shares[1])
+
+
+def length_by_age(sides: list[Records], plan: Plan) -> Measure:
+    """How far the mean number of events by age is off, over the bands of age that are large enough on both sides.
+
+    A band counts where 20 real subjects are in it and 10 twins would be, were the twins as old as the real subjects; if
+    then no twin is in it, it has half an event per subject.
+    """
+    name = "length_by_age.log_ratio"
+    title = "Events per subject by age: mean absolute log ratio of the means, over bands of age"
+    features = [_events_by_band(side) for side in sides]
+    num_real = features[0][:, len(AGE_BANDS) :].sum(axis=0)
+    expected = num_real * sides[1].num_subjects / max(sides[0].num_subjects, 1)
+    bands = np.flatnonzero((num_real >= MIN_BAND) & (expected >= MIN_BAND_TWINS))
+    if not len(bands):
+        reason = f"no band of age has {MIN_BAND} real subjects and would have {MIN_BAND_TWINS} twins"
+        return Measure(name, title, None, 0, "lower", reason, bool(num_real.any()))
+
+    def distance(first: Sums, second: Sums) -> Floats:
+        ratio = np.log(_mean_events(second)[:, bands] / _mean_events(first)[:, bands])
+        return np.asarray(np.abs(ratio).mean(axis=1))
+
+    return Measure(name, title, compare(plan, *_three(features), distance).estimate(plan), len(bands))
+
+
+def _events_by_band(records: Records) -> NDArray[np.float32]:
+    """Events of each subject in the column of its band of age, then a 1 in that column, (subjects, 2 * bands)."""
+    is_in = np.column_stack([(records.ages >= low) & (records.ages < high) for low, high in AGE_BANDS])
+    return np.column_stack([is_in * records.num_events[:, None], is_in]).astype(np.float32)
+
+
+def _mean_events(sums: Sums) -> Floats:
+    events, subjects = np.split(sums, 2, axis=1)
+    return np.asarray((events + 0.5) / np.maximum(subjects, 1))
 
 
 def age_rows(real: Records, synthetic: Records) -> list[AgeRow]:
