@@ -7,11 +7,13 @@ so many tokens in a row are equal; a gap instead of a date makes that blind to s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medtwin.check.findings import CopyRow
+from medtwin.check.near_copies import near_copy_row
 from medtwin.check.records import US_PER_HOUR, Records
 from medtwin.core.seeds import generator
 
@@ -30,6 +32,9 @@ NUM_HALVES = 5
 Hashes = NDArray[np.uint64]
 Ints = NDArray[np.int64]
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_BASE = 0xD1342543DE82EF95
+_INVERSE = pow(_BASE, -1, 2**64)
+_TABLE_BITS = 24
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,16 @@ class Tokens:
     def length(self) -> Ints:
         """Tokens of each subject, (subjects,)."""
         return np.bincount(self.subject, minlength=self.num_subjects).astype(np.int64)
+
+    @cached_property
+    def rolling(self) -> tuple[Hashes, Hashes]:
+        """Powers of an odd number, (events + 1,), and running sums of token times inverse power, (events + 1,)."""
+        powers, inverses = (
+            np.cumprod(np.r_[np.uint64(1), np.full(len(self.token), base, np.uint64)], dtype=np.uint64)
+            for base in (_BASE, _INVERSE)
+        )
+        sums = np.cumsum(self.token * inverses[:-1], dtype=np.uint64)
+        return powers, np.r_[np.uint64(0), sums]
 
     def choose(self, chosen: NDArray[np.bool_]) -> Tokens:
         """The tokens of the chosen subjects only, (subjects,) bool; the numbers of subjects stay."""
@@ -87,14 +102,35 @@ def _mix(x: Hashes) -> Hashes:
 
 
 def run_hashes(tokens: Tokens, length: int) -> tuple[Hashes, Ints]:
-    """The hash of every run of this length within one subject, and whose it is."""
+    """The hash of every run of this length within one subject, and whose it is.
+
+    A polynomial in an odd number modulo 2^64 from differences of running sums, whatever the length (Karp & Rabin 1987).
+    """
     if len(tokens.token) < length:
         return np.zeros(0, np.uint64), np.zeros(0, np.int64)
-    value = tokens.token[: len(tokens.token) - length + 1].copy()
-    for offset in range(1, length):
-        value = value * _MULTIPLIER + tokens.token[offset : len(tokens.token) - length + 1 + offset]
+    power, sums = tokens.rolling
+    value = (sums[length:] - sums[:-length]) * power[: len(sums) - length]
     inside = tokens.subject[: len(value)] == tokens.subject[length - 1 :]
     return _mix(value[inside]), tokens.subject[: len(value)][inside]
+
+
+def is_among(mine: Hashes, theirs: Hashes) -> NDArray[np.bool_]:
+    """Which hashes are among the others, (mine,).
+
+    A table of the first bits leaves out most that are not, on both sides; only the rest is sorted.
+    """
+    seen = np.zeros(2**_TABLE_BITS, dtype=bool)
+    shift = np.uint64(64 - _TABLE_BITS)
+    seen[theirs >> shift] = True
+    found = seen[mine >> shift]
+    seen[:] = False
+    seen[mine[found] >> shift] = True
+    rest = np.sort(theirs[seen[theirs >> shift]])
+    if len(rest):
+        which = np.flatnonzero(found)
+        place = np.minimum(np.searchsorted(rest, mine[which]), len(rest) - 1)
+        found[which] = rest[place] == mine[which]
+    return np.asarray(found)
 
 
 def longest_runs(of: Tokens, among: Tokens) -> Ints:
@@ -106,7 +142,7 @@ def longest_runs(of: Tokens, among: Tokens) -> Ints:
     for length in RUN_LENGTHS:
         mine, whose = run_hashes(of, length)
         theirs, _ = run_hashes(among, length)
-        shared = np.unique(whose[np.isin(mine, theirs)])
+        shared = np.unique(whose[is_among(mine, theirs)])
         if not len(shared):
             break
         longest[shared] = length
@@ -132,6 +168,7 @@ def copy_rows(
         **_closest(real, synthetic, control),
     }
     return [
+        near_copy_row(real, synthetic, control, seed=seed),
         CopyRow(
             "copies.subjects",
             "Twins that share a long verbatim run with a real subject",
