@@ -2,35 +2,220 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from medtwin.check.codes import code_measures
 from medtwin.check.copies import copy_rows
-from medtwin.check.findings import Findings
+from medtwin.check.findings import Findings, Measure
 from medtwin.check.images import Picture, image_measures, read_pictures, unmeasured
-from medtwin.check.pairs import pair_measures
+from medtwin.check.kinds import kind_measures
+from medtwin.check.labs import correlation_measures
+from medtwin.check.missingness import co_missingness_measures, missingness_measures
+from medtwin.check.pairs import encounter_measures, lag_measures, pair_measures
 from medtwin.check.plausibility import Rule, RuleCounter, rule_rows
 from medtwin.check.records import Records, Vocabulary, read_records
-from medtwin.check.resample import MIN_CONTROL, NUM_RESAMPLES, make_plan
-from medtwin.check.times import age_rows, time_measures
-from medtwin.check.values import value_measures
+from medtwin.check.resample import MIN_CONTROL, NUM_RESAMPLES, Plan, make_plan
+from medtwin.check.rule_measures import rule_measures
+from medtwin.check.strata import Stratification, stratum_measures
+from medtwin.check.summaries import summary_measures
+from medtwin.check.times import age_rows, survival_row, time_measures
+from medtwin.check.trajectories import trajectory_measures
+from medtwin.check.utility import no_task
+from medtwin.check.values import unit_measures, value_measures, within_measures
 from medtwin.core.dataset import Dataset, open_dataset
 from medtwin.core.errors import DatasetError
 
 CONTROL = ("tuning", "held_out")
 Watch = Callable[[Sequence[str]], Iterable[str]]
+Parts: TypeAlias = "dict[str, Any]"
+Sides: TypeAlias = "tuple[Records, Records, Records]"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured, and how.
+
+    Attributes:
+        seed: Decides every draw. num_resamples: Bootstrap resamples of subjects.
+        rules: Hard rules to count (`rules_from`).
+        strata: Divisions of the subjects into groups, in which the main measures are repeated (`stratifications_from`).
+        with_images: Also read and compare the images.
+    """
+
+    seed: int = 0
+    num_resamples: int = NUM_RESAMPLES
+    rules: Sequence[Rule] = ()
+    strata: Sequence[Stratification] = ()
+    with_images: bool = True
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the stages share.
+
+    Attributes:
+        real: The reference, of the vocabulary of all three. synthetic: The twins. control: Real subjects that training
+            did not see; None where they are too few.
+        plan: How subjects are drawn. descriptions: Of codes.
+    """
+
+    real: Records
+    synthetic: Records
+    control: Records | None
+    plan: Plan
+    options: Options
+    descriptions: Mapping[str, str]
+
+    @property
+    def sides(self) -> tuple[Records, Records, Records | None]:
+        """Reference, twins, control."""
+        return self.real, self.synthetic, self.control
+
+
+def _codes(one: Comparison) -> Parts:
+    measures, rows, deciles = code_measures(*one.sides, one.plan, one.descriptions)
+    return {"measures": measures, "codes": rows, "deciles": deciles}
+
+
+def _values(one: Comparison) -> Parts:
+    measures, rows = value_measures(*one.sides, one.plan, one.descriptions)
+    units, unit_rows = unit_measures(*one.sides, one.plan, one.descriptions)
+    within, within_rows = within_measures(*one.sides, one.plan, one.descriptions)
+    return {"measures": [*measures, *units, *within], "values": rows, "units": unit_rows, "within": within_rows}
+
+
+def _labs(one: Comparison) -> Parts:
+    measures, rows = correlation_measures(*one.sides, one.plan)
+    return {"measures": measures, "correlations": rows}
+
+
+def _trajectories(one: Comparison) -> Parts:
+    measures, rows = trajectory_measures(*one.sides, one.plan, one.descriptions)
+    return {"measures": measures, "trajectories": rows}
+
+
+def _missingness(one: Comparison) -> Parts:
+    measures, rows = missingness_measures(*one.sides, one.plan, one.descriptions)
+    together, pairs = co_missingness_measures(*one.sides, one.plan)
+    return {"measures": [*measures, *together], "missingness": rows, "co_missingness": pairs}
+
+
+def _times(one: Comparison) -> Parts:
+    measures, shown = time_measures(*one.sides, one.plan)
+    deaths = survival_row(one.real, one.synthetic)
+    return {
+        "measures": measures,
+        "distributions": shown,
+        "ages": age_rows(one.real, one.synthetic),
+        "survival": [] if deaths is None else [deaths],
+    }
+
+
+def _kinds(one: Comparison) -> Parts:
+    measures, rows = kind_measures(*one.sides, one.plan)
+    return {"measures": measures, "kinds": rows}
+
+
+def _pairs(one: Comparison) -> Parts:
+    measures, rows = pair_measures(*one.sides, one.plan)
+    lags, lag_rows = lag_measures(*one.sides, one.plan)
+    encounters, encounter_rows = encounter_measures(*one.sides, one.plan)
+    return {
+        "measures": [*measures, *lags, *encounters],
+        "pairs": [*rows, *encounter_rows],
+        "lags": lag_rows,
+    }
+
+
+def _summaries(one: Comparison) -> Parts:
+    options = one.options
+    measures, rows = summary_measures(*one.sides, seed=options.seed, num_resamples=options.num_resamples)
+    return {"measures": measures, "separators": rows}
+
+
+def _strata(one: Comparison) -> Parts:
+    measures, rows = stratum_measures(*one.sides, one.plan, one.options.strata, seed=one.options.seed)
+    return {"measures": measures, "strata": rows}
+
+
+def _copies(one: Comparison) -> Parts:
+    rows, notes = copy_rows(*one.sides, seed=one.options.seed)
+    return {"copies": rows, "notes": notes}
+
+
+STAGES: Mapping[str, Callable[[Comparison], Parts]] = {
+    "codes": _codes,
+    "numbers": _values,
+    "correlations": _labs,
+    "courses": _trajectories,
+    "missing numbers": _missingness,
+    "times": _times,
+    "kinds": _kinds,
+    "pairs": _pairs,
+    "classifiers": _summaries,
+    "groups": _strata,
+    "copies": _copies,
+}
+"""What is measured of records, in this order."""
+
+
+def compare_records(
+    real: Records,
+    synthetic: Records,
+    control: Records | None = None,
+    options: Options = Options(),
+    *,
+    descriptions: Mapping[str, str] | None = None,
+    watch: Watch = lambda stages: stages,
+) -> Findings:
+    """Everything that is measured of records alone: no hard rules, no images.
+
+    Args:
+        real: The reference; at least 2 subjects.
+        synthetic: The twins, read with the same vocabulary; at least 2.
+        control: Real subjects that training did not see; they are left out where there are fewer than `MIN_CONTROL`.
+        options: Seed, resamples, strata.
+        descriptions: Of codes, for the tables.
+        watch: Wraps the names of the stages; a place for a progress bar.
+    """
+    num_control = 0 if control is None else control.num_subjects
+    numbers = real.num_subjects, synthetic.num_subjects, num_control
+    plan = make_plan(*numbers, seed=options.seed, num_resamples=options.num_resamples)
+    used = control if num_control >= MIN_CONTROL else None
+    one = Comparison(real, synthetic, used, plan, options, descriptions or {})
+    found: Parts = {"measures": no_task()}
+    for stage in watch(list(STAGES)):
+        _add(found, STAGES[stage](one))
+    rows: Parts = {name: tuple(part) if isinstance(part, list) else part for name, part in found.items()}
+    return _finite(Findings(*numbers, **rows))
+
+
+def _finite(findings: Findings) -> Findings:
+    """The findings, with measures that came out as no number as what they are: not measured."""
+    return replace(findings, measures=tuple(_measured(one) for one in findings.measures))
+
+
+def _measured(measure: Measure) -> Measure:
+    estimate = measure.estimate
+    if estimate is None or math.isfinite(estimate.value):
+        return measure
+    return replace(measure, estimate=None, reason="it came out as no number")
+
+
+def _add(found: Parts, parts: Parts) -> None:
+    for name, rows in parts.items():
+        found[name] = {**found.get(name, {}), **rows} if isinstance(rows, Mapping) else [*found.get(name, []), *rows]
 
 
 def compare_datasets(
     real: Dataset | Path | str,
     synthetic: Dataset | Path | str,
+    options: Options = Options(),
     *,
-    seed: int = 0,
-    rules: Sequence[Rule] = (),
-    num_resamples: int = NUM_RESAMPLES,
-    with_images: bool = True,
     watch: Watch = lambda stages: stages,
 ) -> Findings:
     """Everything that `check` measures, each number beside its real-versus-real baseline and with its interval.
@@ -39,10 +224,7 @@ def compare_datasets(
         real: The dataset that the twins were learned from: its train split is the reference, tuning and held_out are
             the control (real subjects that training did not see). Without a train split all of it is the reference.
         synthetic: The twins; all splits.
-        seed: Decides the resampling.
-        rules: Hard rules to count (`rules_from`).
-        num_resamples: Bootstrap resamples of subjects.
-        with_images: Also read and compare the images.
+        options: Seed, resamples, rules, strata, whether to read images.
         watch: Wraps the names of the stages; a place for a progress bar.
 
     Raises:
@@ -52,19 +234,79 @@ def compare_datasets(
     first = real if isinstance(real, Dataset) else open_dataset(real)
     second = synthetic if isinstance(synthetic, Dataset) else open_dataset(synthetic)
     require_comparable(first, second)
-    found = _Comparison(first, second, seed, rules, num_resamples)
-    stages: dict[str, Callable[[], None]] = {
-        "records": found.read,
-        "codes": found.codes,
-        "numbers": found.values,
-        "times": found.times,
-        "pairs": found.pairs,
-        "copies": found.copies,
+    stages = iter(watch(["records", *STAGES, "images"]))
+    next(stages)
+    sides, counters = _read(first, second, options.rules)
+    descriptions = {**_descriptions(second), **_descriptions(first)}
+    findings = compare_records(
+        *sides, options, descriptions=descriptions, watch=lambda names: (next(stages) for _ in names)
+    )
+    next(stages)
+    rules = _rules(sides, counters, options)
+    images = _images(first, second, options)
+    for _ in stages:  # lets a progress bar end
+        pass
+    measures = *findings.measures, *rules["measures"], *images.pop("measures")
+    copies = *findings.copies, *images.pop("copies")
+    return _finite(replace(findings, measures=measures, copies=copies, rules=tuple(rules["rules"]), **images))
+
+
+def _read(real: Dataset, synthetic: Dataset, rules: Sequence[Rule]) -> tuple[Sides, list[RuleCounter]]:
+    """Reference, twins and control, and what was counted of the rules in each."""
+    vocabulary = Vocabulary()
+    splits = reference_splits(real)
+    counters = [RuleCounter(rules) for _ in range(3)]
+    parts = ((real, splits[0]), (synthetic, list(synthetic.splits)), (real, splits[1]))
+    reference, twins, control = (
+        read_records(dataset, vocabulary, names, look=counter.look)
+        for (dataset, names), counter in zip(parts, counters, strict=True)
+    )
+    sides = reference, twins, control
+    for name, side, dataset in (("real", sides[0], real), ("synthetic", sides[1], synthetic)):
+        if side.num_subjects < 2:
+            raise DatasetError(f"{name}={dataset.path} must hold at least 2 subjects, got {side.num_subjects}")
+    if not set(sides[0].code.tolist()) & set(sides[1].code.tolist()):
+        raise DatasetError(
+            f"synthetic={synthetic.path} has no code in common with real={real.path}: it was learned from another "
+            "dataset, or from another code system"
+        )
+    return sides, counters
+
+
+def _rules(sides: Sides, counters: list[RuleCounter], options: Options) -> Parts:
+    """The rules and how often twins break them, in the plan of everything else."""
+    numbers = [side.num_subjects for side in sides]
+    plan = make_plan(*numbers, seed=options.seed, num_resamples=options.num_resamples)
+    has_control = numbers[2] >= MIN_CONTROL
+    measures = rule_measures(
+        options.rules,
+        (counters[0], counters[1], counters[2] if has_control else None),
+        (sides[0].subjects, sides[1].subjects, sides[2].subjects if has_control else None),
+        plan,
+    )
+    return {"measures": measures, "rules": rule_rows(options.rules, counters[0], counters[1])}
+
+
+def _images(real: Dataset, synthetic: Dataset, options: Options) -> Parts:
+    seed = options.seed
+    if not options.with_images:
+        num_images = len(synthetic.images())
+        reason = "the images were not read" if num_images else "the twins have no images"
+        return {"measures": unmeasured(reason, has_images=num_images > 0), "copies": [], "num_images": (0, num_images)}
+    splits = reference_splits(real)
+    twins = list(read_pictures(synthetic, list(synthetic.splits), seed=seed))
+    reference: list[Picture] = []
+    control: list[Picture] = []
+    if twins:
+        reference = list(read_pictures(real, splits[0], seed=seed))
+        control = list(read_pictures(real, splits[1], seed=seed))
+    measures, groups, copies = image_measures(reference, twins, control, seed=seed, num_resamples=options.num_resamples)
+    return {
+        "measures": measures,
+        "image_groups": tuple(groups),
+        "copies": copies,
+        "num_images": (len(reference), len(twins)),
     }
-    stages["images"] = found.images if with_images else found.skip_images
-    for stage in watch(list(stages)):
-        stages[stage]()
-    return found.findings()
 
 
 def require_comparable(real: Dataset, synthetic: Dataset) -> None:
@@ -88,115 +330,11 @@ def require_comparable(real: Dataset, synthetic: Dataset) -> None:
 
 
 def reference_splits(real: Dataset) -> tuple[list[str], list[str]]:
-    """The splits of the reference and those of the control.
-
-    >>> reference_splits.__name__
-    'reference_splits'
-    """
+    """The splits of the reference and those of the control: train, and whatever training did not see."""
     names = list(real.splits)
     if "train" in names:
         return ["train"], [name for name in names if name in CONTROL]
     return names, []
-
-
-class _Comparison:
-    """What the stages share: the records of the three sides, and the findings so far."""
-
-    def __init__(self, real: Dataset, synthetic: Dataset, seed: int, rules: Sequence[Rule], num_resamples: int) -> None:
-        self._datasets = real, synthetic
-        self._splits = reference_splits(real)
-        self._seed, self._rules, self._num_resamples = seed, rules, num_resamples
-        self._found: dict[str, list[Any]] = {
-            name: []
-            for name in (
-                "measures", "codes", "deciles", "values", "distributions", "pairs", "ages", "image_groups", "rules",
-                "copies",
-            )
-        }  # fmt: skip
-        self._notes: dict[str, float] = {}
-        self._num_images = 0, 0
-
-    def read(self) -> None:
-        real, synthetic = self._datasets
-        vocabulary = Vocabulary()
-        counters = RuleCounter(self._rules), RuleCounter(self._rules)
-        self._real = read_records(real, vocabulary, self._splits[0], look=counters[0].look)
-        self._synthetic = read_records(synthetic, vocabulary, list(synthetic.splits), look=counters[1].look)
-        control = read_records(real, vocabulary, self._splits[1])
-        self._control = control if control.num_subjects >= MIN_CONTROL else None
-        for name, side, dataset in (("real", self._real, real), ("synthetic", self._synthetic, synthetic)):
-            if side.num_subjects < 2:
-                raise DatasetError(f"{name}={dataset.path} must hold at least 2 subjects, got {side.num_subjects}")
-        if not set(self._real.code.tolist()) & set(self._synthetic.code.tolist()):
-            raise DatasetError(
-                f"synthetic={synthetic.path} has no code in common with real={real.path}: it was learned from another "
-                "dataset, or from another code system"
-            )
-        numbers = self._real.num_subjects, self._synthetic.num_subjects, control.num_subjects
-        self._plan = make_plan(*numbers, seed=self._seed, num_resamples=self._num_resamples)
-        self._num_control = control.num_subjects
-        self._descriptions = {**_descriptions(synthetic), **_descriptions(real)}
-        self._found["ages"] = age_rows(self._real, self._synthetic)
-        self._found["rules"] = rule_rows(self._rules, *counters)
-
-    @property
-    def _sides(self) -> tuple[Records, Records, Records | None]:
-        return self._real, self._synthetic, self._control
-
-    def codes(self) -> None:
-        measures, rows, deciles = code_measures(*self._sides, self._plan, self._descriptions)
-        self._add(measures=measures, codes=rows, deciles=deciles)
-
-    def values(self) -> None:
-        measures, rows = value_measures(*self._sides, self._plan, self._descriptions)
-        self._add(measures=measures, values=rows)
-
-    def times(self) -> None:
-        measures, shown = time_measures(*self._sides, self._plan)
-        self._add(measures=measures, distributions=shown)
-
-    def pairs(self) -> None:
-        measures, rows = pair_measures(*self._sides, self._plan)
-        self._add(measures=measures, pairs=rows)
-
-    def copies(self) -> None:
-        rows, notes = copy_rows(*self._sides, seed=self._seed)
-        self._add(copies=rows)
-        self._notes.update(notes)
-
-    def images(self) -> None:
-        real, synthetic = self._datasets
-        twins = list(read_pictures(synthetic, list(synthetic.splits), seed=self._seed))
-        reference: list[Picture] = []
-        control: list[Picture] = []
-        if twins:
-            reference = list(read_pictures(real, self._splits[0], seed=self._seed))
-            control = list(read_pictures(real, self._splits[1], seed=self._seed))
-        self._num_images = len(reference), len(twins)
-        measures, groups, copies = image_measures(
-            reference, twins, control, seed=self._seed, num_resamples=self._num_resamples
-        )
-        self._add(measures=measures, image_groups=groups, copies=copies)
-
-    def skip_images(self) -> None:
-        num_images = len(self._datasets[1].images())
-        self._num_images = 0, num_images
-        reason = "the images were not read" if num_images else "the twins have no images"
-        self._add(measures=unmeasured(reason, has_images=num_images > 0))
-
-    def _add(self, **parts: Iterable[Any]) -> None:
-        for name, rows in parts.items():
-            self._found[name] += rows
-
-    def findings(self) -> Findings:
-        return Findings(
-            self._real.num_subjects,
-            self._synthetic.num_subjects,
-            self._num_control,
-            **{name: tuple(rows) for name, rows in self._found.items()},
-            notes=self._notes,
-            num_images=self._num_images,
-        )
 
 
 def _descriptions(dataset: Dataset) -> Mapping[str, str]:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from medtwin.check.findings import AgeRow, CodeRow, Distribution, Findings, ValueRow
+from medtwin.check.findings import (
+    AgeRow,
+    CodeRow,
+    Distribution,
+    Findings,
+    Measure,
+    MissingnessRow,
+    RuleRow,
+    SurvivalRow,
+    ValueRow,
+)
 
 SMALLEST_CELL = 11
 """Counts of 1 to 10 real people are not told. Source: CMS cell size suppression policy (ResDAC), fewer than 11."""
@@ -24,6 +34,11 @@ def shareable(findings: Findings) -> Findings:
         values=tuple(_trim_values(row) for row in findings.values),
         distributions=tuple(_trim(row) for row in findings.distributions),
         ages=tuple(_age(row) for row in findings.ages),
+        rules=tuple(_rule(row) for row in findings.rules),
+        units=tuple(row for row in findings.units if row.side != "real" or not is_small(row.num_subjects)),
+        missingness=tuple(row for row in findings.missingness if not _tells_few(row, findings.num_real)),
+        survival=tuple(_deaths(row) for row in findings.survival),
+        measures=tuple(_without_count(one, findings) for one in findings.measures),
         notes={**findings.notes, "codes of 1 to 10 real subjects, left out of the table": _num_small(findings.codes)},
     )
 
@@ -64,3 +79,28 @@ def _trim_values(row: ValueRow) -> ValueRow:
 def _age(row: AgeRow) -> AgeRow:
     few = row.num_real is not None and is_small(row.num_real)
     return replace(row, num_real=None, events_real=None, years_real=None) if few else row
+
+
+def _deaths(row: SurvivalRow) -> SurvivalRow:
+    few = row.deaths_real is not None and is_small(row.deaths_real)
+    return replace(row, deaths_real=None, share_real=None) if few else row
+
+
+def _without_count(one: Measure, findings: Findings) -> Measure:
+    """Deaths of both sides together would tell the real ones, since those of the twins are known."""
+    few = any(row.deaths_real is not None and is_small(row.deaths_real) for row in findings.survival)
+    return replace(one, num_compared=0) if few and one.name.startswith(("survival.", "mortality.")) else one
+
+
+def _rule(row: RuleRow) -> RuleRow:
+    if row.num_real is None or not is_small(row.num_real):
+        return row
+    hidden = (None, row.broken_events[1]), (None, row.event_shares[1])
+    return replace(row, num_real=None, share_real=None, broken_events=hidden[0], event_shares=hidden[1])
+
+
+def _tells_few(row: MissingnessRow, num_real: int) -> bool:
+    """Whether a share of subjects without a number, or with one, is of few people."""
+    if row.kind != "subject":
+        return False
+    return is_small(round(row.real * num_real)) or is_small(round((1 - row.real) * num_real))

@@ -2,71 +2,132 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from scipy.special import betaincinv
 
+from medtwin.check.controls import BREAKS
 from medtwin.check.findings import LEVEL, CopyRow, Estimate, Findings, Measure, RuleRow
+from medtwin.check.rules import IMPOSSIBLE
 from medtwin.core.errors import ConfigError
-from medtwin.core.verdict import ALLOWED, Outcome
+from medtwin.core.verdict import SHIPPED, Outcome, Unchecked
 
+MAX_NAMES = 6
+"""Broken rules that a gate names; all of them stand in the findings."""
 RULES = "rules"
-"""What a gate is `of` when it judges the hard rules instead of a measure."""
+"""The metric of a gate that judges the hard rules instead of a measure."""
+OTHER_CONTROLS = (
+    "impossible events",
+    "outcomes dealt anew",
+    "blurred images",
+    "darkened images",
+    "copied images",
+    "one image",
+    "random labels",
+)
+"""Faults that are made of event tables and of images, in the tests, besides those of `controls.BREAKS`."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A bound, by profile.
+    """A bound.
 
     Attributes:
         name: Stable name. title: What it asks, in words.
-        of: The measure or kind of copy that it judges, or `rules`.
-        times_baseline: The value may be so many times what 95 % of real-versus-real comparisons stay within.
-        at_most: ... or this, where that is more: a difference too small to matter to the use.
+        metric: The measure or kind of copy that it judges, or `rules`.
+        bound: The value may be so much: a difference too small to matter to the use.
+        times_baseline: ... or so many times what 95 % of real-versus-real comparisons stay within, where that is more.
+        control: The faults that must fail it, by name: of `controls.BREAKS`, or of `OTHER_CONTROLS`.
         min_subjects: Real and synthetic subjects below which it says nothing.
-        blind_above: A limit above this would let broken data pass: the real subjects are then too few, or too unlike
+        blind_above: A limit above this would let its controls pass: the real subjects are then too few, or too unlike
             each other, for the gate to tell; it is unchecked. None: never.
+        rules: Of the metric `rules`: those of what cannot be, or all of them.
 
     Raises:
-        ConfigError: If a profile is missing or a number is negative.
+        ConfigError: If a number is missing or negative, or no control is named.
     """
 
     name: str
     title: str
-    of: str
-    times_baseline: Mapping[str, float] = field(default_factory=dict)
-    at_most: Mapping[str, float] = field(default_factory=dict)
+    metric: str
+    control: tuple[str, ...]
+    bound: float | None = None
+    times_baseline: float = 0.0
     min_subjects: int = 50
     blind_above: float | None = None
+    rules: Literal["impossible", "all"] = "impossible"
 
     def __post_init__(self) -> None:
-        for setting in ("times_baseline", "at_most"):
-            values = getattr(self, setting)
-            if self.of != RULES and set(values) != set(ALLOWED):
-                raise ConfigError(
-                    f"gate {self.name}: {setting} must name {', '.join(ALLOWED)}, got {', '.join(values)}"
-                )
-            if any(value < 0 for value in values.values()):
-                raise ConfigError(f"gate {self.name}: {setting} must be 0 or more")
+        known = [*BREAKS, *OTHER_CONTROLS]
+        if not self.control or (unknown := [name for name in self.control if name not in known]):
+            raise ConfigError(
+                f"gate {self.name}: control must name faults that fail it, of {', '.join(known)}; got "
+                f"{', '.join(unknown) if self.control else 'none'}"
+            )
+        if self.rules not in ("impossible", "all"):
+            raise ConfigError(f"gate {self.name}: rules must be impossible or all, got {self.rules!r}")
+        if self.metric == RULES:
+            return
+        if self.bound is None:
+            raise ConfigError(f"gate {self.name}: bound must be given, as in gates.judge.{self.name}.bound=0.1")
+        for setting, value in (("bound", self.bound), ("times_baseline", self.times_baseline)):
+            if value < 0:
+                raise ConfigError(f"gate {self.name}: {setting} must be 0 or more, got {value:g}")
 
 
-def gates_from(config: Mapping[str, Mapping[str, Any]]) -> tuple[Gate, ...]:
-    """The gates of a configuration, by name.
+@dataclass(frozen=True)
+class Profile:
+    """The gates of one use of the twins.
+
+    Attributes:
+        name: As in `public`. about: What it is for, in words.
+        unchecked: What a gate that is unchecked means: `allowed` lets the twins through, `refused` does not.
+        gates: In the order in which they are told.
 
     Raises:
-        ConfigError: If one is not complete or has unknown settings.
+        ConfigError: If there is no gate, or unchecked has another value.
     """
+
+    name: str
+    about: str
+    unchecked: Unchecked
+    gates: tuple[Gate, ...]
+
+    def __post_init__(self) -> None:
+        if not self.gates:
+            raise ConfigError("gates.judge must name at least one gate")
+        if self.unchecked not in ("allowed", "refused"):
+            raise ConfigError(f"gates.unchecked must be allowed or refused, got {self.unchecked!r}")
+
+
+def profile_from(config: Mapping[str, Any], shipped: Mapping[str, Any] | None = None) -> Profile:
+    """The profile of a configuration (`configs/gates/`).
+
+    Args:
+        config: With profile, about, unchecked and judge.
+        shipped: The profile of this name as it ships; where it differs, the name says so, and with it the verdict.
+
+    Raises:
+        ConfigError: If it is not complete or has unknown settings.
+    """
+    values = dict(config)
+    try:
+        name, about, unchecked, judged = (values.pop(key) for key in ("profile", "about", "unchecked", "judge"))
+    except KeyError as error:
+        raise ConfigError(f"gates must have {error.args[0]}: choose gates={', gates='.join(SHIPPED)}") from error
+    if values:
+        raise ConfigError(f"gates has no setting {next(iter(values))!r}, only profile, about, unchecked and judge")
     gates = []
-    for name, values in config.items():
+    for gate, settings in judged.items():
         try:
-            gates.append(Gate(name, **values))
+            gates.append(Gate(gate, **{**settings, "control": tuple(settings.get("control") or ())}))
         except TypeError as error:
-            raise ConfigError(f"gate {name}: {error}") from error
-    if not gates:
-        raise ConfigError("gates must name at least one gate")
-    return tuple(gates)
+            raise ConfigError(f"gate {gate}: {error}") from error
+    if shipped is not None and config != shipped:
+        name = f"{name}, changed"
+    return Profile(name, about, unchecked, tuple(gates))
 
 
 @dataclass(frozen=True)
@@ -90,29 +151,27 @@ class GateResult:
     reason: str = ""
 
 
-def judge(findings: Findings, gates: Sequence[Gate], profile: str) -> tuple[GateResult, ...]:
-    """The outcome of every gate under a profile.
+def judge(findings: Findings, profile: Profile) -> tuple[GateResult, ...]:
+    """The outcome of every gate.
 
     Raises:
-        ConfigError: If the profile is unknown, or a gate is of something that is not measured.
+        ConfigError: If a gate is of something that is not measured.
     """
-    if profile not in ALLOWED:
-        raise ConfigError(f"profile must be one of {', '.join(ALLOWED)}, got {profile!r}")
     measures = {one.name: one for one in findings.measures}
     copies = {one.name: one for one in findings.copies}
     results = []
-    for gate in gates:
-        if gate.of == RULES:
+    for gate in profile.gates:
+        if gate.metric == RULES:
             results.append(_judge_rules(gate, findings))
-        elif gate.of in measures:
-            results.append(_judge_measure(gate, measures[gate.of], findings, profile))
-        elif gate.of in copies:
-            results.append(_judge_copies(gate, copies[gate.of], findings, profile))
-        elif gate.of.endswith(".images"):
+        elif gate.metric in measures:
+            results.append(_judge_measure(gate, measures[gate.metric], findings))
+        elif gate.metric in copies:
+            results.append(_judge_copies(gate, copies[gate.metric], findings))
+        elif gate.metric.endswith(".images"):
             results.append(_without_images(gate, findings))
         else:
             known = ", ".join([*measures, *copies, RULES])
-            raise ConfigError(f"gate {gate.name}: of must be one of {known}, got {gate.of!r}")
+            raise ConfigError(f"gate {gate.name}: metric must be one of {known}, got {gate.metric!r}")
     return tuple(results)
 
 
@@ -131,16 +190,21 @@ def _too_few(gate: Gate, findings: Findings) -> str:
     )
 
 
-def _judge_measure(gate: Gate, measure: Measure, findings: Findings, profile: str) -> GateResult:
+def limit_of(gate: Gate, estimate: Estimate) -> float:
+    """What a value may be, lower being better: the bound, or more where real data differs more among itself."""
+    return max(gate.times_baseline * estimate.baseline_worst, gate.bound or 0.0)
+
+
+def _judge_measure(gate: Gate, measure: Measure, findings: Findings) -> GateResult:
     estimate = measure.estimate
     if estimate is None:
         outcome: Outcome = "unchecked" if measure.applicable else "not_applicable"
         return GateResult(gate.name, gate.title, outcome, reason=measure.reason)
     if measure.better == "higher":
         estimate = estimate.complement()
-    limit = max(gate.times_baseline[profile] * estimate.baseline_worst, gate.at_most[profile])
+    limit = limit_of(gate, estimate)
+    is_within = estimate.value <= limit  # false of NaN, which fails
     reason = _too_few(gate, findings)
-    is_within = estimate.value <= limit
     if not reason and is_within and gate.blind_above is not None and limit > gate.blind_above:
         reason = (
             f"real subjects differ too much among themselves to tell: a limit above {gate.blind_above:g} finds nothing"
@@ -155,9 +219,9 @@ def _result(gate: Gate, outcome: Outcome, estimate: Estimate, limit: float, reas
     )
 
 
-def _judge_copies(gate: Gate, copies: CopyRow, findings: Findings, profile: str) -> GateResult:
+def _judge_copies(gate: Gate, copies: CopyRow, findings: Findings) -> GateResult:
     """A copy is a copy however few subjects there are; that there is none means something from the floor on."""
-    limit = max(gate.times_baseline[profile] * copies.baseline, gate.at_most[profile])
+    limit = max(gate.times_baseline * copies.baseline, gate.bound or 0.0)
     low, high = exact_interval(copies.num_copies, copies.num_checked)
     reason = _too_few(gate, findings)
     if copies.share > limit:
@@ -188,25 +252,21 @@ def exact_interval(hits: int, total: int) -> tuple[float, float]:
 
 def is_broken(rule: RuleRow) -> bool:
     """Whether the twins break a rule more than the real subjects may: at all, where no real subject does."""
-    return rule.share_synthetic > rule.real_share_high
+    return rule.outcome == "broken"
 
 
 def _judge_rules(gate: Gate, findings: Findings) -> GateResult:
-    if not findings.rules:
-        return GateResult(gate.name, gate.title, "unchecked", reason="no rule was given")
-    broken = [rule for rule in findings.rules if is_broken(rule)]
-    worst = max(findings.rules, key=lambda rule: rule.share_synthetic - rule.real_share_high)
-    low, high = exact_interval(min(worst.num_synthetic, findings.num_synthetic), findings.num_synthetic)
-    reason = ", ".join(f"{rule.rule} ({rule.num_synthetic})" for rule in broken) or _too_few(gate, findings)
+    judged = [one for one in findings.rules if gate.rules == "all" or one.kind in IMPOSSIBLE]
+    tested = [one for one in judged if one.outcome in ("kept", "broken")]
+    if not tested:
+        reason = "no rule applies to anybody on both sides" if judged else "no rule was given"
+        return GateResult(gate.name, gate.title, "unchecked", reason=reason)
+    broken = [one for one in tested if is_broken(one)]
+    worst = max(broken or tested, key=lambda one: one.share_synthetic - one.real_share_high)
+    low, high = exact_interval(min(worst.num_synthetic, worst.applicable[1]), worst.applicable[1])
+    names = [f"{one.rule} ({one.num_synthetic})" for one in broken]
+    told = ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
+    reason = told or _too_few(gate, findings)
     outcome: Outcome = "failed" if broken else "unchecked" if reason else "passed"
-    return GateResult(
-        gate.name,
-        gate.title,
-        outcome,
-        worst.share_synthetic,
-        low,
-        high,
-        worst.share_real,
-        worst.real_share_high,
-        reason,
-    )
+    numbers = worst.share_synthetic, low, high, worst.share_real, worst.real_share_high
+    return GateResult(gate.name, gate.title, outcome, *numbers, reason)

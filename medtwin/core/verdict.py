@@ -16,38 +16,50 @@ from medtwin.core.paths import schema_dir
 VERDICT = "verdict.json"
 Outcome = Literal["passed", "failed", "unchecked", "not_applicable"]
 
-# What a profile lets through. `research` may leave a gate unchecked (too few subjects, say); the others may not.
-ALLOWED: dict[str, frozenset[str]] = {
-    "research": frozenset({"passed", "not_applicable", "unchecked"}),
-    "partner": frozenset({"passed", "not_applicable"}),
-    "public": frozenset({"passed", "not_applicable"}),
-}
+Unchecked = Literal["allowed", "refused"]
+
+SHIPPED: dict[str, Unchecked] = {"research": "allowed", "partner": "refused", "public": "refused"}
+"""The profiles that ship with medtwin, and what each makes of a gate that is unchecked (too few subjects, say). Somebody
+else's profile has a name of its own."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of every gate, for the dataset whose manifest has this hash."""
+    """The outcome of every gate, for the dataset whose manifest has this hash.
+
+    Attributes:
+        profile: Whose bounds were applied. A profile that ships with medtwin and was changed is called `public, changed`.
+        unchecked: What the profile makes of a gate that is unchecked.
+
+    Raises:
+        DatasetError: If a profile that ships with medtwin is to let through what it does not.
+    """
 
     manifest_sha256: str
     profile: str
     gates: Mapping[str, Outcome]
+    unchecked: Unchecked = "refused"
+
+    def __post_init__(self) -> None:
+        if self.unchecked == "allowed" and SHIPPED.get(self.profile, "allowed") == "refused":
+            raise DatasetError(f"verdict: unchecked must be refused under the profile {self.profile}, got 'allowed'")
 
     def refusals(self) -> list[str]:
-        """The gates that keep the dataset from leaving, each with its outcome; empty if it may leave.
-
-        Raises:
-            DatasetError: If the profile is unknown.
-        """
-        if self.profile not in ALLOWED:
-            raise DatasetError(f"verdict: profile must be one of {', '.join(ALLOWED)}, got {self.profile!r}")
-        allowed = ALLOWED[self.profile]
+        """The gates that keep the dataset from leaving, each with its outcome; empty if it may leave."""
+        allowed = {"passed", "not_applicable", *(["unchecked"] if self.unchecked == "allowed" else [])}
         return [f"{gate} {outcome}" for gate, outcome in sorted(self.gates.items()) if outcome not in allowed]
 
 
 def write_verdict(folder: Path, verdict: Verdict) -> None:
     """Writes verdict.json."""
     gates = {name: {"outcome": outcome} for name, outcome in verdict.gates.items()}
-    record = {"version": 1, "manifest_sha256": verdict.manifest_sha256, "profile": verdict.profile, "gates": gates}
+    record = {
+        "version": 2,
+        "manifest_sha256": verdict.manifest_sha256,
+        "profile": verdict.profile,
+        "unchecked": verdict.unchecked,
+        "gates": gates,
+    }
     _check(folder / VERDICT, record)
     write_json(folder / VERDICT, record)
 
@@ -61,7 +73,7 @@ def read_verdict(folder: Path) -> Verdict:
     record = read_json(folder / VERDICT)
     _check(folder / VERDICT, record)
     gates = {name: gate["outcome"] for name, gate in record["gates"].items()}
-    return Verdict(record["manifest_sha256"], record["profile"], gates)
+    return Verdict(record["manifest_sha256"], record["profile"], gates, record["unchecked"])
 
 
 def _check(path: Path, record: Mapping[str, Any]) -> None:

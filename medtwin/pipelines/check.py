@@ -8,16 +8,32 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from medtwin.check import Findings, GateResult, compare_datasets, gates_from, judge, require_comparable, rules_from
+from medtwin.check import (
+    Findings,
+    GateResult,
+    Options,
+    Profile,
+    compare_datasets,
+    judge,
+    profile_from,
+    require_comparable,
+    rules_from,
+    stratifications_from,
+)
 from medtwin.check.disclosure import shareable
+from medtwin.check.findings import Distribution
+from medtwin.check.schema import VERSION
+from medtwin.check.tasks import task_from
+from medtwin.check.utility_rows import UtilityFindings
 from medtwin.config import compose, settings
 from medtwin.core.dataset import Dataset, open_dataset
 from medtwin.core.errors import ConfigError, DatasetError
 from medtwin.core.files import atomic_file, write_json
 from medtwin.core.output import writing
 from medtwin.core.provenance import Provenance, describe_input, write_provenance
-from medtwin.core.verdict import ALLOWED, Verdict, read_verdict, write_verdict
-from medtwin.pipelines.check_report import write_check_report
+from medtwin.core.verdict import SHIPPED, Verdict, read_verdict, write_verdict
+from medtwin.pipelines.check_report import Checked, write_check_report
+from medtwin.pipelines.check_utility import measure_utility, utility_tables
 from medtwin.pipelines.say import progress, tell, tell_counts
 from medtwin.pipelines.sources import fingerprint, public_config, require_outside
 
@@ -26,27 +42,31 @@ MIN_RESAMPLES = 20
 
 @dataclass(frozen=True)
 class CheckSettings:
-    """The settings of configs/check.yaml; `gates` and `rules` None: those that ship with medtwin."""
+    """The settings of configs/check.yaml; `gates`, `rules` and `strata` None: those that ship with medtwin."""
 
     synthetic: Path
     real: Path
     out: Path
-    profile: str = "research"
     seed: int = 0
     resamples: int = 200
     images: bool = True
     show_real: bool = False
+    also: tuple[Path, ...] = ()
+    task: Mapping[str, Any] | None = None
     gates: Mapping[str, Any] | None = None
     rules: Mapping[str, Any] | None = None
+    strata: Mapping[str, Any] | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if self.profile not in ALLOWED:
-            raise ConfigError(f"profile must be one of {', '.join(ALLOWED)}, got {self.profile!r}")
         if self.seed < 0:
             raise ConfigError(f"seed must be 0 or more, got {self.seed}")
         if self.resamples < MIN_RESAMPLES:
             raise ConfigError(f"resamples must be {MIN_RESAMPLES} or more, got {self.resamples}")
+
+
+def _shipped(profile: str) -> dict[str, Any]:
+    return compose("check", ["synthetic=x", "real=x", f"gates={profile}"])
 
 
 def main(config: Mapping[str, Any]) -> None:
@@ -66,46 +86,77 @@ def check(chosen: CheckSettings) -> Path:
         require_outside(chosen.out, dataset.path)
     if not synthetic.is_finished:
         raise DatasetError(f"synthetic={synthetic.path} has no manifest: a verdict needs a finished dataset")
-    shipped = compose("check", ["synthetic=x", "real=x"]) if chosen.gates is None or chosen.rules is None else {}
-    gate_config = chosen.gates if chosen.gates is not None else shipped["gates"]
-    rule_config = chosen.rules if chosen.rules is not None else shipped["rules"]
-    gates, rules = gates_from(gate_config), rules_from(rule_config)
-    config = {**public_config(chosen), "gates": gate_config, "rules": rule_config}
+    shipped = _shipped("research")
+    gates, rules, strata = (
+        shipped[name] if getattr(chosen, name) is None else getattr(chosen, name)
+        for name in ("gates", "rules", "strata")
+    )
+    profile, task = shipped_profile(gates), task_from(chosen.task or {})
+    others = [open_dataset(path) for path in chosen.also]
+    for other in others:
+        require_comparable(real, other)
+    options = Options(
+        chosen.seed, chosen.resamples, rules_from(rules), stratifications_from(strata), with_images=chosen.images
+    )
+    config = {**public_config(chosen), "gates": gates, "rules": rules, "strata": strata}
     config.update(synthetic_state=synthetic.manifest_hash(), real_state=_state(real))
+    config["also_state"] = [_state(other) for other in others]
     with writing(chosen.out, config, overwrite=chosen.overwrite) as output:
         if output is None:
             tell(f"{chosen.out} is finished already (overwrite=true redoes it)")
             return chosen.out
-        findings = compare_datasets(
-            real,
-            synthetic,
-            seed=chosen.seed,
-            rules=rules,
-            num_resamples=chosen.resamples,
-            with_images=chosen.images,
-            watch=lambda stages: progress(stages, "check", total=len(stages), unit="stage"),
-        )
-        results = judge(findings, gates, chosen.profile)
+        findings = compare_datasets(real, synthetic, options, watch=_progress)
+        utility = None
+        if task is not None:
+            utility = measure_utility(
+                real, [synthetic, *others], task, seed=chosen.seed, num_resamples=chosen.resamples, watch=_progress
+            )
+            findings = findings.with_measures(utility.measures)
+        results = judge(findings, profile)
         if real.origin == "real":
             findings = shareable(findings)
-        verdict = Verdict(synthetic.manifest_hash(), chosen.profile, {one.name: one.outcome for one in results})
+        outcomes = {one.name: one.outcome for one in results}
+        verdict = Verdict(synthetic.manifest_hash(), profile.name, outcomes, profile.unchecked)
         write_verdict(output.path, verdict)
-        _write_findings(output.path, findings, results, verdict)
-        write_check_report(output.path, findings, results, verdict, real, synthetic, show_real=chosen.show_real)
+        _write_findings(output.path, findings, utility, results, verdict)
+        checked = Checked(findings, utility, results, verdict, real, synthetic)
+        write_check_report(output.path, checked, show_real=chosen.show_real)
         inputs = [describe_input("synthetic", synthetic.path), describe_input("real", real.path)]
+        inputs += [describe_input("also", other.path) for other in others]
         record = Provenance("check", synthetic.origin, config, chosen.seed, inputs, inputs[0].lineage_depth)
         write_provenance(output.path, record)
     _tell_result(chosen.out, results)
     return chosen.out
 
 
+def _progress(stages: Sequence[str]) -> Iterable[str]:
+    return progress(stages, "check", total=len(stages), unit="stage")
+
+
+def shipped_profile(config: Mapping[str, Any]) -> Profile:
+    """The profile of a configuration; where it is one that ships with medtwin but changed, its name says so."""
+    name = config.get("profile")
+    return profile_from(config, _shipped(name)["gates"] if name in SHIPPED else None)
+
+
 def _state(dataset: Dataset) -> str:
     return dataset.manifest_hash() if dataset.is_finished else fingerprint(dataset.path)
 
 
-def _write_findings(folder: Path, findings: Findings, results: Sequence[GateResult], verdict: Verdict) -> None:
+def _write_findings(
+    folder: Path,
+    findings: Findings,
+    utility: UtilityFindings | None,
+    results: Sequence[GateResult],
+    verdict: Verdict,
+) -> None:
     """Writes findings.json and tables/*.csv."""
-    record = {"version": 1, "profile": verdict.profile, "gates": [asdict(one) for one in results]}
+    record = {
+        "version": VERSION,
+        "profile": verdict.profile,
+        "gates": [asdict(one) for one in results],
+        "utility": None if utility is None else utility.to_dict(),
+    }
     write_json(folder / "findings.json", {**record, **findings.to_dict()})
     tables: dict[str, Iterable[Any]] = {
         "gates": results,
@@ -115,10 +166,22 @@ def _write_findings(folder: Path, findings: Findings, results: Sequence[GateResu
         "values": findings.values,
         "pairs": findings.pairs,
         "ages": findings.ages,
+        "strata": findings.strata,
+        "kinds": findings.kinds,
+        "separators": findings.separators,
+        "units": findings.units,
+        "within_subjects": findings.within,
+        "correlations": findings.correlations,
+        "courses": findings.trajectories,
+        "missingness": findings.missingness,
+        "co_missingness": findings.co_missingness,
+        "lags": findings.lags,
         "images": findings.image_groups,
         "rules": findings.rules,
         "copies": findings.copies,
     }
+    if utility is not None:
+        tables.update(utility_tables(utility))
     for name, rows in tables.items():
         _write_csv(folder / "tables" / f"{name}.csv", [_flat(row) for row in rows])
 
@@ -132,6 +195,8 @@ def _flat(row: Any) -> dict[str, Any]:
             cells.update({name if part == "value" else f"{name}_{part}": v for part, v in asdict(value).items()})  # type: ignore[arg-type]
         elif value is None or isinstance(value, (str, int, float)):
             cells[name] = value
+        elif isinstance(value, tuple) and len(value) == 2 and not isinstance(row, Distribution):
+            cells.update({f"{name}_real": value[0], f"{name}_synthetic": value[1]})
     return cells
 
 

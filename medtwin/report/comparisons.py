@@ -50,6 +50,27 @@ def scatter_plot(
     return to_svg(figure)
 
 
+def agreement_plot(
+    groups: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, limits: tuple[float, float]
+) -> str:
+    """Real against synthetic numbers on linear axes around the diagonal, one small plot per group.
+
+    Args:
+        groups: Title to (real, synthetic) values.
+        limits: Of all axes.
+    """
+    figure, grid = canvases(1, len(groups), 3.2 * len(groups), 3.2)
+    for axes, (title, (real, synthetic)) in zip(grid, groups.items(), strict=True):
+        axes.plot(limits, limits, color="#5c6773", linewidth=1)
+        axes.plot(real, synthetic, "o", color=COLOURS[0], markersize=3.5, alpha=0.55, markeredgewidth=0)
+        axes.set(xlim=limits, ylim=limits)
+        axes.set_title(f"{title} ({len(real):,})", fontsize=9, loc="left")
+        axes.set_xlabel("reference", fontsize=8)
+        axes.set_ylabel("twins", fontsize=8)
+        axes.tick_params(labelsize=7.5)
+    return to_svg(figure)
+
+
 def _name_points(
     axes: Any, x: NDArray[np.float64], y: NDArray[np.float64], names: Mapping[int, str], step: float
 ) -> None:

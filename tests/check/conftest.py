@@ -5,10 +5,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from medtwin.check import Gate, Rule, gates_from, rules_from
+from medtwin.check import Profile, Rule, profile_from, rules_from
 from medtwin.check.images import Picture
 from medtwin.config import compose
 from medtwin.core.dataset import Dataset
+from medtwin.core.verdict import SHIPPED
 from tests.check import samples
 
 
@@ -39,10 +40,11 @@ def fresh_pictures() -> list[Picture]:
 
 
 @pytest.fixture(scope="session")
-def shipped(tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[Gate, ...], tuple[Rule, ...]]:
-    """The gates and rules that ship with medtwin."""
-    config = compose("check", ["synthetic=x", "real=x"])
-    return gates_from(config["gates"]), rules_from(config["rules"])
+def shipped() -> tuple[dict[str, Profile], tuple[Rule, ...]]:
+    """The profiles and rules that ship with medtwin."""
+    configs = {name: compose("check", ["synthetic=x", "real=x", f"gates={name}"]) for name in SHIPPED}
+    profiles = {name: profile_from(config["gates"]) for name, config in configs.items()}
+    return profiles, rules_from(configs["research"]["rules"])
 
 
 @pytest.fixture(scope="session")

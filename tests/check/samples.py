@@ -113,7 +113,9 @@ def copied(table: pa.Table, real: pa.Table, share: float) -> pa.Table:
     num_copies = round(share * len(mine))
     parts = [table.filter(pc.is_in(table["subject_id"], value_set=pa.array(mine[num_copies:])))]
     for number in range(num_copies):
-        rows = without_identity(subject_rows(real, int(theirs[number % len(theirs)])))
+        source = subject_rows(real, int(theirs[number % len(theirs)]))
+        encounters = [None if one is None else f"{one}/{number}" for one in source["encounter_id"].to_pylist()]
+        rows = with_column(without_identity(source), "encounter_id", pa.array(encounters, pa.string()))
         time = rows["time"].cast(pa.int64()).to_pylist()
         shift = 7 * (number + 1) * MICROSECONDS_PER_DAY
         moved = pa.array([None if one is None else one + shift for one in time], pa.int64()).cast(pa.timestamp("us"))

@@ -11,7 +11,7 @@ from medtwin.core.errors import DatasetError, ReleaseRefusedError
 from medtwin.core.events import Event, events_to_table
 from medtwin.core.files import read_json, write_json, write_manifest
 from medtwin.core.provenance import Input, Provenance, describe_input, read_provenance, write_provenance
-from medtwin.core.verdict import Verdict, read_verdict, require_release, write_verdict
+from medtwin.core.verdict import SHIPPED, Verdict, read_verdict, require_release, write_verdict
 
 
 def dataset(folder: Path, origin: str) -> Dataset:
@@ -42,13 +42,15 @@ def test_simulated_data_leaves_and_real_data_does_not(tmp_path: Path) -> None:
         ("partner", "unchecked", True),
         ("public", "not_applicable", False),
         ("public", "failed", True),
+        ("public, changed", "unchecked", True),
     ],
 )
 def test_the_profile_decides_about_synthetic_data(tmp_path: Path, profile: str, outcome: str, refused: bool) -> None:
     twins, check = dataset(tmp_path / "twins", "synthetic"), tmp_path / "check"
     with pytest.raises(ReleaseRefusedError, match="unchecked: run `medtwin check`"):
         require_release(twins, None, override_reason=None)
-    write_verdict(check, Verdict(twins.manifest_hash(), profile, {"copies": outcome, "codes": "passed"}))  # type: ignore[dict-item]
+    gates = {"copies": outcome, "codes": "passed"}
+    write_verdict(check, Verdict(twins.manifest_hash(), profile, gates, SHIPPED.get(profile, "refused")))  # type: ignore[arg-type]
     if refused:
         with pytest.raises(ReleaseRefusedError, match=f"{profile} profile refuses .*copies {outcome}"):
             require_release(twins, check, override_reason=None)
@@ -70,14 +72,21 @@ def test_a_changed_dataset_does_not_leave_even_with_a_reason(tmp_path: Path) -> 
         require_release(twins, None, override_reason="because")
 
 
-@pytest.mark.parametrize("change", [{"gates": {}}, {"gates": {"x": {"outcome": "fine"}}}, {"manifest_sha256": "?"}])
+@pytest.mark.parametrize(
+    "change", [{"gates": {}}, {"gates": {"x": {"outcome": "fine"}}}, {"manifest_sha256": "?"}, {"unchecked": 1}]
+)
 def test_a_malformed_verdict_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     write_verdict(tmp_path, Verdict("0" * 64, "research", {"x": "passed"}))
     write_json(tmp_path / "verdict.json", {**read_json(tmp_path / "verdict.json"), **change})
     with pytest.raises(DatasetError, match=r"verdict\.json: \$"):
         read_verdict(tmp_path)
-    with pytest.raises(DatasetError, match="profile must be one of research, partner, public"):
-        Verdict("0" * 64, "lax", {}).refusals()
+
+
+def test_a_shipped_profile_cannot_be_made_to_let_through_what_it_does_not() -> None:
+    assert Verdict("0" * 64, "mine", {"x": "unchecked"}, "allowed").refusals() == []
+    assert Verdict("0" * 64, "mine", {"x": "unchecked"}).refusals() == ["x unchecked"]
+    with pytest.raises(DatasetError, match="unchecked must be refused under the profile public"):
+        Verdict("0" * 64, "public", {"x": "passed"}, "allowed")
 
 
 def test_provenance_names_inputs_by_name_and_hash_never_by_path(tmp_path: Path) -> None:

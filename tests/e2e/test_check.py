@@ -131,11 +131,12 @@ def test_real_patients_are_not_shown(medtwin: Medtwin, twins: Path, dataset: Pat
         ([], "synthetic=... is required"),
         (["synthetic={real}", "real={real}"], "are the same directory"),
         (["synthetic={real}", "real={twins}"], "are synthetic= and real= swapped?"),
-        (["synthetic={twins}", "real={real}", "profile=friends"], "profile must be one of research, partner, public"),
+        (["synthetic={twins}", "real={real}", "gates=friends"], "the options are partner, public, questions, research"),
+        (["synthetic={twins}", "real={real}", "gates=questions"], "gates must have profile: choose gates=research"),
         (["synthetic={twins}", "real={real}", "resamples=5"], "resamples must be 20 or more"),
         (["synthetic={twins}", "real={real}", "out={twins}/check"], "lies inside its own source"),
         (["synthetic={twins}", "real=nowhere"], "nowhere is not a directory"),
-        (["synthetic={twins}", "real={real}", "gates.gaps.at_most.research=-1"], "at_most must be 0 or more"),
+        (["synthetic={twins}", "real={real}", "gates.judge.gaps.bound=-1"], "bound must be 0 or more"),
     ],
 )
 def test_a_mistake_gives_one_clear_line(

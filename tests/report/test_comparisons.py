@@ -12,6 +12,7 @@ from medtwin.report.comparisons import (
     Panel,
     Timeline,
     _edges,
+    agreement_plot,
     curve_multiples,
     histogram_multiples,
     scatter_plot,
@@ -31,6 +32,7 @@ def drawings() -> list[str]:
         scatter_plot([0.1, 0.5, 0.0], [0.2, 0.5, 1.0], x_label="real", y_label="twins", names={0: "up", 1: "down"}),
         histogram_multiples([panel(), panel(is_log=True), Panel("empty", "", [], [], [])], columns=2),
         curve_multiples([Curves("Survival", "years", "alive", [0, 1], [1, 0.5], [1, 0.6], is_step=True)]),
+        agreement_plot({"Between": ([0.1, -0.5], [0.2, -0.5]), "Within": ([0.3], [0.0])}, limits=(-1, 1)),
         timeline_plot([*timelines, Timeline("Twin 2", {"visits": [], "labs": []})], unit="years"),
     ]
 
@@ -45,9 +47,10 @@ def test_drawings_are_well_formed_and_the_same_bytes_each_time() -> None:
             e for e in root.iter() if any("href" in key and not v.startswith("#") for key, v in e.attrib.items())
         ]
     assert "Sodium &lt;1&gt;" in first[1]
-    assert "Diabetes" in first[3]
-    assert "A very long name of a condition i" not in first[3]  # shortened
-    assert "died" in first[3]
+    assert "Between (2)" in first[3]
+    assert "Diabetes" in first[4]
+    assert "A very long name of a condition i" not in first[4]  # shortened
+    assert "died" in first[4]
 
 
 def test_bars_of_whole_numbers_hold_equally_many_of_them() -> None:

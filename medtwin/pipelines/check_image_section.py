@@ -1,0 +1,50 @@
+"""The section of a check's page about images."""
+
+from __future__ import annotations
+
+from medtwin.check import Findings
+from medtwin.check.compare import reference_splits
+from medtwin.core.dataset import Dataset
+from medtwin.pipelines.check_timelines import sample_images
+from medtwin.report import Figure, Section, SideBySide
+from medtwin.report.comparisons import Curves, Panel, curve_multiples, histogram_multiples
+from medtwin.report.page import Part
+
+NUM_IMAGES = 12
+
+
+def images_section(findings: Findings, real: Dataset, synthetic: Dataset, *, show_real: bool) -> Section | None:
+    """Images side by side, their brightness and their sharpness."""
+    twins = sample_images(synthetic, list(synthetic.splits), number=NUM_IMAGES, seed=0)
+    if twins is None:
+        return None
+    parts: list[Part] = []
+    if real.origin == "simulated" or show_real:
+        reference = sample_images(real, reference_splits(real)[0], number=NUM_IMAGES, seed=0)
+        if reference is not None:
+            parts.append(SideBySide("reference images", reference, "synthetic images", twins))
+    note = "" if parts else "Images of real patients are not shown (show_real=true shows them)."
+    if not parts:
+        parts.append(twins)
+    if groups := findings.image_groups:
+        panels = [
+            Panel(
+                f"{one.name} ({one.num_real} real, {one.num_synthetic} synthetic)",
+                one.intensities.label,
+                one.intensities.support,
+                one.intensities.cdf_real,
+                one.intensities.cdf_synthetic,
+            )
+            for one in groups
+        ]
+        parts.append(Figure(histogram_multiples(panels, columns=min(len(panels), 3)), "Brightness of pixels"))
+        curves = [
+            Curves(one.name, "cycles per image", "log10 power", one.frequency, one.power_real, one.power_synthetic)
+            for one in groups
+        ]
+        note_of_spectrum = (
+            "Left coarse, right fine. A synthetic curve that falls below is too smooth; one that stays above is too "
+            "noisy. Larger images were averaged down to the smaller size first."
+        )
+        parts.append(Figure(curve_multiples(curves), "Sharpness: power by spatial frequency", note_of_spectrum))
+    return Section("Images", [note] if note else [], parts)
