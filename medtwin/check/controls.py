@@ -23,6 +23,7 @@ NOISE = 1.0
 FACTORS = (2.2046, 10.0)
 """Kilograms as pounds, and g/dL as g/L: what two codes are multiplied by where units are swapped."""
 
+STRETCH = 3
 OTHER_UNIT = "{another unit}"
 
 Break: TypeAlias = Callable[[Records, Records, np.random.Generator], Records]
@@ -104,6 +105,18 @@ def invented_codes(records: Records, real: Records, rng: np.random.Generator) ->
     return replace(records, code=code)
 
 
+def stretched_time(records: Records, real: Records, rng: np.random.Generator) -> Records:
+    """Everything takes `STRETCH` times as long, from each subject's first event on."""
+    steps = records.steps
+    first = np.full(records.num_subjects, UNDATED)
+    first[steps.subject[::-1]] = steps.time_us[::-1]
+    rows = steps.event
+    time = records.time_us.copy()
+    start = first[records.subject[rows]]
+    time[rows] = start + STRETCH * (time[rows] - start)
+    return replace(records, time_us=time)
+
+
 def early_deaths(records: Records, real: Records, rng: np.random.Generator) -> Records:
     """Every second subject dies after a tenth of their follow-up, and their record ends there."""
     steps = records.steps
@@ -149,6 +162,7 @@ BREAKS: Mapping[str, Break] = {
     "units swapped": swapped_units,
     "units renamed": named_units,
     "codes invented": invented_codes,
+    "time stretched": stretched_time,
     "early deaths": early_deaths,
     "noise added": noisy,
 }

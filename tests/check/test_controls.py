@@ -89,6 +89,12 @@ def test_collapse_dropped_group_units_and_noise(sides: tuple[Records, Records]) 
     units = broken("units swapped", sides)
     ratio = units.value[~np.isnan(units.value)] / source.value[~np.isnan(source.value)]
     np.testing.assert_allclose(ratio, 2.2046, rtol=1e-5)
+    stretched = broken("time stretched", sides)
+    np.testing.assert_allclose(stretched.years, 3 * source.years, rtol=1e-9)
+    deaths = broken("early deaths", sides)
+    assert deaths.survival[1].tolist() == [subject % 2 == 0 for subject in range(40)]
+    np.testing.assert_allclose(deaths.survival[0][::2], source.years[::2] / 10, rtol=1e-3)
+    assert np.array_equal(deaths.num_events[1::2], source.num_events[1::2])
     renamed = broken("units renamed", sides)
     assert np.array_equal(renamed.value, units.value, equal_nan=True)
     assert {list(renamed.vocabulary.units)[one] for one in renamed.unit[~np.isnan(renamed.value)]} == {OTHER_UNIT}
