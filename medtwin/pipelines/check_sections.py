@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from medtwin.check import Findings
 from medtwin.check.findings import Distribution, PairRow, StratumRow, ValueRow
@@ -351,8 +351,9 @@ def separators_section(findings: Findings) -> Section | None:
         "A classifier is trained to tell twins from real patients, and tested on those that it has not seen. Area "
         f"under the ROC curve, where 0.5 is chance and 1 is certain: {', '.join(told)}."
     )
+    names = {row.code: row.description for row in findings.codes}
     rows: list[Cells] = [
-        [short(row.name, 60), row.aspect, row.real, row.synthetic, row.importance] for row in findings.separators
+        [_named(row.name, names), row.aspect, row.real, row.synthetic, row.importance] for row in findings.separators
     ]
     columns = ["", "what of it", "mean, reference", "mean, twins", "AUC lost without it"]
     parts = (
@@ -361,6 +362,12 @@ def separators_section(findings: Findings) -> Section | None:
         else []
     )
     return Section("Can they be told apart?", [text], parts)
+
+
+def _named(text: str, names: Mapping[str, str]) -> str:
+    """A summary's name with the description in the place of its code: `Body weight [kg]`."""
+    code, bracket, unit = text.partition(" [")
+    return f"{bare(names[code], 50)}{bracket}{unit}" if code in names else text
 
 
 def _marked(row: StratumRow | None) -> str | None:

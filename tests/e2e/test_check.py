@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from medtwin.core.dataset import open_dataset
 from medtwin.core.files import MANIFEST, read_json, verify_manifest, write_json, write_manifest
+from medtwin.core.paths import schema_dir
 from medtwin.core.provenance import read_provenance
 from medtwin.core.verdict import read_verdict
 
@@ -30,6 +32,21 @@ def twins(medtwin: Medtwin, key_file: Path, tmp_path_factory: pytest.TempPathFac
         "splits.tuning=0", "splits.held_out=0",
     )  # fmt: skip
     return with_origin(folder / "twins", "synthetic")
+
+
+SECTIONS = (
+    "Timelines",
+    "Images",
+    "Which codes, how often",
+    "Numbers",
+    "When",
+    "Which codes belong together",
+    "How numbers hang together",
+    "By group",
+    "Copies",
+    "What must never happen",
+    "Every measure",
+)
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -64,20 +81,23 @@ def test_a_check_leaves_a_finished_directory_with_verdict_findings_and_tables(ch
     assert verdict.gates["plausibility"] == "unchecked"
     findings = json.loads((checked / "findings.json").read_text())
     assert {one["name"] for one in findings["gates"]} == set(verdict.gates)
+    assert list(Draft202012Validator(read_json(schema_dir() / "findings.schema.json")).iter_errors(findings)) == []
     record = read_provenance(checked)
     assert (record["verb"], record["origin"], record["seed"]) == ("check", "synthetic", 0)
     assert {one["role"] for one in record["inputs"]} == {"synthetic", "real"}
     for path in (checked / "tables").glob("*.csv"):
         rows = table(path)
-        assert rows or path.stem == "images", path
+        assert rows or path.stem in ("images", "separators", "units", "image_strata"), path
         assert all(None not in row for row in rows), path
     assert str(twins.parent) not in (checked / "provenance.json").read_text()
 
 
 def test_the_report_needs_nothing_from_outside_and_shows_what_it_should(checked: Path) -> None:
     html = (checked / "report.html").read_text()
-    for title in ("Verdict", "Timelines", "Images", "Numbers", "When", "Copies", "What must never happen"):
-        assert f"<h2>{title}</h2>" in html
+    titles = re.findall("<h2>(.*?)</h2>", html)
+    assert titles[:2] == ["Verdict", "What is furthest off"]
+    for title in SECTIONS:
+        assert title in titles
     links = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"')\s>]+)""", html)
     assert [link for link in links if not link.startswith(("data:", "#"))] == []
     assert "<script" not in html
@@ -150,11 +170,35 @@ def test_a_mistake_gives_one_clear_line(
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium to draw the page")
-def test_chromium_draws_the_page_without_an_error(checked: Path, tmp_path: Path) -> None:
-    picture = tmp_path / "page.png"
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1200,2400", "--enable-logging"]
-    command += ["--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}"]
-    command += [f"--screenshot={picture}", f"file://{checked / 'report.html'}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+def test_chromium_draws_and_prints_the_page_without_an_error_or_a_request(checked: Path, tmp_path: Path) -> None:
+    picture, paper = tmp_path / "page.png", tmp_path / "page.pdf"
+    asked, console = browse(checked / "report.html", tmp_path, f"--screenshot={picture}")
     assert picture.stat().st_size > 50_000
-    assert "CONSOLE" not in done.stderr
+    assert (asked, console) == (set(), "")
+    browse(checked / "report.html", tmp_path, f"--print-to-pdf={paper}")
+    assert paper.read_bytes().count(b"/Type /Page\n") > 3
+    bad = tmp_path / "bad.html"
+    bad.write_text("<img src='http://other.invalid/x.png'><script>console.error('CONSOLE-TEST')</script>")
+    asked, console = browse(bad, tmp_path, f"--screenshot={picture}")
+    assert asked == {"http://other.invalid/x.png"}
+    assert "CONSOLE-TEST" in console
+
+
+def browse(page: Path, folder: Path, what: str) -> tuple[set[str], str]:
+    """What a page asks of the network, and writes to the console; the browser's own requests to its maker left out."""
+    log = folder / "net.json"
+    command = [
+        "chromium",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--window-size=1200,2400",
+        "--enable-logging=stderr",
+    ]
+    command += ["--disable-background-networking", "--no-first-run", f"--user-data-dir={folder / 'profile'}"]
+    command += [f"--log-net-log={log}", what, f"file://{page}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    urls = set(re.findall(r'"url":"(https?://[^"]+)"', log.read_text(encoding="utf-8", errors="replace")))
+    own = re.compile(r"https?://[\w.-]*(google|googleapis|gvt1)\.com(/|$)")
+    lines = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return {url for url in urls if not own.match(url)}, "\n".join(lines)
