@@ -11,11 +11,13 @@ from typing import Any, TypeAlias
 from medtwin.check.codes import code_measures
 from medtwin.check.copies import copy_rows
 from medtwin.check.findings import Findings, Measure
-from medtwin.check.images import Picture, image_measures, read_pictures, unmeasured
+from medtwin.check.image_features import Encode
+from medtwin.check.image_findings import ImageFindings, compare_images, not_measured
 from medtwin.check.kinds import kind_measures
 from medtwin.check.labs import correlation_measures
 from medtwin.check.missingness import co_missingness_measures, missingness_measures
 from medtwin.check.pairs import encounter_measures, lag_measures, pair_measures
+from medtwin.check.pictures import read_pictures
 from medtwin.check.plausibility import Rule, RuleCounter, rule_rows
 from medtwin.check.records import Records, Vocabulary, read_records
 from medtwin.check.resample import MIN_CONTROL, NUM_RESAMPLES, Plan, make_plan
@@ -44,6 +46,7 @@ class Options:
         rules: Hard rules to count (`rules_from`).
         strata: Divisions of the subjects into groups, in which the main measures are repeated (`stratifications_from`).
         with_images: Also read and compare the images.
+        encode: Images (n, size, size) from 0 to 1 to features (n, d); None: what needs features is not measured.
     """
 
     seed: int = 0
@@ -51,6 +54,7 @@ class Options:
     rules: Sequence[Rule] = ()
     strata: Sequence[Stratification] = ()
     with_images: bool = True
+    encode: Encode | None = None
 
 
 @dataclass(frozen=True)
@@ -246,9 +250,18 @@ def compare_datasets(
     images = _images(first, second, options)
     for _ in stages:  # lets a progress bar end
         pass
-    measures = *findings.measures, *rules["measures"], *images.pop("measures")
-    copies = *findings.copies, *images.pop("copies")
-    return _finite(replace(findings, measures=measures, copies=copies, rules=tuple(rules["rules"]), **images))
+    return _finite(
+        replace(
+            findings,
+            measures=(*findings.measures, *rules["measures"], *images.measures),
+            copies=(*findings.copies, *images.copies),
+            rules=tuple(rules["rules"]),
+            image_groups=images.groups,
+            image_strata=images.strata,
+            image_labels=images.labels,
+            num_images=images.num_images,
+        )
+    )
 
 
 def _read(real: Dataset, synthetic: Dataset, rules: Sequence[Rule]) -> tuple[Sides, list[RuleCounter]]:
@@ -287,26 +300,22 @@ def _rules(sides: Sides, counters: list[RuleCounter], options: Options) -> Parts
     return {"measures": measures, "rules": rule_rows(options.rules, counters[0], counters[1])}
 
 
-def _images(real: Dataset, synthetic: Dataset, options: Options) -> Parts:
-    seed = options.seed
-    if not options.with_images:
-        num_images = len(synthetic.images())
+def _images(real: Dataset, synthetic: Dataset, options: Options) -> ImageFindings:
+    num_images = len(synthetic.images())
+    if not options.with_images or not num_images:
         reason = "the images were not read" if num_images else "the twins have no images"
-        return {"measures": unmeasured(reason, has_images=num_images > 0), "copies": [], "num_images": (0, num_images)}
-    splits = reference_splits(real)
-    twins = list(read_pictures(synthetic, list(synthetic.splits), seed=seed))
-    reference: list[Picture] = []
-    control: list[Picture] = []
-    if twins:
-        reference = list(read_pictures(real, splits[0], seed=seed))
-        control = list(read_pictures(real, splits[1], seed=seed))
-    measures, groups, copies = image_measures(reference, twins, control, seed=seed, num_resamples=options.num_resamples)
-    return {
-        "measures": measures,
-        "image_groups": tuple(groups),
-        "copies": copies,
-        "num_images": (len(reference), len(twins)),
-    }
+        return replace(not_measured(reason, has_images=num_images > 0), num_images=(0, num_images))
+    parts = (real, reference_splits(real)[0]), (synthetic, list(synthetic.splits)), (real, reference_splits(real)[1])
+    sides = [list(read_pictures(dataset, splits, seed=options.seed)) for dataset, splits in parts]
+    found = compare_images(
+        sides[0],
+        sides[1],
+        sides[2],
+        encode=options.encode,
+        seed=options.seed,
+        num_resamples=options.num_resamples,
+    )
+    return replace(found, num_images=(len(sides[0]), len(sides[1])))
 
 
 def require_comparable(real: Dataset, synthetic: Dataset) -> None:

@@ -37,6 +37,8 @@ def shareable(findings: Findings) -> Findings:
         rules=tuple(_rule(row) for row in findings.rules),
         units=tuple(row for row in findings.units if row.side != "real" or not is_small(row.num_subjects)),
         missingness=tuple(row for row in findings.missingness if not _tells_few(row, findings.num_real)),
+        strata=tuple(row for row in findings.strata if not is_small(row.num_real)),
+        image_strata=tuple(row for row in findings.image_strata if not is_small(row.num_real)),
         survival=tuple(_deaths(row) for row in findings.survival),
         measures=tuple(_without_count(one, findings) for one in findings.measures),
         notes={**findings.notes, "codes of 1 to 10 real subjects, left out of the table": _num_small(findings.codes)},

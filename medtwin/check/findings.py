@@ -523,6 +523,8 @@ class Findings:
     missingness: tuple[MissingnessRow, ...] = ()
     co_missingness: tuple[CoMissingnessRow, ...] = ()
     separators: tuple[SeparatorRow, ...] = ()
+    image_strata: tuple[ImageStratumRow, ...] = ()
+    image_labels: tuple[ImageLabelRow, ...] = ()
 
     def measure(self, name: str) -> Measure:
         """The measure of this name.

@@ -16,6 +16,8 @@ from medtwin.core.verdict import SHIPPED, Outcome, Unchecked
 
 MAX_NAMES = 6
 """Broken rules that a gate names; all of them stand in the findings."""
+IMAGE_COPIES = ("copies.images", "copies.images_near", "duplicates.images")
+"""Kinds of copies that are not counted where no image is read."""
 RULES = "rules"
 """The metric of a gate that judges the hard rules instead of a measure."""
 OTHER_CONTROLS = (
@@ -167,7 +169,7 @@ def judge(findings: Findings, profile: Profile) -> tuple[GateResult, ...]:
             results.append(_judge_measure(gate, measures[gate.metric], findings))
         elif gate.metric in copies:
             results.append(_judge_copies(gate, copies[gate.metric], findings))
-        elif gate.metric.endswith(".images"):
+        elif gate.metric in IMAGE_COPIES:
             results.append(_without_images(gate, findings))
         else:
             known = ", ".join([*measures, *copies, RULES])

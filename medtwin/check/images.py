@@ -1,111 +1,112 @@
-"""Images by intensity, spectrum and diversity, per modality and view; copies of training images by correlation."""
+"""Images by their pixels, per modality and view: intensity, Hounsfield units, spectrum, diversity, similarity."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from medtwin.check.findings import CopyRow, Distribution, ImageGroup, Measure
+from medtwin.check.findings import CopyRow, Distribution, Estimate, ImageGroup, Measure
+from medtwin.check.image_copies import image_copies
 from medtwin.check.marginals import total_cdf, wasserstein
-from medtwin.check.resample import Draws, Plan, Sums, average, compare, make_plan
-from medtwin.core.dataset import Dataset
-from medtwin.core.errors import DatasetError
-from medtwin.core.images import ImageRow, table_to_images
+from medtwin.check.pictures import (
+    MAX_IMAGES,
+    MAX_SIZE,
+    MIN_IMAGES,
+    Picture,
+    Pixels,
+    common_size,
+    group_of,
+    read_picture,
+    read_pictures,
+    resample,
+    stacked,
+    subjects_of,
+)
+from medtwin.check.resample import Draws, Features, Plan, Sums, average, compare, make_plan
+from medtwin.check.similarity import ms_ssim, num_scales
 from medtwin.core.seeds import generator
 
+__all__ = [
+    "MAX_IMAGES", "MAX_SIZE", "MIN_IMAGES", "TITLES", "Picture", "group_of", "image_measures", "intensity_draws",
+    "radial_power", "read_picture", "read_pictures", "resample", "unmeasured",
+]  # fmt: skip
+
 NUM_BINS = 128
-MAX_IMAGES = 1500
-"""Series read of each side, a random choice above: the cost is in reading them, and the numbers are steady by then."""
-MAX_SIZE = 128
-MIN_IMAGES = 20
-"""Images of a modality and view, on both sides, below which the group is not compared."""
-CLOSER = 0.5
-QUANTILE = 0.01
-"""A copy is closer to a training image than `CLOSER` times the distance that 99 % of real images keep from those of
-other subjects. Not all: one patient who stands in the data under two names must not lift the limit for everybody."""
-NUM_HALVES = 5
+MIN_SUBJECTS = 4
+HOUNSFIELD_BINS = np.arange(-1024.0, 3072.0, 8.0)
+"""Points to which Hounsfield units are rounded; 12 bits reach from -1024 to 3071."""
+MAX_PAIRS = 2000
+MAX_PAIR_SIZE = 64
 TITLES = {
     "images.intensity": "Intensity: Wasserstein distance, in shares of the stored range",
     "images.spectrum": "Sharpness and texture: mean distance of log10 radial power",
     "images.diversity": "Diversity: absolute log ratio of the variance between images",
+    "images.ms_ssim": "Diversity: difference of the mean MS-SSIM of images of two subjects",
+    "images.hounsfield": "CT numbers: Wasserstein distance in Hounsfield units",
 }
 
 Floats = NDArray[np.float64]
-Pixels = NDArray[np.float32]
+Sides: TypeAlias = "Sequence[Sequence[Picture]]"
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One series of a dataset.
+class _Side:
+    """The images of one group on one side, (images, size, size), and whose they are."""
 
-    Attributes:
-        pixels: Its middle image, 0 to 1 over the stored range, (size, size), averaged down to at most `MAX_SIZE`.
-        digest: Of the pixels as they stand. size: The smaller of rows and columns as they stand.
-    """
+    images: Pixels
+    subject: NDArray[np.int64]
+    num_subjects: int
 
-    subject_id: int
-    group: str
-    pixels: Pixels
-    digest: bytes
-    size: int
+    @staticmethod
+    def of(pictures: Sequence[Picture], size: int) -> _Side:
+        subjects, subject = np.unique(subjects_of(pictures), return_inverse=True)
+        return _Side(stacked(pictures, size), subject, len(subjects))
 
-
-def read_pictures(
-    dataset: Dataset, splits: Sequence[str], *, seed: int, max_images: int = MAX_IMAGES
-) -> Iterator[Picture]:
-    """The pictures of the subjects of some splits; at most `max_images`, chosen by the seed."""
-    chosen = set(splits)
-    split_of = dataset.subject_splits()
-    rows = [row for row in table_to_images(dataset.images()) if split_of.get(row.subject_id, "data") in chosen]
-    if len(rows) > max_images:
-        kept = np.sort(generator(seed, "check", "images").permutation(len(rows))[:max_images])
-        rows = [rows[i] for i in kept]
-    for row in rows:
-        yield read_picture(dataset, row)
+    def by_subject(self, per_image: NDArray[np.floating[Any]]) -> Floats:
+        """Sums over the images of each subject, (subjects, numbers)."""
+        member = sparse.csr_array(
+            (np.ones(len(self.subject)), (self.subject, np.arange(len(self.subject)))),
+            shape=(self.num_subjects, len(self.subject)),
+        )
+        return np.asarray(member @ per_image, np.float64)
 
 
-def group_of(row: ImageRow) -> str:
-    """Modality and view, as in `CR PA`."""
-    return f"{row.modality} {row.view}" if row.view else row.modality
+@dataclass(frozen=True)
+class _Group:
+    """One modality and view: reference, twins and, where there are some, control."""
 
+    name: str
+    pictures: list[list[Picture]]
+    sides: list[_Side]
+    plan: Plan
+    seed: int
 
-def read_picture(dataset: Dataset, row: ImageRow) -> Picture:
-    """The middle image of a series.
+    @staticmethod
+    def of(name: str, sides: Sides, seed: int, num_resamples: int) -> _Group:
+        pictures = [list(side) for side in sides if side]
+        size = common_size(*sides[:2])
+        found = [_Side.of(side, size) for side in pictures]
+        numbers = [side.num_subjects for side in found] + ([0] if len(found) < 3 else [])
+        plan = make_plan(*numbers, seed=seed, num_resamples=num_resamples, purpose=f"images {name}")
+        return _Group(name, pictures, found, plan, seed)
 
-    Raises:
-        DatasetError: If the series has no images or its pixels cannot be read.
-    """
-    from medtwin.core.errors import SourceError
-    from medtwin.dicom import open_series
+    @property
+    def size(self) -> int:
+        """Rows and columns."""
+        return int(self.sides[0].images.shape[-1])
 
-    try:
-        series = open_series(dataset.path / row.path)
-        volume = series.pixels(invert_monochrome1=True)
-    except SourceError as error:
-        raise DatasetError(f"{dataset.path}: {row.path} cannot be read: {error}") from error
-    pixels = volume[len(volume) // 2]
-    instance = series.instances[len(volume) // 2]
-    low, high = (bound * instance.slope + instance.intercept for bound in instance.pixel.stored_range)
-    digest = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes() + repr(pixels.shape).encode(), digest_size=16)
-    unit = ((pixels - low) / (high - low)).astype(np.float32)
-    size = min(pixels.shape)
-    return Picture(row.subject_id, group_of(row), resample(unit, min(size, MAX_SIZE)), digest.digest(), size)
+    def features(self, per_image: Callable[[Pixels], Floats]) -> list[Features]:
+        """Sums by subject of what each image has, for each side."""
+        return [side.by_subject(per_image(side.images)) for side in self.sides]
 
-
-def resample(image: Pixels, size: int) -> Pixels:
-    """The image at (size, size); each pixel is the mean of the area that it covers, so that nothing aliases."""
-    from PIL import Image
-
-    if image.shape == (size, size):
-        return image
-    enlarges = size > min(image.shape)
-    how = Image.Resampling.BILINEAR if enlarges else Image.Resampling.BOX
-    return np.asarray(Image.fromarray(image).resize((size, size), how), np.float32)
+    def compare(self, features: list[Features], distance: Callable[[Sums, Sums], Floats]) -> Draws:
+        """The distance for every draw."""
+        return compare(self.plan, features[0], features[1], features[2] if len(features) > 2 else None, distance)
 
 
 def radial_power(images: Pixels) -> Floats:
@@ -126,60 +127,49 @@ def radial_power(images: Pixels) -> Floats:
     return np.asarray(np.log10(mean + 1e-12))
 
 
-@dataclass(frozen=True)
-class _Side:
-    """The images of one group on one side, (images, size, size), and whose they are."""
-
-    images: Pixels
-    subject: NDArray[np.int64]
-    num_subjects: int
-
-    @staticmethod
-    def of(pictures: Sequence[Picture], size: int) -> _Side:
-        images = np.stack([resample(one.pixels, size) for one in pictures])
-        subjects, subject = np.unique([one.subject_id for one in pictures], return_inverse=True)
-        return _Side(images, subject, len(subjects))
-
-    def by_subject(self, per_image: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Sums over the images of each subject, (subjects, numbers)."""
-        member = sparse.csr_array(
-            (np.ones(len(self.subject)), (self.subject, np.arange(len(self.subject)))),
-            shape=(self.num_subjects, len(self.subject)),
-        )
-        return np.asarray(member @ per_image, np.float64)
-
-
 def image_measures(
     real: Sequence[Picture], synthetic: Sequence[Picture], control: Sequence[Picture], *, seed: int, num_resamples: int
 ) -> tuple[list[Measure], list[ImageGroup], list[CopyRow]]:
-    """The measures of images over all groups, a row per group, and the copies."""
+    """What pixels say over all groups, a row per group, and the copies."""
+    copies = image_copies(real, synthetic, control, seed) if synthetic else []
     groups: list[ImageGroup] = []
-    draws: list[tuple[Plan, Draws, Draws, Draws]] = []
-    names = sorted({one.group for one in synthetic})
-    for name in names:
+    found: dict[str, list[tuple[Draws, float, Plan]]] = {name: [] for name in TITLES}
+    for name in sorted({one.group for one in synthetic}):
         sides = [[one for one in side if one.group == name] for side in (real, synthetic, control)]
-        if min(len(sides[0]), len(sides[1])) >= MIN_IMAGES and len({one.subject_id for one in sides[0]}) >= 4:
-            group, drawn = _compare_group(name, sides, seed, num_resamples)
-            groups.append(group)
-            draws.append(drawn)
+        if is_comparable(sides):
+            group = _Group.of(name, sides, seed, num_resamples)
+            row, draws = _compare_group(group)
+            groups.append(row)
+            for measure, one in draws.items():
+                found[measure].append((_scaled(group.plan, one), float(len(sides[1])), group.plan))
     if not groups:
         reason = f"no modality and view has {MIN_IMAGES} images on both sides"
         if not real or not synthetic:
             reason = f"the {'twins' if not synthetic else 'real subjects'} have no images"
-        copies = _copies(real, synthetic, control, seed) if synthetic else []
         return unmeasured(reason, has_images=bool(synthetic)), [], copies
-    weights = [float(group.num_synthetic) for group in groups]
-    measures = []
-    for number, (name, title) in enumerate(TITLES.items(), start=1):
-        scaled = [_scaled(drawn[0], drawn[number]) for drawn in draws]  # type: ignore[arg-type]
-        estimate = average(scaled, weights).estimate(draws[0][0], power=0)
-        measures.append(Measure(name, title, estimate, int(sum(weights))))
-    return measures, groups, _copies(real, synthetic, control, seed)
+    has_hounsfield = any(one.hounsfield for one in real)
+    return [_measure(name, found[name], has_hounsfield=has_hounsfield) for name in TITLES], groups, copies
+
+
+def is_comparable(sides: Sides, *, min_images: int = MIN_IMAGES) -> bool:
+    """Whether reference and twins have enough images, of enough real subjects."""
+    return min(len(sides[0]), len(sides[1])) >= min_images and len(np.unique(subjects_of(sides[0]))) >= MIN_SUBJECTS
 
 
 def unmeasured(reason: str, *, has_images: bool) -> list[Measure]:
-    """The measures of images without an estimate; not applicable where the twins have none."""
+    """The measures of pixels without an estimate; not applicable where the twins have none."""
     return [Measure(name, title, None, 0, "lower", reason, has_images) for name, title in TITLES.items()]
+
+
+def _measure(name: str, found: list[tuple[Draws, float, Plan]], *, has_hounsfield: bool) -> Measure:
+    if found:
+        weights = [one[1] for one in found]
+        estimate = average([one[0] for one in found], weights).estimate(found[0][2], power=0)
+        return Measure(name, TITLES[name], estimate, int(sum(weights)))
+    if name == "images.hounsfield":
+        reason = f"no group has {MIN_IMAGES} images in Hounsfield units on both sides"
+        return Measure(name, TITLES[name], None, 0, "lower", reason, has_hounsfield)
+    return Measure(name, TITLES[name], None, 0, "lower", "the images are too small")
 
 
 def _scaled(plan: Plan, drawn: Draws) -> Draws:
@@ -190,49 +180,119 @@ def _scaled(plan: Plan, drawn: Draws) -> Draws:
     return Draws(drawn.bootstrap, drawn.halves * plan.half_scale, control)
 
 
-def _compare_group(
-    name: str, sides: list[list[Picture]], seed: int, num_resamples: int
-) -> tuple[ImageGroup, tuple[Plan, Draws, Draws, Draws]]:
-    size = int(min(min(one.size for one in side) for side in sides[:2]))
-    size = min(size, MAX_SIZE)
-    groups = [_Side.of(side, size) for side in sides if side]
-    numbers = [side.num_subjects for side in groups] + ([0] if len(groups) < 3 else [])
-    plan = make_plan(*numbers, seed=seed, num_resamples=num_resamples, purpose=f"images {name}")
+def _compare_group(group: _Group) -> tuple[ImageGroup, dict[str, Draws]]:
     support = np.linspace(0, 1, NUM_BINS)
-    histograms = [sparse.csr_array(side.by_subject(_histogram(side.images))) for side in groups]
-    spectra = [side.by_subject(_with_ones(radial_power(side.images))) for side in groups]
-    moments = [side.by_subject(_moments(side.images)) for side in groups]
-    intensity = compare(plan, *_three(histograms), wasserstein(support, 1.0))
-    spectrum = compare(plan, *_three(spectra), _spectrum_distance)
-    diversity = compare(plan, *_three(moments), _diversity_distance)
-    power = [side.sum(axis=0)[:-1] / side.sum(axis=0)[-1] for side in spectra[:2]]
-    group = ImageGroup(
-        name,
-        len(sides[0]),
-        len(sides[1]),
-        size,
-        intensity.estimate(plan),
-        spectrum.estimate(plan),
-        diversity.estimate(plan),
+    histograms = [sparse.csr_array(one) for one in group.features(_histogram)]
+    spectra = group.features(lambda images: _with_ones(radial_power(images)))
+    draws = {
+        "images.intensity": group.compare(list(histograms), wasserstein(support, 1.0)),
+        "images.spectrum": group.compare(spectra, _spectrum_distance),
+        "images.diversity": group.compare(group.features(_moments), _diversity_distance),
+        **_similarity_draws(group),
+        **_hounsfield_draws(group),
+    }
+    estimates: Mapping[str, Estimate] = {name: one.estimate(group.plan) for name, one in draws.items()}
+    power = [np.asarray(side.sum(axis=0)) for side in spectra[:2]]
+    row = ImageGroup(
+        group.name,
+        len(group.pictures[0]),
+        len(group.pictures[1]),
+        group.size,
+        estimates["images.intensity"],
+        estimates["images.spectrum"],
+        estimates["images.diversity"],
         Distribution(
-            name, "share of the stored range", support.tolist(), *total_cdf(plan, histograms[0], histograms[1])
+            group.name,
+            "share of the stored range",
+            support.tolist(),
+            *total_cdf(group.plan, histograms[0], histograms[1]),
         ),
-        list(range(1, size // 2)),
-        power[0].tolist(),
-        power[1].tolist(),
+        list(range(1, group.size // 2)),
+        (power[0][:-1] / power[0][-1]).tolist(),
+        (power[1][:-1] / power[1][-1]).tolist(),
+        estimates.get("images.ms_ssim"),
+        estimates.get("images.hounsfield"),
     )
-    return group, (plan, intensity, spectrum, diversity)
+    return row, draws
 
 
-def _three(features: list[NDArray[np.float64]] | list[sparse.csr_array]) -> tuple[object, object, object]:
-    return features[0], features[1], features[2] if len(features) > 2 else None
+def intensity_draws(sides: Sides, *, seed: int, num_resamples: int, purpose: str) -> tuple[Plan, Draws]:
+    """The Wasserstein distance of intensities alone, of any set of pictures."""
+    group = _Group.of(purpose, sides, seed, num_resamples)
+    histograms = [sparse.csr_array(one) for one in group.features(_histogram)]
+    return group.plan, group.compare(list(histograms), wasserstein(np.linspace(0, 1, NUM_BINS), 1.0))
 
 
 def _histogram(images: Pixels) -> Floats:
     bins = np.clip(np.rint(images.reshape(len(images), -1) * (NUM_BINS - 1)), 0, NUM_BINS - 1).astype(np.int64)
-    offset = np.arange(len(images))[:, None] * NUM_BINS
-    counts = np.bincount((bins + offset).ravel(), minlength=len(images) * NUM_BINS)
-    return np.asarray(counts.reshape(len(images), NUM_BINS), np.float64)
+    return _counts(bins, NUM_BINS)
+
+
+def _counts(bins: NDArray[np.int64], num_bins: int) -> Floats:
+    """How many of each image's numbers are which, (images, bins), of (images, pixels)."""
+    offset = np.arange(len(bins))[:, None] * num_bins
+    counts = np.bincount((bins + offset).ravel(), minlength=len(bins) * num_bins)
+    return np.asarray(counts.reshape(len(bins), num_bins), np.float64)
+
+
+def _hounsfield_draws(group: _Group) -> dict[str, Draws]:
+    """Only where every image has Hounsfield units: a group of both kinds would be compared in part."""
+    if not all(one.hounsfield for side in group.pictures for one in side):
+        return {}
+    features: list[Features] = []
+    for pictures, side in zip(group.pictures, group.sides, strict=True):
+        low, high = np.array([one.hounsfield for one in pictures], np.float64).T[:, :, None]
+        values = low + side.images.reshape(len(pictures), -1) * (high - low)
+        step = HOUNSFIELD_BINS[1] - HOUNSFIELD_BINS[0]
+        bins = np.clip(np.rint((values - HOUNSFIELD_BINS[0]) / step), 0, len(HOUNSFIELD_BINS) - 1)
+        features.append(sparse.csr_array(side.by_subject(_counts(bins.astype(np.int64), len(HOUNSFIELD_BINS)))))
+    return {"images.hounsfield": group.compare(features, wasserstein(HOUNSFIELD_BINS, 1.0))}
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Pairs of images of two subjects: the subjects, (pairs,) each, and how similar the images are."""
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    similarity: Floats
+
+    def mean(self, weights: NDArray[np.floating[Any]]) -> Floats:
+        """Weighted mean similarity, (draws,), where subjects are drawn (draws, subjects) times; NaN without a pair."""
+        each = (weights[:, self.first] * weights[:, self.second]).astype(np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray((each @ self.similarity) / each.sum(axis=1))
+
+
+def _similarity_draws(group: _Group) -> dict[str, Draws]:
+    """Mean MS-SSIM of images of two subjects. Source: Odena, Olah & Shlens 2017, ICML (as a measure of diversity)."""
+    size, plan = min(group.size, MAX_PAIR_SIZE), group.plan
+    if not num_scales(size) or min(side.num_subjects for side in group.sides[:2]) < 2:
+        return {}
+    pairs = [
+        _draw_pairs(side, size, generator(group.seed, "check", "image pairs", group.name, number))
+        for number, side in enumerate(group.sides[: 2 if plan.control_scale is None else 3])
+    ]
+    bootstrap = np.abs(pairs[0].mean(plan.real) - pairs[1].mean(plan.synthetic))
+    bootstrap = np.where(np.isnan(bootstrap), bootstrap[0], bootstrap)  # one subject, again and again
+    halves = np.abs(pairs[0].mean(plan.half_a) - pairs[0].mean(plan.half_b))
+    control = None
+    if len(pairs) > 2:
+        everybody = np.ones((1, group.sides[2].num_subjects))
+        control = float(np.abs(pairs[0].mean(plan.real[:1]) - pairs[2].mean(everybody))[0])
+    return {"images.ms_ssim": Draws(bootstrap, halves, control)}
+
+
+def _draw_pairs(side: _Side, size: int, rng: np.random.Generator) -> _Pairs:
+    """At most `MAX_PAIRS` pairs of images of two subjects, without repetition."""
+    count = len(side.images)
+    first, second = np.triu_indices(count, 1)
+    is_fair = side.subject[first] != side.subject[second]
+    first, second = first[is_fair], second[is_fair]
+    chosen = rng.permutation(len(first))[:MAX_PAIRS]
+    first, second = first[chosen], second[chosen]
+    images = np.stack([resample(image, size) for image in side.images])
+    return _Pairs(side.subject[first], side.subject[second], ms_ssim(images, first, second))
 
 
 def _with_ones(values: Floats) -> Floats:
@@ -261,87 +321,3 @@ def _variance(sums: Sums) -> Floats:
     mean = sums[:, :num_pixels] / np.maximum(sums[:, -1:], 1)
     square = sums[:, num_pixels:-1] / np.maximum(sums[:, -1:], 1)
     return np.asarray(np.maximum((square - mean**2).mean(axis=1), 1e-6))
-
-
-def _copies(
-    real: Sequence[Picture], synthetic: Sequence[Picture], control: Sequence[Picture], seed: int
-) -> list[CopyRow]:
-    """Synthetic images closer to a training image than real images of different subjects are to each other."""
-    near: list[Floats] = []
-    ordinary: list[Floats] = []
-    for name in sorted({one.group for one in synthetic} & {one.group for one in real}):
-        sides = [[one for one in side if one.group == name] for side in (real, synthetic, control)]
-        if len({one.subject_id for one in sides[0]}) < 4:
-            continue
-        size = min(64, *(one.size for side in sides for one in side))
-        arrays = _residuals(sides, size)
-        near.append(_smallest_distance(arrays[1], arrays[0]))
-        ordinary.append(_ordinary_distances(sides[0], arrays[0], seed))
-        if len(arrays[2]):
-            ordinary.append(_smallest_distance(arrays[2], arrays[0]))
-    digests = {one.digest for one in real}
-    exact = sum(one.digest in digests for one in synthetic)
-    distances = np.concatenate(near) if near else np.zeros(0)
-    reference = np.concatenate(ordinary) if ordinary else np.zeros(0)
-    limit = CLOSER * float(np.quantile(reference, QUANTILE)) if len(reference) else 0.0
-    num_copies = max(int(np.sum(distances < limit)), exact)
-    return [
-        CopyRow(
-            "copies.images",
-            "Images nearer to a training image than real images of two subjects ever are",
-            limit,
-            num_copies,
-            len(synthetic),
-            num_copies / max(len(synthetic), 1),
-            float(np.mean(reference < limit)) if len(reference) else 0.0,
-            f"1 - correlation with the nearest, the mean image taken away; {exact} are equal to the pixel",
-        ),
-        CopyRow(
-            "duplicates.images",
-            "Images equal to another synthetic image to the pixel",
-            1.0,
-            _num_repeated(synthetic),
-            len(synthetic),
-            _num_repeated(synthetic) / max(len(synthetic), 1),
-            _num_repeated(real) / max(len(real), 1),
-        ),
-    ]
-
-
-def _num_repeated(pictures: Iterable[Picture]) -> int:
-    _, count = np.unique([one.digest for one in pictures], return_counts=True)
-    return int(count[count > 1].sum())
-
-
-def _residuals(sides: list[list[Picture]], size: int) -> list[Pixels]:
-    """Images less the mean training image, each of mean 0 and length 1, (images, pixels)."""
-    flat = [
-        np.stack([resample(one.pixels, size) for one in side]).reshape(len(side), -1)
-        if side
-        else np.zeros((0, size * size), np.float32)
-        for side in sides
-    ]
-    mean = flat[0].mean(axis=0)
-    found = []
-    for images in flat:
-        rest = images - mean
-        rest = rest - rest.mean(axis=1, keepdims=True)
-        found.append(rest / np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-9))
-    return found
-
-
-def _smallest_distance(of: Pixels, among: Pixels) -> Floats:
-    """1 - correlation with the nearest of the others, (images,)."""
-    blocks = [1 - (of[start : start + 256] @ among.T).max(axis=1) for start in range(0, len(of), 256)]
-    return np.concatenate(blocks).astype(np.float64) if blocks else np.zeros(0)
-
-
-def _ordinary_distances(pictures: list[Picture], arrays: Pixels, seed: int) -> Floats:
-    """Distances from one half of the real subjects' images to the other half's."""
-    subjects, subject = np.unique([one.subject_id for one in pictures], return_inverse=True)
-    rng = generator(seed, "check", "image copies")
-    found = []
-    for _ in range(NUM_HALVES):
-        chosen = (rng.permutation(len(subjects)) < len(subjects) // 2)[subject]
-        found.append(_smallest_distance(arrays[chosen], arrays[~chosen]))
-    return np.concatenate(found)

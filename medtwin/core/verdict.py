@@ -19,8 +19,8 @@ Outcome = Literal["passed", "failed", "unchecked", "not_applicable"]
 Unchecked = Literal["allowed", "refused"]
 
 SHIPPED: dict[str, Unchecked] = {"research": "allowed", "partner": "refused", "public": "refused"}
-"""The profiles that ship with medtwin, and what each makes of a gate that is unchecked (too few subjects, say). Somebody
-else's profile has a name of its own."""
+"""The profiles that ship with medtwin, and what each makes of a gate that is unchecked (too few subjects, say).
+Somebody else's profile has a name of its own."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Verdict:
     """The outcome of every gate, for the dataset whose manifest has this hash.
 
     Attributes:
-        profile: Whose bounds were applied. A profile that ships with medtwin and was changed is called `public, changed`.
+        profile: Whose bounds were applied. A profile that ships with medtwin and was changed is called, say, `public,
+            changed`.
         unchecked: What the profile makes of a gate that is unchecked.
 
     Raises:

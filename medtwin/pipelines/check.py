@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from medtwin.core.files import atomic_file, write_json
 from medtwin.core.output import writing
 from medtwin.core.provenance import Provenance, describe_input, write_provenance
 from medtwin.core.verdict import SHIPPED, Verdict, read_verdict, write_verdict
+from medtwin.pipelines.check_images import make_encoder
 from medtwin.pipelines.check_report import Checked, write_check_report
 from medtwin.pipelines.check_utility import measure_utility, utility_tables
 from medtwin.pipelines.say import progress, tell, tell_counts
@@ -50,6 +51,7 @@ class CheckSettings:
     seed: int = 0
     resamples: int = 200
     images: bool = True
+    encoder: str = "random"
     show_real: bool = False
     also: tuple[Path, ...] = ()
     task: Mapping[str, Any] | None = None
@@ -105,7 +107,8 @@ def check(chosen: CheckSettings) -> Path:
         if output is None:
             tell(f"{chosen.out} is finished already (overwrite=true redoes it)")
             return chosen.out
-        findings = compare_datasets(real, synthetic, options, watch=_progress)
+        encoder = make_encoder(chosen.encoder, real, seed=chosen.seed) if chosen.images else None
+        findings = compare_datasets(real, synthetic, replace(options, encode=encoder), watch=_progress)
         utility = None
         if task is not None:
             utility = measure_utility(
@@ -123,6 +126,8 @@ def check(chosen: CheckSettings) -> Path:
         write_check_report(output.path, checked, show_real=chosen.show_real)
         inputs = [describe_input("synthetic", synthetic.path), describe_input("real", real.path)]
         inputs += [describe_input("also", other.path) for other in others]
+        if encoder is not None:
+            config["image_encoder"] = {"name": encoder.name, "sha256": encoder.sha256}
         record = Provenance("check", synthetic.origin, config, chosen.seed, inputs, inputs[0].lineage_depth)
         write_provenance(output.path, record)
     _tell_result(chosen.out, results)
@@ -177,6 +182,8 @@ def _write_findings(
         "co_missingness": findings.co_missingness,
         "lags": findings.lags,
         "images": findings.image_groups,
+        "image_strata": findings.image_strata,
+        "image_labels": findings.image_labels,
         "rules": findings.rules,
         "copies": findings.copies,
     }

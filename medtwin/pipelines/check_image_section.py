@@ -6,7 +6,8 @@ from medtwin.check import Findings
 from medtwin.check.compare import reference_splits
 from medtwin.core.dataset import Dataset
 from medtwin.pipelines.check_timelines import sample_images
-from medtwin.report import Figure, Section, SideBySide
+from medtwin.pipelines.report_text import Cells, interval, percent, short
+from medtwin.report import Figure, Section, SideBySide, Table
 from medtwin.report.comparisons import Curves, Panel, curve_multiples, histogram_multiples
 from medtwin.report.page import Part
 
@@ -47,4 +48,54 @@ def images_section(findings: Findings, real: Dataset, synthetic: Dataset, *, sho
             "noisy. Larger images were averaged down to the smaller size first."
         )
         parts.append(Figure(curve_multiples(curves), "Sharpness: power by spatial frequency", note_of_spectrum))
+    if findings.image_labels:
+        parts.append(_label_table(findings))
+    if findings.image_strata:
+        parts.append(_stratum_table(findings))
     return Section("Images", [note] if note else [], parts)
+
+
+def _label_table(findings: Findings) -> Table:
+    names = {row.code: short(row.description, 40) for row in findings.codes}
+    kinds = {"tstr": "learned from twins, tested on real", "adherence": "learned from real, tested on twins"}
+    rows: list[Cells] = [
+        [
+            names.get(row.target, row.target),
+            kinds[row.kind],
+            row.area,
+            interval(row.low, row.high),
+            row.ceiling,
+            row.floor,
+            row.loss.value,
+            row.loss.baseline_worst,
+        ]
+        for row in findings.image_labels
+    ]
+    note = (
+        "Area under the ROC curve; of age, the share of pairs in the right order. Ceiling: with real images in the "
+        "place of the twins'. Floor: what 95 % of permuted labels stay below. Lost: ceiling less area, and what 95 % of real "
+        "ones lose."
+    )
+    columns = ["what is seen", "", "area", "interval", "ceiling", "floor", "lost", "real lose"]
+    return Table(columns, rows, "Do images show what they should?", note)
+
+
+def _stratum_table(findings: Findings) -> Table:
+    rows: list[Cells] = [
+        [
+            row.stratum,
+            percent(row.share_real),
+            percent(row.share_synthetic),
+            None if row.intensity is None else row.intensity.value,
+            None if row.intensity is None else row.intensity.baseline_worst,
+            None if row.frechet is None else row.frechet.value,
+            None if row.frechet is None else row.frechet.baseline_worst,
+        ]
+        for row in findings.image_strata
+    ]
+    note = (
+        "A wrong mixture of views or ages is one fault, wrong images another: shares tell the first, distances within "
+        "the second. Beside each distance what 95 % of real halves stay within. A dash: too few images."
+    )
+    columns = ["images of", "reference", "twins", "intensity", "real within", "Frechet", "real within"]
+    return Table(columns, rows, "By view, sex and age", note)
