@@ -23,7 +23,7 @@ from medtwin.check import (
 from medtwin.check.disclosure import shareable
 from medtwin.check.findings import Distribution
 from medtwin.check.schema import VERSION
-from medtwin.check.tasks import task_from
+from medtwin.check.tasks import Task, task_from
 from medtwin.check.utility_rows import UtilityFindings
 from medtwin.config import compose, settings
 from medtwin.core.dataset import Dataset, open_dataset
@@ -52,6 +52,7 @@ class CheckSettings:
     resamples: int = 200
     images: bool = True
     encoder: str = "random"
+    timelines: Path | None = None
     show_real: bool = False
     also: tuple[Path, ...] = ()
     task: Mapping[str, Any] | None = None
@@ -80,58 +81,102 @@ def main(config: Mapping[str, Any]) -> None:
     check(settings(CheckSettings, config))
 
 
+@dataclass(frozen=True)
+class _Sides:
+    """The datasets of a check: the twins, the reference, and twins of other seeds."""
+
+    synthetic: Dataset
+    real: Dataset
+    others: tuple[Dataset, ...]
+
+    @staticmethod
+    def of(chosen: CheckSettings) -> _Sides:
+        sides = _Sides(
+            open_dataset(chosen.synthetic), open_dataset(chosen.real), tuple(open_dataset(path) for path in chosen.also)
+        )
+        for twins in (sides.synthetic, *sides.others):
+            require_comparable(sides.real, twins)
+        for dataset in (sides.synthetic, sides.real, *sides.others):
+            require_outside(chosen.out, dataset.path)
+        if not sides.synthetic.is_finished:
+            raise DatasetError(f"synthetic={sides.synthetic.path} has no manifest: a verdict needs a finished dataset")
+        return sides
+
+    def state(self) -> dict[str, Any]:
+        """What a finished check must be of to be kept."""
+        return {
+            "synthetic_state": self.synthetic.manifest_hash(),
+            "real_state": _state(self.real),
+            "also_state": [_state(other) for other in self.others],
+        }
+
+
 def check(chosen: CheckSettings) -> Path:
     """Measures, judges and reports, or says that it is there; returns where it is."""
-    synthetic, real = open_dataset(chosen.synthetic), open_dataset(chosen.real)
-    require_comparable(real, synthetic)
-    for dataset in (synthetic, real):
-        require_outside(chosen.out, dataset.path)
-    if not synthetic.is_finished:
-        raise DatasetError(f"synthetic={synthetic.path} has no manifest: a verdict needs a finished dataset")
+    sides = _Sides.of(chosen)
     shipped = _shipped("research")
-    gates, rules, strata = (
-        shipped[name] if getattr(chosen, name) is None else getattr(chosen, name)
-        for name in ("gates", "rules", "strata")
-    )
-    profile, task = shipped_profile(gates), task_from(chosen.task or {})
-    others = [open_dataset(path) for path in chosen.also]
-    for other in others:
-        require_comparable(real, other)
-    options = Options(
-        chosen.seed, chosen.resamples, rules_from(rules), stratifications_from(strata), with_images=chosen.images
-    )
-    config = {**public_config(chosen), "gates": gates, "rules": rules, "strata": strata}
-    config.update(synthetic_state=synthetic.manifest_hash(), real_state=_state(real))
-    config["also_state"] = [_state(other) for other in others]
+    names = ("gates", "rules", "strata")
+    parts = {name: shipped[name] if getattr(chosen, name) is None else getattr(chosen, name) for name in names}
+    profile, task = shipped_profile(parts["gates"]), task_from(chosen.task or {})
+    rules, strata = rules_from(parts["rules"]), stratifications_from(parts["strata"])
+    options = Options(chosen.seed, chosen.resamples, rules, strata, with_images=chosen.images)
+    config = {**public_config(chosen), **parts, **sides.state()}
+    config["timelines_state"] = None if chosen.timelines is None else fingerprint(chosen.timelines)
     with writing(chosen.out, config, overwrite=chosen.overwrite) as output:
         if output is None:
             tell(f"{chosen.out} is finished already (overwrite=true redoes it)")
             return chosen.out
-        encoder = make_encoder(chosen.encoder, real, seed=chosen.seed) if chosen.images else None
-        findings = compare_datasets(real, synthetic, replace(options, encode=encoder), watch=_progress)
-        utility = None
-        if task is not None:
-            utility = measure_utility(
-                real, [synthetic, *others], task, seed=chosen.seed, num_resamples=chosen.resamples, watch=_progress
-            )
-            findings = findings.with_measures(utility.measures)
+        encoder = make_encoder(chosen.encoder, sides.real, seed=chosen.seed) if chosen.images else None
+        findings, utility = _measured(chosen, replace(options, encode=encoder), task, sides)
         results = judge(findings, profile)
-        if real.origin == "real":
+        if sides.real.origin == "real":
             findings = shareable(findings)
         outcomes = {one.name: one.outcome for one in results}
-        verdict = Verdict(synthetic.manifest_hash(), profile.name, outcomes, profile.unchecked)
+        verdict = Verdict(sides.synthetic.manifest_hash(), profile.name, outcomes, profile.unchecked)
         write_verdict(output.path, verdict)
         _write_findings(output.path, findings, utility, results, verdict)
-        checked = Checked(findings, utility, results, verdict, real, synthetic)
+        checked = Checked(findings, utility, results, verdict, sides.real, sides.synthetic)
         write_check_report(output.path, checked, show_real=chosen.show_real)
-        inputs = [describe_input("synthetic", synthetic.path), describe_input("real", real.path)]
-        inputs += [describe_input("also", other.path) for other in others]
         if encoder is not None:
             config["image_encoder"] = {"name": encoder.name, "sha256": encoder.sha256}
-        record = Provenance("check", synthetic.origin, config, chosen.seed, inputs, inputs[0].lineage_depth)
-        write_provenance(output.path, record)
+        _write_provenance(output.path, chosen, config, sides)
     _tell_result(chosen.out, results)
     return chosen.out
+
+
+def _measured(
+    chosen: CheckSettings, options: Options, task: Task | None, sides: _Sides
+) -> tuple[Findings, UtilityFindings | None]:
+    """Everything that is measured, and of a task, if there is one, what it is of use for."""
+    findings = compare_datasets(sides.real, sides.synthetic, options, watch=_progress)
+    if chosen.timelines is not None:
+        findings = _with_likelihood(findings, chosen, sides.real, sides.synthetic)
+    if task is None:
+        return findings, None
+    twins = [sides.synthetic, *sides.others]
+    utility = measure_utility(
+        sides.real, twins, task, seed=chosen.seed, num_resamples=chosen.resamples, watch=_progress
+    )
+    return findings.with_measures(utility.measures), utility
+
+
+def _write_provenance(folder: Path, chosen: CheckSettings, config: Mapping[str, Any], sides: _Sides) -> None:
+    inputs = [describe_input("synthetic", sides.synthetic.path), describe_input("real", sides.real.path)]
+    if chosen.timelines is not None:
+        inputs.append(describe_input("timelines", chosen.timelines))
+    inputs += [describe_input("also", other.path) for other in sides.others]
+    origin = sides.synthetic.origin
+    write_provenance(folder, Provenance("check", origin, config, chosen.seed, inputs, inputs[0].lineage_depth))
+
+
+def _with_likelihood(findings: Findings, chosen: CheckSettings, real: Dataset, synthetic: Dataset) -> Findings:
+    from medtwin.pipelines.check_likelihood import measure_likelihood  # loads torch
+
+    assert chosen.timelines is not None
+    measures, shown = measure_likelihood(
+        chosen.timelines, real, synthetic, seed=chosen.seed, num_resamples=chosen.resamples
+    )
+    return replace(findings.with_measures(measures), distributions=(*findings.distributions, *shown))
 
 
 def _progress(stages: Sequence[str]) -> Iterable[str]:

@@ -72,9 +72,8 @@ def _label_table(findings: Findings) -> Table:
         for row in findings.image_labels
     ]
     note = (
-        "Area under the ROC curve; of age, the share of pairs in the right order. Ceiling: with real images in the "
-        "place of the twins'. Floor: what 95 % of permuted labels stay below. Lost: ceiling less area, and what 95 % of real "
-        "ones lose."
+        "Area under the ROC curve; of age, the share of pairs in the right order. Ceiling: with real images instead of "
+        "twins. Floor: what 95 % of permuted labels stay below. Lost: ceiling less area, and what real images lose."
     )
     columns = ["what is seen", "", "area", "interval", "ceiling", "floor", "lost", "real lose"]
     return Table(columns, rows, "Do images show what they should?", note)

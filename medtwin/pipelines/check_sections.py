@@ -356,11 +356,16 @@ def separators_section(findings: Findings) -> Section | None:
         [_named(row.name, names), row.aspect, row.real, row.synthetic, row.importance] for row in findings.separators
     ]
     columns = ["", "what of it", "mean, reference", "mean, twins", "AUC lost without it"]
-    parts = (
-        [Table(columns, rows, "What tells most", "A fault that alone tells everybody hides the ones behind it.")]
-        if rows
-        else []
-    )
+    parts: list[Part] = []
+    if rows:
+        note = "A fault that alone tells everybody hides the ones behind it."
+        parts.append(Table(columns, rows, "What tells most", note))
+    curve = next((one for one in findings.distributions if one.name == "likelihood"), None)
+    if curve is not None:
+        panel = _panel(curve, "", is_log=False)
+        note = "Filled: real patients that the model did not see. Line: twins. To the right: more likely, more typical."
+        figure = histogram_multiples([panel], columns=2, height=2.2)
+        parts.append(Figure(figure, "How likely the model that made them finds them", note))
     return Section("Can they be told apart?", [text], parts)
 
 

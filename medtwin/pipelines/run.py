@@ -179,7 +179,12 @@ class _Run:
         return generate(settings(GenerateSettings, self._config("generate", "generate", own)))
 
     def _check(self, twins: Path, dataset: Dataset) -> Path:
-        own = [f"synthetic={_quoted(twins)}", f"real={_quoted(dataset.path)}", f"out={_quoted(self.out / 'check')}"]
+        own = [
+            f"synthetic={_quoted(twins)}",
+            f"real={_quoted(dataset.path)}",
+            f"timelines={_quoted(self.out / 'runs' / 'temporal_vae')}",
+            f"out={_quoted(self.out / 'check')}",
+        ]
         return check(settings(CheckSettings, self._config("check", "check", own)))
 
     def _export(self, twins: Path) -> None:
