@@ -104,6 +104,31 @@ def test_the_report_needs_nothing_from_outside_and_shows_what_it_should(checked:
     assert "reference images" in html  # the source is simulated: its patients may be shown
 
 
+def test_a_task_and_further_seeds_are_measured_as_far_as_the_patients_go(
+    medtwin: Medtwin, twins: Path, dataset: Path, tmp_path: Path
+) -> None:
+    out, also = tmp_path / "check", Path(shutil.copytree(twins, tmp_path / "also"))
+    task = ["task=icu_mortality_48h", "task.anchor=[]", "task.first_hours=8766", "task.labels=null"]
+    task += ["task.outcome=[MEDS_DEATH]", "task.known_by=[]", "images=false", "resamples=20"]
+    medtwin("check", f"synthetic={twins}", f"also=[{also}]", f"real={dataset}", *task, f"out={out}")
+    findings = read_json(out / "findings.json")
+    assert list(Draft202012Validator(read_json(schema_dir() / "findings.schema.json")).iter_errors(findings)) == []
+    assert findings["utility"]["task"]["first_hours"] == 8766
+    assert len([side for side in findings["utility"]["sides"] if side["side"].startswith("twins")]) == 2
+    assert read_verdict(out).gates["usefulness"] in ("unchecked", "not_applicable")  # too few die
+    assert (out / "tables" / "utility_sides.csv").is_file()
+    assert "Death in hospital" in (out / "report.html").read_text()
+    assert {one["role"] for one in read_provenance(out)["inputs"]} == {"synthetic", "real", "also"}
+
+
+def test_a_changed_profile_bears_another_name(medtwin: Medtwin, twins: Path, dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "check"
+    changes = ["gates=public", "gates.judge.gaps.bound=0.5", "gates.unchecked=allowed", "images=false", "resamples=20"]
+    medtwin("check", f"synthetic={twins}", f"real={dataset}", *changes, f"out={out}")
+    verdict = read_verdict(out)
+    assert (verdict.profile, verdict.unchecked) == ("public, changed", "allowed")
+
+
 def test_the_verdict_opens_the_door_of_export(medtwin: Medtwin, checked: Path, twins: Path, tmp_path: Path) -> None:
     refused = medtwin("export", f"dataset={twins}", f"out={tmp_path / 'no'}", "formats=[csv]", code=2)
     assert "synthetic and unchecked" in refused.stderr
