@@ -32,7 +32,9 @@ from medtwin.report.comparisons import timeline_plot
 from medtwin.report.page import Part, State
 
 NUM_TIMELINES = 3
-NUM_WORST = 8
+NUM_WORST = 10
+NEGLIGIBLE = 0.005
+"""A share or distance below this is nothing to report, where real patients differ by nothing at all."""
 _STATES: dict[str, State] = {"passed": "good", "failed": "bad", "unchecked": "unknown", "not_applicable": "none"}
 _WORDS = {"passed": "passed", "failed": "failed", "unchecked": "unchecked", "not_applicable": "not applicable"}
 _RULE_WORDS = {
@@ -180,14 +182,14 @@ def _worst(findings: Findings) -> Section | None:
     for one in findings.measures:
         if one.estimate is not None:
             estimate = one.estimate.complement() if one.better == "higher" else one.estimate
-            if estimate.baseline_worst > 0 and estimate.value > MARGIN * estimate.baseline_worst:
-                found.append((estimate.value / estimate.baseline_worst, one, estimate))
+            if estimate.value > max(MARGIN * estimate.baseline_worst, NEGLIGIBLE):
+                found.append((estimate.value / max(estimate.baseline_worst, 1e-9), one, estimate))
     if not found:
         text = f"No measure is beyond {MARGIN:g} times what 95 % of comparisons among real patients stay within."
         return Section("What is furthest off", [text])
     ordered = sorted(found, key=lambda item: -item[0])
     rows: list[Cells] = [
-        [one.title, f"{ratio:.1f} times", estimate.value, interval_of(estimate), estimate.baseline_worst]
+        [one.title, _times(ratio), estimate.value, interval_of(estimate), estimate.baseline_worst]
         for ratio, one, estimate in ordered[:NUM_WORST]
     ]
     text = (
@@ -197,6 +199,10 @@ def _worst(findings: Findings) -> Section | None:
     columns = ["measure", "beyond chance", "value", "interval", "95 % of real within"]
     note = "Of measures where more is better, what is missing to 1."
     return Section("What is furthest off", [text], [Table(columns, rows, note=note)])
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f} times" if ratio < 1000 else "never so in real ones"
 
 
 def _copies(findings: Findings) -> Section:
