@@ -69,9 +69,7 @@ def main() -> None:
     data = Path(os.environ.get("MEDTWIN_DATA", ROOT.parent / "shared" / "data")) / "physionet2012_meds"
     source = open_dataset(data)
     halves = pa.concat_tables([source.events("train"), source.events("tuning")]), source.events("held_out")
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    commit = head_commit()
     lines = [
         "# What a check costs",
         "",

@@ -81,9 +81,7 @@ def main() -> None:
     chosen = parser.parse_args()
     strata = stratifications_from(compose("check", ["synthetic=x", "real=x"])["strata"])
     options = Options(0, 60, strata=strata)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    commit = head_commit()
     lines = [
         "# What the measures of `check` see",
         "",
