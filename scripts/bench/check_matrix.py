@@ -49,6 +49,8 @@ def table_of(cells: Sequence[Cell]) -> list[str]:
     lines = ["| measure | real vs real | " + " | ".join(faults) + " |", "|---|---|" + "---|" * len(faults)]
     for name in dict.fromkeys(cell.measure for cell in cells):
         row = [found[name, fault] for fault in faults]
+        if all(cell.value is None for cell in row):
+            continue  # nothing of the kind in this data
         numbers = [f"**{brief(cell.value)}**" if cell.moved else brief(cell.value) for cell in row]
         lines.append(f"| `{name}` | {brief(row[0].baseline_worst)} | " + " | ".join(numbers) + " |")
     return lines
@@ -59,8 +61,7 @@ def ceiling_of(findings: Findings) -> list[str]:
     lines = ["| measure | what | value | 95 % interval | halves: mean | halves: 95 % |", "|---|---|---|---|---|---|"]
     for one in findings.measures:
         if (estimate := one.estimate) is None:
-            lines.append(f"| `{one.name}` | {one.title} | - | {one.reason} | - | - |")
-            continue
+            continue  # nothing of the kind in this data
         interval = f"{estimate.low:.3g} to {estimate.high:.3g}"
         numbers = f"{estimate.value:.3g} | {interval} | {estimate.baseline:.3g} | {estimate.baseline_worst:.3g}"
         lines.append(f"| `{one.name}` | {one.title} | {numbers} |")
