@@ -1,13 +1,13 @@
 """How good a synthetic dataset is, and how useful: measures with baselines and intervals, gates, a verdict; no torch.
 
 A map of the room. `records` reads a dataset into arrays, `resample` draws subjects and gives every measure its interval
-and baseline; what is found stands in `findings`. Measured are codes (`codes`), numbers (`values`, `labs`, `trajectories`,
-`missingness`), times (`times`, `kinds`), pairs (`pairs`), copies (`copies`, `near_copies`), what classifiers and
-neighbours say (`summaries`, on `two_sample` and `neighbours`), groups (`strata`), the model's own view (`likelihoods`);
-images (`image_findings`, on `pictures`, `images` and `image_*`); rules (`plausibility`, on `rules` and `facts`); use
-(`utility`, on `tasks`, `task_features`, `classifiers`, `scores`, `effects`, `cox`). `compare` runs all of it, `gates`
-judges, `disclosure` takes out what tells of few people. `controls` breaks data on purpose, and `matrix` sees to it that
-every measure notices. docs/check.md says it for users.
+and baseline; what is found stands in `findings`. Measured are codes (`codes`), numbers (`values`, `labs`,
+`trajectories`, `missingness`), times (`times`, `kinds`), pairs (`pairs`), copies (`copies`, `near_copies`), what
+classifiers and neighbours say (`summaries`, on `two_sample` and `neighbours`), groups (`strata`), the model's own view
+(`likelihoods`); images (`image_findings`, on `pictures`, `images` and `image_*`); rules (`plausibility`, on `rules` and
+`facts`); use (`utility`, on `tasks`, `task_features`, `classifiers`, `scores`, `effects`, `cox`). `compare` runs all of
+it, `gates` judges, `disclosure` takes out what tells of few people. `controls` and `image_controls` break data on
+purpose, and `matrix` sees to it that every measure notices. docs/check.md says it for users.
 """
 
 from medtwin.check.compare import Options, compare_datasets, compare_records, require_comparable

@@ -10,6 +10,7 @@ from scipy.special import betaincinv
 
 from medtwin.check.controls import BREAKS
 from medtwin.check.findings import LEVEL, CopyRow, Estimate, Findings, Measure, RuleRow
+from medtwin.check.image_controls import IMAGE_BREAKS
 from medtwin.check.rules import IMPOSSIBLE
 from medtwin.core.errors import ConfigError
 from medtwin.core.verdict import SHIPPED, Outcome, Unchecked
@@ -20,16 +21,8 @@ IMAGE_COPIES = ("copies.images", "copies.images_near", "duplicates.images")
 """Kinds of copies that are not counted where no image is read."""
 RULES = "rules"
 """The metric of a gate that judges the hard rules instead of a measure."""
-OTHER_CONTROLS = (
-    "impossible events",
-    "outcomes dealt anew",
-    "blurred images",
-    "darkened images",
-    "copied images",
-    "one image",
-    "random labels",
-)
-"""Faults that are made of event tables and of images, in the tests, besides those of `controls.BREAKS`."""
+OTHER_CONTROLS = ("impossible events", "outcomes dealt anew")
+"""Faults that are made of event tables, in tests/check, besides those of `controls` and `image_controls`."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +34,7 @@ class Gate:
         metric: The measure or kind of copy that it judges, or `rules`.
         bound: The value may be so much: a difference too small to matter to the use.
         times_baseline: ... or so many times what 95 % of real-versus-real comparisons stay within, where that is more.
-        control: The faults that must fail it, by name: of `controls.BREAKS`, or of `OTHER_CONTROLS`.
+        control: The faults that must fail it, by name: of `BREAKS`, `IMAGE_BREAKS` or `OTHER_CONTROLS`.
         min_subjects: Real and synthetic subjects below which it says nothing.
         blind_above: A limit above this would let its controls pass: the real subjects are then too few, or too unlike
             each other, for the gate to tell; it is unchecked. None: never.
@@ -62,7 +55,7 @@ class Gate:
     rules: Literal["impossible", "all"] = "impossible"
 
     def __post_init__(self) -> None:
-        known = [*BREAKS, *OTHER_CONTROLS]
+        known = [*BREAKS, *IMAGE_BREAKS, *OTHER_CONTROLS]
         if not self.control or (unknown := [name for name in self.control if name not in known]):
             raise ConfigError(
                 f"gate {self.name}: control must name faults that fail it, of {', '.join(known)}; got "

@@ -19,14 +19,19 @@ import numpy as np
 import pyarrow as pa
 
 from medtwin.check import Findings, Options, compare_records, stratifications_from
-from medtwin.check.matrix import FRESH, MARGIN, Cell, fault_matrix
+from medtwin.check.image_controls import IMAGE_BREAKS
+from medtwin.check.image_findings import compare_images
+from medtwin.check.matrix import FRESH, MARGIN, Cell, cells_of, fault_matrix
+from medtwin.check.pictures import Picture
 from medtwin.check.records import Records, Vocabulary, read_records, tables_to_records
 from medtwin.config import compose
 from medtwin.core.codes import CHILD_PREFIX
 from medtwin.core.dataset import open_dataset
 from medtwin.core.events import events_to_table, sort_events
-from medtwin.hospital import simulate_hospital
+from medtwin.hospital import draw_picture, simulate_hospital
+from medtwin.hospital.thorax import Radiograph
 
+SIZE = 64
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -35,6 +40,36 @@ def hospital(number: int, seed: int, words: Vocabulary) -> Records:
     events = (event for record in simulate_hospital(number, seed) for event in record.events)
     table: pa.Table = sort_events(events_to_table(one for one in events if not one.code.startswith(CHILD_PREFIX)))
     return tables_to_records([table], words)
+
+
+def radiographs(number: int, seed: int) -> list[Picture]:
+    """The radiographs of the embedded hospital's patients, averaged down to 64 x 64."""
+    found = []
+    for record in simulate_hospital(number, seed):
+        for order in record.image_orders:
+            drawn = draw_picture(order, seed)
+            if isinstance(drawn, Radiograph):
+                step = drawn.pixels.shape[0] // SIZE
+                unit = drawn.pixels.astype(np.float32) / (2**drawn.bits_stored - 1)
+                small = unit.reshape(SIZE, step, SIZE, step).mean(axis=(1, 3))
+                known = drawn.view, order.sex, order.age_years, order.labels
+                subject = seed * 1_000_000 + order.index
+                found.append(Picture(subject, f"CR {drawn.view}", small, small.tobytes(), SIZE, *known))
+    return found
+
+
+def image_cells() -> list[Cell]:
+    """Every measure of images under every fault."""
+    from medtwin.scans.features import random_encoder
+
+    real, fresh, control = (radiographs(number, seed) for number, seed in ((600, 1), (500, 2), (300, 3)))
+    broken = {FRESH: fresh}
+    broken.update({name: how(fresh, real, np.random.default_rng(0)) for name, how in IMAGE_BREAKS.items()})
+    cells: list[Cell] = []
+    for name, twins in broken.items():
+        one = compare_images(real, twins, control, encode=random_encoder(), seed=0, num_resamples=60)
+        cells += cells_of(name, Findings(600, 500, 300, one.measures, copies=one.copies))
+    return cells
 
 
 def brief(value: float | None) -> str:
@@ -100,6 +135,8 @@ def main() -> None:
     words = Vocabulary()
     real, fresh, control = (hospital(number, seed, words) for number, seed in ((240, 1), (240, 2), (80, 3)))
     lines += table_of(fault_matrix(real, fresh, control, options))
+    lines += ["", "## Radiographs of the embedded hospital (600 and 500 patients), random encoder", ""]
+    lines += table_of(image_cells())
     data = Path(os.environ.get("MEDTWIN_DATA", ROOT.parent / "shared" / "data")) / "physionet2012_meds"
     if data.is_dir():
         source, words = open_dataset(data), Vocabulary()

@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
 
 from medtwin.check import Findings, Profile, Rule, judge
+from medtwin.check.image_controls import IMAGE_BREAKS
 from medtwin.check.image_findings import compare_images
-from medtwin.check.pictures import Picture
-from tests.check.images_samples import changed, encode, pictures
+from medtwin.check.matrix import cells_of, surprises
+from tests.check.images_samples import encode, pictures
 
 PROFILES = ("research", "partner", "public")
-Pictures = list[Picture]
-
-
-def dealt(sources: Pictures) -> Pictures:
-    """Findings dealt anew."""
-    order = np.random.default_rng(0).permutation(len(sources))
-    return [replace(one, labels=sources[other].labels) for one, other in zip(sources, order, strict=True)]
-
-
-def stolen(sources: Pictures, real: Pictures) -> Pictures:
-    """A tenth of the images are real ones."""
-    number = len(sources) // 10
-    copies = [
-        replace(one, pixels=other.pixels, digest=other.digest)
-        for one, other in zip(sources[:number], real, strict=False)
-    ]
-    return [*copies, *sources[number:]]
-
-
-FAULTS: dict[str, Callable[[Pictures, Pictures], Pictures]] = {
-    "blurred images": lambda fresh, real: changed(fresh, lambda pixels: gaussian_filter(pixels, 1.5)),
-    "darkened images": lambda fresh, real: changed(fresh, lambda pixels: pixels * 0.55),
-    "one image": lambda fresh, real: changed(fresh, lambda pixels: fresh[0].pixels),
-    "copied images": stolen,
-    "random labels": lambda fresh, real: dealt(fresh),
-}
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Findings]:
     real, fresh, control = pictures(260, 1), pictures(200, 2), pictures(120, 3)
-    sides = {"fresh": fresh, **{name: how(fresh, real) for name, how in FAULTS.items()}}
+    broken = {name: how(fresh, real, np.random.default_rng(0)) for name, how in IMAGE_BREAKS.items()}
+    sides = {"fresh": fresh, **broken}
     findings = {}
     for name, twins in sides.items():
         one = compare_images(real, twins, control, encode=encode, seed=0, num_resamples=30)
@@ -66,4 +40,29 @@ def test_gates_of_images_fail_their_controls_and_pass_other_real_images(
         (gate.name, fault) for gate in judging.gates for fault in gate.control if outcomes[fault][gate.name] != "failed"
     }
     assert missed == set()
-    assert {fault for gate in judging.gates for fault in gate.control} == set(FAULTS)
+
+
+# family: the faults that must move every measure of it, and those that must move none of it
+BLURRED, DARKENED, GRAINY, ONE, STOLEN, DEALT, VIEW = IMAGE_BREAKS
+EXPECTED: dict[tuple[str, ...], tuple[tuple[str, ...], tuple[str, ...]]] = {
+    ("images.intensity",): ((DARKENED,), (STOLEN, DEALT)),
+    ("images.spectrum",): ((BLURRED, GRAINY), (STOLEN, DEALT, VIEW)),
+    ("images.diversity",): ((ONE,), (STOLEN, DEALT, VIEW)),
+    ("images.mixture",): ((VIEW,), (BLURRED, DARKENED, GRAINY, STOLEN, DEALT)),
+    ("images.frechet", "images.kid", "images.c2st"): ((BLURRED, DARKENED, ONE), (STOLEN, DEALT)),
+    ("images.frechet_within",): ((BLURRED, DARKENED, ONE), (STOLEN, DEALT)),
+    ("images.recall", "images.coverage"): ((ONE,), (STOLEN, DEALT)),
+    ("images.vendi",): ((ONE,), (STOLEN, DEALT)),
+    ("images.precision", "images.density"): ((DARKENED,), (STOLEN, DEALT)),
+    ("images.adherence", "images.tstr"): ((DEALT,), ()),  # copied images keep the labels of the twin: some are wrong
+    ("copies.images",): ((STOLEN,), (BLURRED, DARKENED, GRAINY, ONE, DEALT, VIEW)),
+    ("copies.images_near",): ((STOLEN,), (DEALT, VIEW)),
+    ("duplicates.images",): ((ONE,), (BLURRED, DARKENED, GRAINY, STOLEN, DEALT, VIEW)),
+}
+
+
+def test_measures_of_images_move_where_they_must_and_only_there(found: dict[str, Findings]) -> None:
+    cells = [cell for fault, findings in found.items() for cell in cells_of(fault, findings)]
+    moves = {name: must for names, (must, _) in EXPECTED.items() for name in names}
+    stays = {name: ("fresh", *still) for names, (_, still) in EXPECTED.items() for name in names}
+    assert surprises(cells, moves, stays) == []
