@@ -138,7 +138,7 @@ def check(chosen: CheckSettings) -> Path:
         checked = Checked(findings, utility, results, verdict, sides.real, sides.synthetic)
         write_check_report(output.path, checked, show_real=chosen.show_real)
         if encoder is not None:
-            config["image_encoder"] = {"name": encoder.name, "sha256": encoder.sha256}
+            write_json(output.path / "encoder.json", {"name": encoder.name, "sha256": encoder.sha256})
         _write_provenance(output.path, chosen, config, sides)
     _tell_result(chosen.out, results)
     return chosen.out

@@ -26,7 +26,7 @@ def test_every_number_stands_beside_a_baseline_an_interval_and_a_control(real: D
     found = compare_datasets(real.path, str(twins.path), options, watch=lambda names: stages.extend(names) or names)
     assert stages == ["records", *STAGES, "images"]
     assert (found.num_real, found.num_control, found.num_synthetic) == (192, 48, 150)
-    measured = [one for one in found.measures if not one.name.startswith("images")]
+    measured = [one for one in found.measures if not one.name.startswith(("images", "utility", "rules"))]
     assert len(measured) == len({one.name for one in measured}) >= 20
     for one in measured:
         assert one.estimate is not None, one
@@ -43,7 +43,12 @@ def test_every_number_stands_beside_a_baseline_an_interval_and_a_control(real: D
 def test_the_same_seed_gives_the_same_findings_and_another_one_other_intervals(real: Dataset, twins: Dataset) -> None:
     first, again, other = (compare_datasets(real, twins, Options(seed, 20)) for seed in (0, 0, 1))
     assert first == again
-    pairs = [(a.estimate, b.estimate) for a, b in zip(first.measures, other.measures, strict=True)]
+    drawn = ("c2st", "summaries", "strata")  # of a choice of subjects, or of groups: the seed decides the value too
+    pairs = [
+        (a.estimate, b.estimate)
+        for a, b in zip(first.measures, other.measures, strict=True)
+        if not a.name.startswith(drawn)
+    ]
     assert all(a is b is None or a.value == b.value for a, b in pairs if a and b and a.value)
     assert any(a != b for a, b in pairs)
 

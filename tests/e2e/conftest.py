@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -53,7 +54,10 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def dataset(medtwin: Medtwin, hospital: Path, key_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The hospital, ingested."""
+    """The hospital, ingested under that key, which lies where a new one would."""
     out = tmp_path_factory.mktemp("dataset") / "dataset"
-    medtwin("ingest", f"source={hospital}", f"pseudonyms.key_file={key_file}", f"out={out}")
+    private = out.with_name("dataset.private")
+    private.mkdir(mode=0o700)
+    shutil.copy2(key_file, private / "key")
+    medtwin("ingest", f"source={hospital}", f"out={out}")
     return out

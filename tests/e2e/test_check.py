@@ -87,7 +87,7 @@ def test_a_check_leaves_a_finished_directory_with_verdict_findings_and_tables(ch
     assert {one["role"] for one in record["inputs"]} == {"synthetic", "real"}
     for path in (checked / "tables").glob("*.csv"):
         rows = table(path)
-        assert rows or path.stem in ("images", "separators", "units", "image_strata"), path
+        assert rows or path.stem in ("images", "separators", "units", "image_strata", "image_labels"), path
         assert all(None not in row for row in rows), path
     assert str(twins.parent) not in (checked / "provenance.json").read_text()
 

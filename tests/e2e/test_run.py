@@ -24,7 +24,7 @@ SMALL = (
 )
 STAGES = ("source", "dataset", "runs/temporal_vae", "runs/scan_diffusion", "twins", "check", "export", "trial")
 REFUSING = (
-    "stages.check=gates.length.min_subjects=10 gates.length.at_most.research=0 gates.length.times_baseline.research=0"
+    "stages.check=gates.judge.length.min_subjects=10 gates.judge.length.bound=0 gates.judge.length.times_baseline=0"
 )
 
 
