@@ -11,7 +11,8 @@ purpose, and `matrix` sees to it that every measure notices. docs/check.md says 
 """
 
 from medtwin.check.compare import Options, compare_datasets, compare_records, require_comparable
-from medtwin.check.findings import Estimate, Findings, Measure
+from medtwin.check.estimates import Estimate, Measure
+from medtwin.check.findings import Findings
 from medtwin.check.gates import Gate, GateResult, Profile, judge, profile_from
 from medtwin.check.plausibility import Rule, rules_from
 from medtwin.check.strata import Stratification, stratifications_from

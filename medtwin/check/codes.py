@@ -11,7 +11,8 @@ from scipy import sparse
 from scipy.special import xlogy
 from scipy.stats import rankdata
 
-from medtwin.check.findings import LEVEL, CodeRow, DecileRow, Measure
+from medtwin.check.estimates import LEVEL, Measure
+from medtwin.check.findings import CodeRow, DecileRow
 from medtwin.check.records import Records
 from medtwin.check.resample import Draws, Features, Plan, Sums, compare, weighted_sums
 

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 
 from medtwin.check.codes import code_measures
 from medtwin.check.copies import copy_rows
-from medtwin.check.findings import Findings, Measure
+from medtwin.check.estimates import Measure
+from medtwin.check.findings import Findings
 from medtwin.check.image_features import Encode
 from medtwin.check.image_findings import ImageFindings, compare_images, not_measured
 from medtwin.check.kinds import kind_measures

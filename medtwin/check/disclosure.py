@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from medtwin.check.findings import (
-    AgeRow,
-    CodeRow,
-    Distribution,
-    Findings,
-    Measure,
-    MissingnessRow,
-    RuleRow,
-    SurvivalRow,
-    ValueRow,
-)
+from medtwin.check.estimates import Distribution, Measure
+from medtwin.check.findings import AgeRow, CodeRow, Findings, MissingnessRow, RuleRow, SurvivalRow, ValueRow
 
 SMALLEST_CELL = 11
 """Counts of 1 to 10 real people are not told. Source: CMS cell size suppression policy (ResDAC), fewer than 11."""

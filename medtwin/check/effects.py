@@ -11,7 +11,7 @@ from scipy.stats import norm, rankdata
 
 from medtwin.check.classifiers import Predict
 from medtwin.check.cox import CoxFit, fit_cox
-from medtwin.check.findings import LEVEL, Measure
+from medtwin.check.estimates import LEVEL, Measure
 from medtwin.check.resample import Draws, make_plan
 from medtwin.check.scores import auroc
 from medtwin.check.task_features import FeatureSpace

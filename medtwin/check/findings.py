@@ -6,58 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-LEVEL = 0.95
-"""Level of every interval."""
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A measured number beside what real data reaches against itself.
-
-    Attributes:
-        value: Synthetic against real (train).
-        low, high: 95 % interval, from resampling whole subjects of both sides.
-        baseline: Mean of the same number between random halves of the real subjects, scaled to these sample sizes.
-        baseline_worst: What 95 % of those halves stay within.
-        control: The same number of the control subjects (real, unseen in training) against train; None where they are
-            too few.
-    """
-
-    value: float
-    low: float
-    high: float
-    baseline: float
-    baseline_worst: float
-    control: float | None = None
-
-    def complement(self) -> Estimate:
-        """One minus everything: turns an unexplained share into R2."""
-        control = None if self.control is None else 1 - self.control
-        return Estimate(
-            1 - self.value, 1 - self.high, 1 - self.low, 1 - self.baseline, 1 - self.baseline_worst, control
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """One measure of fidelity.
-
-    Attributes:
-        name: Stable name, `family.what`.
-        title: What it is, in words.
-        estimate: None where nothing could be compared.
-        num_compared: How many codes, pairs or images stand behind it.
-        better: Whether lower or higher is better.
-        reason: Why there is no estimate. applicable: False where the real data has nothing of the kind at all.
-    """
-
-    name: str
-    title: str
-    estimate: Estimate | None
-    num_compared: int
-    better: Literal["lower", "higher"] = "lower"
-    reason: str = ""
-    applicable: bool = True
+from medtwin.check.estimates import Distribution, Estimate, Measure
+from medtwin.check.image_rows import ImageGroup, ImageLabelRow, ImageStratumRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,17 +72,6 @@ class ValueRow:
     cdf_synthetic: Sequence[float] = field(repr=False)
 
 
-@dataclass(frozen=True)
-class Distribution:
-    """A one-dimensional distribution on both sides, for drawing: cumulative shares at some points."""
-
-    name: str
-    label: str
-    support: Sequence[float]
-    cdf_real: Sequence[float]
-    cdf_synthetic: Sequence[float]
-
-
 @dataclass(frozen=True, slots=True)
 class PairRow:
     """Two codes that stand together, or follow each other: the share of steps, subjects or encounters that do."""
@@ -173,32 +112,6 @@ class StratumRow:
     num_synthetic: int
     measure: str
     estimate: Estimate | None
-
-
-@dataclass(frozen=True)
-class ImageGroup:
-    """The images of one modality and view on both sides.
-
-    Attributes:
-        size: Rows and columns to which both were resampled.
-        intensities: Share of pixels by stored intensity, 0 to 1, as cumulative shares.
-        frequency: Cycles per image. power_real, power_synthetic: Mean log10 power there.
-        ms_ssim: None where the images are too small. hounsfield: None where not all are in Hounsfield units.
-    """
-
-    name: str
-    num_real: int
-    num_synthetic: int
-    size: int
-    intensity: Estimate
-    spectrum: Estimate
-    diversity: Estimate
-    intensities: Distribution = field(repr=False)
-    frequency: Sequence[float] = field(repr=False)
-    power_real: Sequence[float] = field(repr=False)
-    power_synthetic: Sequence[float] = field(repr=False)
-    ms_ssim: Estimate | None = None
-    hounsfield: Estimate | None = None
 
 
 RuleOutcome = Literal["kept", "broken", "untested", "not_applicable"]
@@ -441,56 +354,6 @@ class SeparatorRow:
     importance: float
     real: float | None
     synthetic: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class ImageLabelRow:
-    """What a classifier makes of a finding, of view, sex or age in images; areas under the ROC curve.
-
-    Attributes:
-        kind: `tstr`: trained on twins, tested on real images. `adherence`: trained on real images, tested on twins.
-        target: A finding's code, `view ...`, `sex`, or `age` (then: the share of pairs in the right order).
-        with_real, with_synthetic: Images that have it; None of age.
-        area: Of the twins, and its interval. ceiling: The same with other real images in their place.
-        floor: What 95 % of permuted labels stay below.
-        loss: Ceiling less area; its baseline is between parts of the real images.
-        tested: Which real images the ceiling is of: the control, or the reference, cross-fitted.
-    """
-
-    kind: Literal["tstr", "adherence"]
-    target: str
-    num_real: int
-    num_synthetic: int
-    with_real: int | None
-    with_synthetic: int | None
-    area: float
-    low: float
-    high: float
-    ceiling: float
-    floor: float
-    loss: Estimate
-    tested: Literal["control", "reference"]
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageStratumRow:
-    """The images of one modality and view, sex or band of age.
-
-    Attributes:
-        division: What it is divided by: `view`, `sex`, `age`. stratum: As in `CR PA`, `CR PA, F`, `CR PA, 40-64`.
-        share_real, share_synthetic: Share of all images of the modality.
-        intensity: Wasserstein distance in shares of the stored range. frechet: Of features. None: too few images.
-    """
-
-    division: Literal["view", "sex", "age"]
-    stratum: str
-    num_real: int
-    num_synthetic: int
-    share_real: float
-    share_synthetic: float
-    intensity: Estimate | None
-    frechet: Estimate | None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from scipy.special import betaincinv
 
 from medtwin.check.controls import BREAKS
-from medtwin.check.findings import LEVEL, CopyRow, Estimate, Findings, Measure, RuleRow
+from medtwin.check.estimates import LEVEL, Estimate, Measure
+from medtwin.check.findings import CopyRow, Findings, RuleRow
 from medtwin.check.image_controls import IMAGE_BREAKS
 from medtwin.check.rules import IMPOSSIBLE
 from medtwin.core.errors import ConfigError

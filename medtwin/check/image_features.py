@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from medtwin.check.findings import LEVEL, Estimate, Measure
+from medtwin.check.estimates import LEVEL, Estimate, Measure
 from medtwin.check.neighbours import neighbour_measures
 from medtwin.check.pictures import Picture, Pixels, common_size, stacked, subjects_of
 from medtwin.check.two_sample import (

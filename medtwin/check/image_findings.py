@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medtwin.check.findings import CopyRow, ImageGroup, ImageLabelRow, ImageStratumRow, Measure
+from medtwin.check.estimates import Measure
+from medtwin.check.findings import CopyRow
 from medtwin.check.image_features import Encode, Encoded, encode_sides, feature_measures, projected, unmeasured_features
 from medtwin.check.image_labels import TITLES as LABEL_TITLES
 from medtwin.check.image_labels import label_measures, unmeasured_label
+from medtwin.check.image_rows import ImageGroup, ImageLabelRow, ImageStratumRow
 from medtwin.check.image_strata import TITLES as STRATUM_TITLES
 from medtwin.check.image_strata import mixture_measure, stratum_rows, within_measure
 from medtwin.check.images import image_measures, unmeasured

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from medtwin.check.findings import LEVEL, Estimate, ImageLabelRow, Measure
+from medtwin.check.estimates import LEVEL, Estimate, Measure
 from medtwin.check.image_features import Encoded, equal_estimate
+from medtwin.check.image_rows import ImageLabelRow
 from medtwin.check.pictures import Picture, subjects_of
 from medtwin.check.two_sample import bootstrap_weights, one_thread
 from medtwin.core.seeds import generator

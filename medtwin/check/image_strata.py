@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medtwin.check.findings import Estimate, ImageStratumRow, Measure
+from medtwin.check.estimates import Estimate, Measure
 from medtwin.check.image_features import Encoded, frechet_estimate
+from medtwin.check.image_rows import ImageStratumRow
 from medtwin.check.images import intensity_draws, is_comparable
 from medtwin.check.pictures import MIN_IMAGES, Picture, subjects_of
 from medtwin.check.resample import Sums, compare, make_plan

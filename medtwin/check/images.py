@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from medtwin.check.findings import CopyRow, Distribution, Estimate, ImageGroup, Measure
+from medtwin.check.estimates import Distribution, Estimate, Measure
+from medtwin.check.findings import CopyRow
 from medtwin.check.image_copies import image_copies
+from medtwin.check.image_rows import ImageGroup
 from medtwin.check.marginals import total_cdf, wasserstein
 from medtwin.check.pictures import (
     MAX_IMAGES,

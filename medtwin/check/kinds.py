@@ -10,7 +10,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from medtwin.check.findings import KindRow, Measure
+from medtwin.check.estimates import Measure
+from medtwin.check.findings import KindRow
 from medtwin.check.marginals import Observations, ks_distance, shared_support
 from medtwin.check.records import US_PER_HOUR, Records
 from medtwin.check.resample import Draws, Plan, average, compare

@@ -10,7 +10,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from medtwin.check.findings import CorrelationRow, Measure
+from medtwin.check.estimates import Measure
+from medtwin.check.findings import CorrelationRow
 from medtwin.check.records import US_PER_HOUR, Records
 from medtwin.check.resample import Distance, Draws, Plan, Sums, average, compare, weighted_sums
 from medtwin.check.values import (

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from medtwin.check.findings import LEVEL, Distribution, Estimate, Measure
+from medtwin.check.estimates import LEVEL, Distribution, Estimate, Measure
 from medtwin.check.marginals import Observations, common_support, ks_distance, total_cdf
 from medtwin.check.resample import MIN_CONTROL, NUM_RESAMPLES, Sums, compare, make_plan
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from medtwin.check.compare import Options, compare_records
 from medtwin.check.controls import BREAKS
-from medtwin.check.findings import CopyRow, Estimate, Findings, Measure
+from medtwin.check.estimates import Estimate, Measure
+from medtwin.check.findings import CopyRow, Findings
 from medtwin.check.records import Records
 from medtwin.core.seeds import generator
 

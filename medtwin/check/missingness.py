@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from medtwin.check.findings import CoMissingnessRow, Measure, MissingnessRow
+from medtwin.check.estimates import Measure
+from medtwin.check.findings import CoMissingnessRow, MissingnessRow
 from medtwin.check.labs import days_of
 from medtwin.check.records import Records
 from medtwin.check.resample import Plan, Sums, compare, weighted_sums

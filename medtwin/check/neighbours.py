@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from medtwin.check.findings import Measure
+from medtwin.check.estimates import Measure
 from medtwin.check.resample import NUM_RESAMPLES
 from medtwin.check.two_sample import (
     MIN_ROWS,

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtwin.check.codes import unexplained_share
-from medtwin.check.findings import LagRow, Measure, PairRow
+from medtwin.check.estimates import Measure
+from medtwin.check.findings import LagRow, PairRow
 from medtwin.check.records import Records
 from medtwin.check.resample import Draws, Plan, Sums, average, compare
 from medtwin.core.codes import BIRTH

@@ -12,8 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.special import gammaln, ndtri
 
+from medtwin.check.estimates import LEVEL
 from medtwin.check.facts import Facts, Ints
-from medtwin.check.findings import LEVEL, RuleOutcome, RuleRow
+from medtwin.check.findings import RuleOutcome, RuleRow
 from medtwin.check.identities import Judged
 from medtwin.check.rule_kinds import judge
 from medtwin.check.rules import Rule, rules_from

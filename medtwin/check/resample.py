@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from medtwin.check.findings import LEVEL, Estimate
+from medtwin.check.estimates import LEVEL, Estimate
 from medtwin.core.seeds import generator
 
 NUM_RESAMPLES = 200

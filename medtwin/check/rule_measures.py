@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from medtwin.check.estimates import Measure
 from medtwin.check.facts import Ints
-from medtwin.check.findings import Measure
 from medtwin.check.plausibility import RuleCounter
 from medtwin.check.resample import Plan, Sums, compare
 from medtwin.check.rules import Rule

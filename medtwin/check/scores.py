@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
-from medtwin.check.findings import LEVEL
+from medtwin.check.estimates import LEVEL
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

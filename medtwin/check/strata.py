@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtwin.check.codes import code_measures
-from medtwin.check.findings import Measure, StratumRow
+from medtwin.check.estimates import Measure
+from medtwin.check.findings import StratumRow
 from medtwin.check.records import Records
 from medtwin.check.resample import Plan, Sums, compare, make_plan
 from medtwin.check.times import AGE_BANDS, time_measures

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from medtwin.check.findings import Measure, SeparatorRow
+from medtwin.check.estimates import Measure
+from medtwin.check.findings import SeparatorRow
 from medtwin.check.neighbours import compared_rows, neighbour_measures
 from medtwin.check.records import UNDATED, US_PER_HOUR, Records
 from medtwin.check.resample import NUM_RESAMPLES

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medtwin.check.findings import AgeRow, Distribution, Measure, SurvivalRow
+from medtwin.check.estimates import Distribution, Measure
+from medtwin.check.findings import AgeRow, SurvivalRow
 from medtwin.check.marginals import Observations, common_support, ks_distance, shared_support, total_cdf, wasserstein
 from medtwin.check.records import US_PER_HOUR, Records
 from medtwin.check.resample import Draws, Features, Plan, Sums, compare

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medtwin.check.findings import Measure, TrajectoryRow
+from medtwin.check.estimates import Measure
+from medtwin.check.findings import TrajectoryRow
 from medtwin.check.labs import common_labs
 from medtwin.check.records import UNDATED, US_PER_HOUR, Records
 from medtwin.check.resample import Draws, Plan, Sums, average, compare, weighted_sums

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from medtwin.check.findings import LEVEL, Estimate, Measure
+from medtwin.check.estimates import LEVEL, Estimate, Measure
 from medtwin.check.resample import MIN_CONTROL, NUM_RESAMPLES, Features
 from medtwin.core.seeds import generator
 

@@ -27,7 +27,7 @@ from medtwin.check.effects import (
     rank_agreement,
     top_overlap,
 )
-from medtwin.check.findings import LEVEL, Estimate, Measure
+from medtwin.check.estimates import LEVEL, Estimate, Measure
 from medtwin.check.records import Records
 from medtwin.check.scores import SCORES, Summary, subject_weights, summarise
 from medtwin.check.task_features import Matrix, fit_feature_space

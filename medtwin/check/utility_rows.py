@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from medtwin.check.disclosure import is_small
-from medtwin.check.findings import Measure
+from medtwin.check.estimates import Measure
 from medtwin.check.tasks import LabelAgreement, Task
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import ndtri
 
-from medtwin.check.findings import Measure, UnitRow, ValueRow, WithinRow
+from medtwin.check.estimates import Measure
+from medtwin.check.findings import UnitRow, ValueRow, WithinRow
 from medtwin.check.marginals import (
     Observations,
     common_support,

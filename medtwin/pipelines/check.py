@@ -21,7 +21,7 @@ from medtwin.check import (
     stratifications_from,
 )
 from medtwin.check.disclosure import shareable
-from medtwin.check.findings import Distribution
+from medtwin.check.estimates import Distribution
 from medtwin.check.schema import VERSION
 from medtwin.check.tasks import Task, task_from
 from medtwin.check.utility_rows import UtilityFindings

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from medtwin.check.compare import reference_splits
-from medtwin.check.findings import Distribution, Measure
+from medtwin.check.estimates import Distribution, Measure
 from medtwin.check.likelihoods import LogLikelihoods, likelihood_measures
 from medtwin.core.dataset import Dataset
 from medtwin.pipelines.latents import load_timelines

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from medtwin.check import Findings, GateResult
 from medtwin.check.compare import reference_splits
-from medtwin.check.findings import Measure, RuleRow
+from medtwin.check.estimates import Measure
+from medtwin.check.findings import RuleRow
 from medtwin.check.gates import is_broken
 from medtwin.check.matrix import MARGIN
 from medtwin.check.utility_rows import UtilityFindings

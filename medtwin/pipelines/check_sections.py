@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from medtwin.check import Findings
-from medtwin.check.findings import Distribution, PairRow, StratumRow, ValueRow
+from medtwin.check.estimates import Distribution
+from medtwin.check.findings import PairRow, StratumRow, ValueRow
 from medtwin.check.matrix import MARGIN
 from medtwin.pipelines.report_text import Cells, bare, interval, percent, rounded, short
 from medtwin.report import Figure, Section, SideBySide, Table

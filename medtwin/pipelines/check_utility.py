@@ -8,7 +8,7 @@ from math import exp
 from pathlib import Path
 
 from medtwin.check.compare import reference_splits
-from medtwin.check.findings import Measure
+from medtwin.check.estimates import Measure
 from medtwin.check.records import Vocabulary, read_records
 from medtwin.check.tasks import Labels, Task, read_labels
 from medtwin.check.utility import NUM_SEEDS, Watch, utility_findings

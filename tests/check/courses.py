@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from medtwin.check.findings import Measure
+from medtwin.check.estimates import Measure
 from medtwin.check.records import Records, Vocabulary, tables_to_records
 from medtwin.check.resample import Plan, make_plan
 from medtwin.core.events import Event, events_to_table

@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.spatial import distance as scipy_distance
 
 from medtwin.check.codes import code_measures, disagreement_of_ranks, js_divergence, kl_divergence
-from medtwin.check.findings import Estimate
+from medtwin.check.estimates import Estimate
 from medtwin.check.records import Records, Vocabulary, tables_to_records
 from medtwin.check.resample import make_plan
 from medtwin.core.events import Event

@@ -8,7 +8,8 @@ import pytest
 from medtwin.check import Options, compare_datasets, stratifications_from
 from medtwin.check.compare import STAGES
 from medtwin.check.disclosure import SMALLEST_CELL, shareable
-from medtwin.check.findings import AgeRow, CodeRow, Distribution, Findings
+from medtwin.check.estimates import Distribution
+from medtwin.check.findings import AgeRow, CodeRow, Findings
 from medtwin.core.dataset import Dataset
 from medtwin.core.errors import DatasetError
 from medtwin.core.events import Event, events_to_table

@@ -5,17 +5,9 @@ from __future__ import annotations
 import pytest
 
 from medtwin.check.disclosure import SMALLEST_CELL, is_small, shareable
-from medtwin.check.findings import (
-    Estimate,
-    Findings,
-    ImageStratumRow,
-    Measure,
-    MissingnessRow,
-    RuleRow,
-    StratumRow,
-    SurvivalRow,
-    UnitRow,
-)
+from medtwin.check.estimates import Estimate, Measure
+from medtwin.check.findings import Findings, MissingnessRow, RuleRow, StratumRow, SurvivalRow, UnitRow
+from medtwin.check.image_rows import ImageStratumRow
 
 SOME = Estimate(0.1, 0.0, 0.2, 0.05, 0.1)
 

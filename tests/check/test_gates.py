@@ -23,7 +23,7 @@ from medtwin.check import (
     profile_from,
     stratifications_from,
 )
-from medtwin.check.findings import Estimate, Measure
+from medtwin.check.estimates import Estimate, Measure
 from medtwin.config import compose
 from medtwin.core.dataset import Dataset
 from medtwin.core.errors import ConfigError

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from medtwin.check.findings import Measure
+from medtwin.check.estimates import Measure
 from medtwin.check.image_features import encode_sides, equal_estimate, frechet, kid, projected
 from medtwin.check.image_findings import ImageFindings, compare_images, not_measured
 from medtwin.check.image_strata import in_mix_of, total_variation

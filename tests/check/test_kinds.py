@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from medtwin.check.findings import Estimate
+from medtwin.check.estimates import Estimate
 from medtwin.check.kinds import MIN_SUBJECTS, kind_events, kind_measures
 from medtwin.check.records import Records, Vocabulary, tables_to_records
 from medtwin.check.resample import make_plan

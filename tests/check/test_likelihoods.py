@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from medtwin.check.findings import Distribution, Estimate, Measure
+from medtwin.check.estimates import Distribution, Estimate, Measure
 from medtwin.check.likelihoods import LogLikelihoods, delong, likelihood_measures
 
 NAMES = ["likelihood.gap", "likelihood.ks", "likelihood.membership"]

@@ -6,7 +6,7 @@ from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from medtwin.check import neighbours
-from medtwin.check.findings import Measure
+from medtwin.check.estimates import Measure
 from medtwin.check.neighbours import Prdc, _entropy_influence, neighbour_measures, prdc, vendi
 from medtwin.check.two_sample import Sample, one_per_subject
 

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from medtwin.check.findings import Estimate, LagRow, Measure, PairRow
+from medtwin.check.estimates import Estimate, Measure
+from medtwin.check.findings import LagRow, PairRow
 from medtwin.check.pairs import (
     MIN_SUBJECTS,
     Grid,

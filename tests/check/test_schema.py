@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from medtwin.check.findings import CodeRow, Estimate, Findings, Measure
+from medtwin.check.estimates import Estimate, Measure
+from medtwin.check.findings import CodeRow, Findings
 from medtwin.check.gates import GateResult
 from medtwin.check.schema import VERSION, findings_schema
 from medtwin.core.files import read_json

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pytest
 
 from medtwin.check import neighbours, two_sample
-from medtwin.check.findings import Estimate, Measure
+from medtwin.check.estimates import Estimate, Measure
 from medtwin.check.neighbours import compared_rows, neighbour_measures
 from medtwin.check.records import Records, Vocabulary, tables_to_records
 from medtwin.check.summaries import (

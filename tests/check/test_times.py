@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from medtwin.check.findings import Estimate, Measure
+from medtwin.check.estimates import Estimate, Measure
 from medtwin.check.marginals import Observations, shared_support
 from medtwin.check.records import Records, Vocabulary, tables_to_records
 from medtwin.check.resample import make_plan

@@ -11,7 +11,7 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from threadpoolctl import threadpool_limits
 
 from medtwin.check import two_sample
-from medtwin.check.findings import Estimate, Measure
+from medtwin.check.estimates import Estimate, Measure
 from medtwin.check.two_sample import (
     EqualValues,
     Sample,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from medtwin.check.findings import Estimate, Measure
+from medtwin.check.estimates import Estimate, Measure
 from medtwin.check.records import Records, Vocabulary, tables_to_records
 from medtwin.core.events import Event, events_to_table
 
