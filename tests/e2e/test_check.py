@@ -224,6 +224,7 @@ def browse(page: Path, folder: Path, what: str) -> tuple[set[str], str]:
     command += [f"--log-net-log={log}", what, f"file://{page}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     urls = set(re.findall(r'"url":"(https?://[^"]+)"', log.read_text(encoding="utf-8", errors="replace")))
-    own = re.compile(r"https?://[\w.-]*(google|googleapis|gvt1)\.com(/|$)")
+    # Its maker's hosts, and the names without a dot by which it finds out whether the network redirects.
+    own = re.compile(r"https?://([\w.-]*(google|googleapis|gvt1)\.com|[a-z]{7,15})(:\d+)?(/|$)")
     lines = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     return {url for url in urls if not own.match(url)}, "\n".join(lines)
