@@ -8,11 +8,11 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.special import xlogy
 from scipy.stats import rankdata
 
 from medtwin.check.estimates import LEVEL, Measure
 from medtwin.check.findings import CodeRow, DecileRow
+from medtwin.check.marginals import js_divergence
 from medtwin.check.records import Records
 from medtwin.check.resample import Draws, Features, Plan, Sums, compare, weighted_sums
 
@@ -141,21 +141,6 @@ def kl_divergence(first: Sums, second: Sums) -> Floats:
     """
     p, q = ((side + 0.5) / (side + 0.5).sum(axis=1, keepdims=True) for side in (first, second))
     return np.asarray((p * np.log(p / q)).sum(axis=1))
-
-
-def js_divergence(first: Sums, second: Sums) -> Floats:
-    """Jensen-Shannon divergence in bits, (draws,): 0 of equal distributions, 1 of those that share no code.
-
-    Of events by code, (draws, codes), nothing added; a side without any is at 1.
-
-    Source: Lin 1991, IEEE Trans Inf Theory 37:145.
-    """
-    totals = [side.sum(axis=1, keepdims=True) for side in (first, second)]
-    p, q = (side / np.maximum(total, 1e-12) for side, total in zip((first, second), totals, strict=True))
-    middle = np.maximum((p + q) / 2, 1e-300)
-    nats = (xlogy(p, p / middle) + xlogy(q, q / middle)).sum(axis=1) / 2
-    is_empty = (totals[0][:, 0] == 0) | (totals[1][:, 0] == 0)
-    return np.where(is_empty, 1.0, np.clip(nats / np.log(2), 0.0, 1.0))
 
 
 def _agreement_measures(

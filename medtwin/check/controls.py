@@ -14,10 +14,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from medtwin.check.records import UNDATED, Records
+from medtwin.check.records import UNDATED, US_PER_DAY, Records
 from medtwin.core.codes import BIRTH, DEATH
 
-US_PER_WEEK = 7 * 24 * 3600 * 1_000_000
+US_PER_WEEK = 7 * US_PER_DAY
 NOISE = 1.0
 """Standard deviation of the noise that is added to numbers, in interquartile ranges of their code."""
 FACTORS = (2.2046, 10.0)
@@ -107,22 +107,16 @@ def invented_codes(records: Records, real: Records, rng: np.random.Generator) ->
 
 def stretched_time(records: Records, real: Records, rng: np.random.Generator) -> Records:
     """Everything takes `STRETCH` times as long, from each subject's first event on."""
-    steps = records.steps
-    first = np.full(records.num_subjects, UNDATED)
-    first[steps.subject[::-1]] = steps.time_us[::-1]
-    rows = steps.event
+    rows = records.steps.event
     time = records.time_us.copy()
-    start = first[records.subject[rows]]
+    start = records.span[0][records.subject[rows]]
     time[rows] = start + STRETCH * (time[rows] - start)
     return replace(records, time_us=time)
 
 
 def early_deaths(records: Records, real: Records, rng: np.random.Generator) -> Records:
     """Every second subject dies after a tenth of their follow-up, and their record ends there."""
-    steps = records.steps
-    first, last = np.full(records.num_subjects, UNDATED), np.full(records.num_subjects, UNDATED)
-    last[steps.subject] = steps.time_us
-    first[steps.subject[::-1]] = steps.time_us[::-1]
+    first, last = records.span
     dies = (last > first) & (np.arange(records.num_subjects) % 2 == 0)
     end = np.where(dies, first + (last - first) // 10, np.iinfo(np.int64).max)
     death = records.vocabulary.codes.setdefault(DEATH, len(records.vocabulary.codes))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtwin.check.findings import CopyRow
+from medtwin.check.hashes import GOLDEN, Hashes, mix
 from medtwin.check.near_copies import near_copy_row
 from medtwin.check.records import US_PER_HOUR, Records
 from medtwin.core.seeds import generator
@@ -29,9 +30,7 @@ MIN_EVENTS = 8
 """Shorter records are equal by chance; they are not looked at."""
 NUM_HALVES = 5
 
-Hashes = NDArray[np.uint64]
 Ints = NDArray[np.int64]
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _BASE = 0xD1342543DE82EF95
 _INVERSE = pow(_BASE, -1, 2**64)
 _TABLE_BITS = 24
@@ -77,9 +76,9 @@ def tokens_of(records: Records) -> Tokens:
     gap = np.zeros(len(time), np.int64)
     same = subject[1:] == subject[:-1]
     gap[1:][same] = np.rint(np.diff(time)[same] / US_PER_HOUR).astype(np.int64)
-    token = _mix(code.astype(np.uint64))
+    token = mix(code.astype(np.uint64))
     for part in (digits.view(np.uint64), gap.astype(np.uint64)):
-        token = _mix(token ^ _mix(part + _MULTIPLIER))
+        token = mix(token ^ mix(part + GOLDEN))
     return Tokens(token, subject, records.num_subjects)
 
 
@@ -94,13 +93,6 @@ def round_to_digits(value: NDArray[np.float64], digits: int = 3) -> NDArray[np.f
     return np.asarray(np.rint(value * unit) / unit)
 
 
-def _mix(x: Hashes) -> Hashes:
-    """A bijection of 64-bit words in which every input bit moves half of the output (splitmix64, Steele 2014)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
 def run_hashes(tokens: Tokens, length: int) -> tuple[Hashes, Ints]:
     """The hash of every run of this length within one subject, and whose it is.
 
@@ -111,7 +103,7 @@ def run_hashes(tokens: Tokens, length: int) -> tuple[Hashes, Ints]:
     power, sums = tokens.rolling
     value = (sums[length:] - sums[:-length]) * power[: len(sums) - length]
     inside = tokens.subject[: len(value)] == tokens.subject[length - 1 :]
-    return _mix(value[inside]), tokens.subject[: len(value)][inside]
+    return mix(value[inside]), tokens.subject[: len(value)][inside]
 
 
 def is_among(mine: Hashes, theirs: Hashes) -> NDArray[np.bool_]:
@@ -218,7 +210,7 @@ def _repeated(tokens: Tokens) -> NDArray[np.bool_]:
     starts = np.cumsum(length) - length
     key = np.zeros(tokens.num_subjects, np.uint64)
     position = np.arange(len(tokens.token)) - starts[tokens.subject]
-    np.add.at(key, tokens.subject, _mix(tokens.token + _mix(position.astype(np.uint64))))
+    np.add.at(key, tokens.subject, mix(tokens.token + mix(position.astype(np.uint64))))
     key = key[length >= MIN_EVENTS]
     _, inverse, count = np.unique(key, return_inverse=True, return_counts=True)
     return np.asarray(count[inverse] > 1)

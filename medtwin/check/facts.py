@@ -12,16 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from medtwin.check.records import UNDATED, US_PER_DAY, US_PER_YEAR
 from medtwin.core.codes import BIRTH, CHILD_PREFIX, DEATH, NEGATED_PREFIX
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-UNDATED = np.iinfo(np.int64).min
-"""Time of what has none; it sorts before every other."""
 NEVER = np.iinfo(np.int64).max
-US_PER_HOUR = 3_600_000_000
-US_PER_DAY = 24 * US_PER_HOUR
-US_PER_YEAR = 365.25 * US_PER_DAY
 _WIDTHS = {"year": 366 * US_PER_DAY, "month": 31 * US_PER_DAY, "day": US_PER_DAY}
 
 

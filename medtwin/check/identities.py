@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medtwin.check.facts import NEVER, UNDATED, US_PER_HOUR, Bools, Facts, Ints
+from medtwin.check.facts import NEVER, Bools, Facts, Ints
+from medtwin.check.records import UNDATED, US_PER_HOUR
 from medtwin.check.rules import Input, Rule
 
 Floats = NDArray[np.float64]

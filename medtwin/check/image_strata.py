@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -12,8 +13,10 @@ from medtwin.check.estimates import Estimate, Measure
 from medtwin.check.image_features import Encoded, frechet_estimate
 from medtwin.check.image_rows import ImageStratumRow
 from medtwin.check.images import intensity_draws, is_comparable
+from medtwin.check.marginals import total_variation
 from medtwin.check.pictures import MIN_IMAGES, Picture, subjects_of
-from medtwin.check.resample import Sums, compare, make_plan
+from medtwin.check.resample import compare, make_plan
+from medtwin.check.times import band_name
 from medtwin.check.two_sample import MIN_ROWS
 from medtwin.core.seeds import generator
 
@@ -32,7 +35,7 @@ def band_of(one: Picture) -> str:
     """The band of age of a picture; empty where unknown."""
     for low, high in AGE_BANDS:
         if one.age_years is not None and low <= one.age_years < high:
-            return f"{low} and over" if high == AGE_BANDS[-1][1] else f"{low}\N{EN DASH}{high - 1}"
+            return band_name(low, high, AGE_BANDS)
     return ""
 
 
@@ -68,16 +71,6 @@ def mixture_measure(
     third = features[2] if len(features) > 2 else None
     draws = compare(plan, features[0], features[1], third, total_variation)
     return Measure(name, title, draws.estimate(plan), len(synthetic))
-
-
-def total_variation(first: Sums, second: Sums) -> Floats:
-    """Half the sum of absolute differences of shares, (draws,).
-
-    >>> total_variation(np.array([[3.0, 1.0]]), np.array([[1.0, 1.0]])).tolist()
-    [0.25]
-    """
-    shares = [side / np.maximum(side.sum(axis=1, keepdims=True), 1e-12) for side in (first, second)]
-    return np.asarray(np.abs(shares[0] - shares[1]).sum(axis=1) / 2)
 
 
 def within_measure(real: Encoded, synthetic: Encoded, control: Encoded, *, seed: int, num_resamples: int) -> Measure:
@@ -166,9 +159,14 @@ def _strata(
     """Every view of either side, and its parts by sex and age where both are known."""
     everything = [*real, *synthetic]
     for group in sorted({one.group for one in everything}):
-        yield "view", group, lambda one, group=group: one.group == group  # type: ignore[misc]
+        yield "view", group, partial(_stands_in, group)
         inside = [one for one in everything if one.group == group]
         for sex in sorted({one.sex for one in inside if one.sex}):
-            yield "sex", f"{group}, {sex}", lambda one, key=(group, sex): (one.group, one.sex) == key  # type: ignore[misc]
+            yield "sex", f"{group}, {sex}", partial(_stands_in, group, sex=sex)
         for band in sorted({band_of(one) for one in inside} - {""}):
-            yield "age", f"{group}, {band}", lambda one, key=(group, band): (one.group, band_of(one)) == key  # type: ignore[misc]
+            yield "age", f"{group}, {band}", partial(_stands_in, group, band=band)
+
+
+def _stands_in(group: str, one: Picture, *, sex: str | None = None, band: str | None = None) -> bool:
+    """Whether a picture is of a modality and view, and, where they are given, of a sex and a band of age."""
+    return one.group == group and sex in (None, one.sex) and band in (None, band_of(one))

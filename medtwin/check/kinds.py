@@ -14,7 +14,7 @@ from medtwin.check.estimates import Measure
 from medtwin.check.findings import KindRow
 from medtwin.check.marginals import Observations, ks_distance, shared_support
 from medtwin.check.records import US_PER_HOUR, Records
-from medtwin.check.resample import Draws, Plan, average, compare
+from medtwin.check.resample import Draws, Plan, average, compare, worst
 from medtwin.core.codes import DEATH
 
 MIN_SUBJECTS = 20
@@ -168,15 +168,5 @@ def _summary(family: str, draws: Mapping[str, Draws], plan: Plan) -> list[Measur
     every = list(draws.values())
     return [
         Measure(name, _TITLES[name], one.estimate(plan), len(every))
-        for name, one in zip(names, (average(every), _worst(every)), strict=True)
+        for name, one in zip(names, (average(every), worst(every)), strict=True)
     ]
-
-
-def _worst(draws: Sequence[Draws]) -> Draws:
-    """The largest of several distances, draw by draw; the control's, of the kinds that the control has."""
-    controls = [one.control for one in draws if one.control is not None]
-    return Draws(
-        np.max([one.bootstrap for one in draws], axis=0),
-        np.max([one.halves for one in draws], axis=0),
-        max(controls) if controls else None,
-    )

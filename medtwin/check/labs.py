@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from medtwin.check.estimates import Measure
 from medtwin.check.findings import CorrelationRow
-from medtwin.check.records import US_PER_HOUR, Records
+from medtwin.check.records import US_PER_DAY, Records
 from medtwin.check.resample import Distance, Draws, Plan, Sums, average, compare, weighted_sums
 from medtwin.check.values import (
     NO_VARIANCE,
@@ -28,7 +28,6 @@ from medtwin.check.values import (
 
 MAX_LABS = 30
 """Codes with a unit considered: those whose numbers most real subjects have."""
-US_PER_DAY = int(24 * US_PER_HOUR)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.special import xlogy
 
 from medtwin.check.resample import Distance, Plan, Sums, weighted_sums
 
@@ -79,6 +80,31 @@ def wasserstein(support: Floats, unit: float) -> Distance:
         return np.where(np.isnan(gap), widths.sum(), gap)
 
     return distance
+
+
+def js_divergence(first: Sums, second: Sums) -> Floats:
+    """Jensen-Shannon divergence in bits, (draws,): 0 of equal distributions, 1 of those that share no code.
+
+    Of sums (draws, bins) or (draws, codes), nothing added; a side without any is at 1.
+
+    Source: Lin 1991, IEEE Trans Inf Theory 37:145.
+    """
+    totals = [side.sum(axis=1, keepdims=True) for side in (first, second)]
+    p, q = (side / np.maximum(total, 1e-12) for side, total in zip((first, second), totals, strict=True))
+    middle = np.maximum((p + q) / 2, 1e-300)
+    nats = (xlogy(p, p / middle) + xlogy(q, q / middle)).sum(axis=1) / 2
+    is_empty = (totals[0][:, 0] == 0) | (totals[1][:, 0] == 0)
+    return np.where(is_empty, 1.0, np.clip(nats / np.log(2), 0.0, 1.0))
+
+
+def total_variation(first: Sums, second: Sums) -> Floats:
+    """Half the sum of absolute differences of shares, (draws,).
+
+    >>> total_variation(np.array([[3.0, 1.0]]), np.array([[1.0, 1.0]])).tolist()
+    [0.25]
+    """
+    shares = [side / np.maximum(side.sum(axis=1, keepdims=True), 1e-12) for side in (first, second)]
+    return np.asarray(np.abs(shares[0] - shares[1]).sum(axis=1) / 2)
 
 
 def interquartile_range(value: Floats) -> float:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from medtwin.check.findings import CopyRow
+from medtwin.check.hashes import GOLDEN, Hashes, mix
 from medtwin.check.records import US_PER_HOUR, Records
 from medtwin.core.seeds import generator
 
@@ -28,13 +29,11 @@ QUANTILE = 0.99
 LEAST = 0.25
 """A near copy is `MARGIN` times closer to one real subject than 99 % of real subjects are, and a quarter at least."""
 TOLERATED = 0.01
-"""Share of near copies that chance explains: real subjects of one another have up to 0.3 % (docs/results/check.md)."""
+"""Share of near copies that chance explains: of 200 pairs of real draws one had more (docs/results/check_gates.md)."""
 NUM_HALVES = 3
 BLOCK = 500
 
 Floats = NDArray[np.float64]
-Hashes = NDArray[np.uint64]
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 def runs_of(records: Records) -> tuple[Hashes, NDArray[np.int64]]:
@@ -52,22 +51,15 @@ def runs_of(records: Records) -> tuple[Hashes, NDArray[np.int64]]:
     subject, time, code = subject[is_new], time[is_new], code[is_new]
     inside = (subject[2:] == subject[:-2]) & (code[2:] == code[:-2])
     size = np.rint(np.log(np.maximum(np.diff(time), 1) / US_PER_HOUR) / WIDTH).astype(np.int64)
-    value = _mix(code[2:][inside].astype(np.uint64))
+    value = mix(code[2:][inside].astype(np.uint64))
     for gap in (size[:-1][inside], size[1:][inside]):
-        value = _mix(value ^ _mix(gap.astype(np.uint64) + _MULTIPLIER))
+        value = mix(value ^ mix(gap.astype(np.uint64) + GOLDEN))
     whose = subject[2:][inside]
     order = np.lexsort((value, whose))
     value, whose = value[order], whose[order]
     is_new = np.ones(len(value), bool)
     is_new[1:] = (value[1:] != value[:-1]) | (whose[1:] != whose[:-1])
     return value[is_new], whose[is_new]
-
-
-def _mix(x: Hashes) -> Hashes:
-    """splitmix64 (Steele 2014)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 def closeness(of: sparse.csr_array, among: sparse.csr_array) -> Floats:

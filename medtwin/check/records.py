@@ -17,8 +17,10 @@ from medtwin.core.codes import BIRTH, CHILD_PREFIX, DEATH, NEGATED_PREFIX, SEPAR
 from medtwin.core.dataset import Dataset
 
 UNDATED = np.iinfo(np.int64).min
-US_PER_HOUR = 3.6e9
-US_PER_YEAR = 365.25 * 24 * US_PER_HOUR
+"""Time of what has none; it sorts before every other."""
+US_PER_HOUR = 3_600_000_000
+US_PER_DAY = 24 * US_PER_HOUR
+US_PER_YEAR = 365.25 * US_PER_DAY
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -125,7 +127,7 @@ class Records:
     @cached_property
     def years(self) -> Floats:
         """Years from a subject's first to last step, (subjects,); 0 where there is one, or none."""
-        first, last = self._span
+        first, last = self.span
         return np.where(last > first, (last - first) / US_PER_YEAR, 0.0)
 
     @cached_property
@@ -136,13 +138,14 @@ class Records:
     @cached_property
     def ages(self) -> Floats:
         """Age in years at the first step, (subjects,); NaN where birth is unknown or nothing is dated."""
-        first, _ = self._span
+        first, _ = self.span
         birth = self.time_of(BIRTH)
         known = (birth != UNDATED) & (first != UNDATED)
         return np.where(known, (first - np.where(known, birth, 0)) / US_PER_YEAR, np.nan)
 
     @cached_property
-    def _span(self) -> tuple[Ints, Ints]:
+    def span(self) -> tuple[Ints, Ints]:
+        """The time of the first and of the last step, (subjects,) both; `UNDATED` where there is none."""
         first, last = np.full(self.num_subjects, UNDATED), np.full(self.num_subjects, UNDATED)
         steps = self.steps
         last[steps.subject] = steps.time_us  # ascending: the last one stays
@@ -153,7 +156,7 @@ class Records:
     def survival(self) -> tuple[Floats, NDArray[np.bool_]]:
         """Years from the first step to death or the last step, and whether it was death, (subjects,)."""
         death = self.time_of(DEATH)
-        first, last = self._span
+        first, last = self.span
         died = (death != UNDATED) & (first != UNDATED)
         end = np.where(died, death, last)
         return np.where(first != UNDATED, np.maximum(end - first, 0) / US_PER_YEAR, 0.0), died

@@ -97,6 +97,18 @@ def _bootstrap(rng: np.random.Generator, num_subjects: int, num_resamples: int) 
     return weights
 
 
+def subject_weights(subject: NDArray[np.int64], num_resamples: int, rng: np.random.Generator) -> Weights:
+    """How often each row is drawn when whole subjects are, (1 + resamples, rows); ones in the first row.
+
+    Args:
+        subject: Of each row, (rows,).
+        num_resamples: How many draws.
+        rng: Decides them.
+    """
+    _, place = np.unique(subject, return_inverse=True)
+    return _bootstrap(rng, int(place.max(initial=-1)) + 1, num_resamples)[:, place]
+
+
 def weighted_sums(weights: Weights, features: Features) -> Sums:
     """Sums of the features over subjects, (draws, numbers)."""
     if sparse.issparse(features):
@@ -169,4 +181,14 @@ def average(draws: Sequence[Draws], weights: Sequence[float] | None = None) -> D
         np.tensordot(share, np.stack([one.bootstrap for one in draws]), 1),
         np.tensordot(share, np.stack([one.halves for one in draws]), 1),
         float(np.dot(share, controls)) if len(controls) == len(draws) else None,
+    )
+
+
+def worst(draws: Sequence[Draws]) -> Draws:
+    """The largest of several distances, draw by draw; the control's, of those that it has."""
+    controls = [one.control for one in draws if one.control is not None]
+    return Draws(
+        np.max([one.bootstrap for one in draws], axis=0),
+        np.max([one.halves for one in draws], axis=0),
+        max(controls) if controls else None,
     )

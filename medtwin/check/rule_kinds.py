@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from medtwin.check.facts import NEVER, UNDATED, US_PER_DAY, US_PER_HOUR, Facts, Ints, last_at_or_before
+from medtwin.check.facts import NEVER, Facts, Ints, last_at_or_before
 from medtwin.check.identities import Judged, is_in_ages, judge_identity
+from medtwin.check.records import UNDATED, US_PER_DAY, US_PER_HOUR
 from medtwin.check.rules import Range, Rule
 
 DOSES = (

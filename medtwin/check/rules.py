@@ -143,8 +143,9 @@ class Rule:
                 raise ConfigError(f"rule {self.name}: a rule of kind {self.kind} needs {setting}")
         if self.kind == "not-of-sex" and self.sex not in ("M", "F"):
             raise ConfigError(f"rule {self.name}: sex must be M or F, got {self.sex!r}")
-        if self.ages is not None and (None not in self.ages and self.ages[0] > self.ages[1]):  # type: ignore[operator]
-            raise ConfigError(f"rule {self.name}: ages must be lowest and highest, got {list(self.ages)}")
+        low, high = self.ages or (None, None)
+        if low is not None and high is not None and low > high:
+            raise ConfigError(f"rule {self.name}: ages must be lowest and highest, got {[low, high]}")
         if self.kind == "identity":
             known = {one.name for one in self.inputs} | set(OF_THE_SUBJECT)
             if unknown := sorted((self.formulas[0].names | self.formulas[1].names) - known):

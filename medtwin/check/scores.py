@@ -178,20 +178,3 @@ def summarise(draws: Floats) -> Summary | None:
     between = float(values.std(ddof=1)) if num_fits > 1 else None
     more = 0.0 if between is None else float(student_t.ppf((1 + LEVEL) / 2, num_fits - 1)) * between / num_fits**0.5
     return Summary(value, value - float(np.hypot(low, more)), value + float(np.hypot(high, more)), between)
-
-
-def subject_weights(subject: NDArray[np.int64], rng: np.random.Generator, num_resamples: int) -> NDArray[np.float32]:
-    """How often each row is drawn when whole subjects are, (1 + resamples, rows); ones in the first row.
-
-    Args:
-        subject: Of each row, (rows,).
-        rng: Decides the draws.
-        num_resamples: How many.
-    """
-    _, place = np.unique(subject, return_inverse=True)
-    num_subjects = int(place.max(initial=-1)) + 1
-    weights = np.ones((1 + num_resamples, len(subject)), np.float32)
-    for row in weights[1:]:
-        drawn = rng.integers(num_subjects, size=num_subjects)
-        row[:] = np.bincount(drawn, minlength=num_subjects)[place]
-    return weights

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from medtwin.check.codes import code_measures
 from medtwin.check.estimates import Measure
 from medtwin.check.findings import StratumRow
+from medtwin.check.marginals import total_variation
 from medtwin.check.records import Records
-from medtwin.check.resample import Plan, Sums, compare, make_plan
-from medtwin.check.times import AGE_BANDS, time_measures
+from medtwin.check.resample import Plan, compare, make_plan
+from medtwin.check.times import AGE_BANDS, band_name, time_measures
 from medtwin.check.values import value_measures
 from medtwin.core.errors import ConfigError
 
@@ -77,8 +78,7 @@ class Stratification:
 def _age_bands(records: Records) -> NDArray[np.object_]:
     found = np.full(records.num_subjects, "unknown", dtype=object)
     for low, high in AGE_BANDS:
-        name = f"{low}\N{EN DASH}{high - 1}" if high < AGE_BANDS[-1][1] else f"{low} and over"
-        found[(records.ages >= low) & (records.ages < high)] = name
+        found[(records.ages >= low) & (records.ages < high)] = band_name(low, high, AGE_BANDS)
     return found
 
 
@@ -131,12 +131,7 @@ def _level_names(levels: NDArray[np.object_]) -> list[str]:
 def _share_measure(division: str, names: list[str], levels: list[NDArray[np.object_]], plan: Plan) -> Measure:
     """Total variation distance of the shares of the groups: the share of twins that stand in the wrong one."""
     features = [np.column_stack([level == name for name in names]).astype(np.float32) for level in levels]
-
-    def distance(first: Sums, second: Sums) -> Floats:
-        one, other = (side / np.maximum(side.sum(axis=1, keepdims=True), 1) for side in (first, second))
-        return np.asarray(np.abs(one - other).sum(axis=1) / 2)
-
-    draws = compare(plan, features[0], features[1], features[2] if len(features) > 2 else None, distance)
+    draws = compare(plan, features[0], features[1], features[2] if len(features) > 2 else None, total_variation)
     title = f"Shares of groups by {division}: twins in the wrong one"
     return Measure(f"strata.shares_{division}", title, draws.estimate(plan), len(names))
 

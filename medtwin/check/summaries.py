@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from scipy import sparse
 
 from medtwin.check.estimates import Measure
 from medtwin.check.findings import SeparatorRow
+from medtwin.check.hashes import GOLDEN, Hashes, mix
 from medtwin.check.neighbours import compared_rows, neighbour_measures
 from medtwin.check.records import UNDATED, US_PER_HOUR, Records
 from medtwin.check.resample import NUM_RESAMPLES
@@ -53,7 +54,6 @@ TITLES = {"summaries": "Summaries of each record", "sequences": "Order of events
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Hashes = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -196,11 +196,7 @@ def some_subjects(records: Records, most: int, *, seed: int, purpose: str) -> Re
         return records
     rng = generator(seed, "check", "some subjects", purpose)
     chosen = np.sort(rng.permutation(records.num_subjects)[:most])
-    number = np.full(records.num_subjects, -1)
-    number[chosen] = np.arange(most)
-    kept = np.flatnonzero(number[records.subject] >= 0)
-    columns = {name: getattr(records, name)[kept] for name in ("time_us", "code", "unit", "value", "encounter")}
-    return replace(records, subjects=records.subjects[chosen], subject=number[records.subject[kept]], **columns)
+    return records.take(chosen)
 
 
 def summary_measures(
@@ -420,7 +416,7 @@ def sequence_features(records: Records, bins: SequenceBins) -> sparse.csr_array:
     gap_bin = _gap_bins(subject, time, is_new, bins.gap_edges)
     token = code_hash[records.code[rows][order]]
     for part in (number_bin[order], gap_bin):  # the gap belongs to the first place of a time, whoever stands there
-        token = _mix(token + part.astype(np.uint64) + np.uint64(1))
+        token = mix(token + part.astype(np.uint64) + np.uint64(1))
     matrix = _count_ngrams(subject, token, records.num_subjects)
     matrix.data = np.log1p(matrix.data)
     length = np.sqrt(matrix.multiply(matrix).sum(axis=1))
@@ -459,7 +455,7 @@ def _count_ngrams(subject: Ints, token: Hashes, num_subjects: int) -> sparse.csr
     rows, columns, run = [], [], token
     for length in NGRAM_LENGTHS:
         if length > 1:
-            run = _mix(run[:-1] * np.uint64(0x9E3779B97F4A7C15) + token[length - 1 :])
+            run = mix(run[:-1] * GOLDEN + token[length - 1 :])
         whole = subject[length - 1 :] == subject[: max(len(subject) - length + 1, 0)]
         rows.append(subject[length - 1 :][whole])
         columns.append((run[whole] >> np.uint64(64 - HASH_BITS)).astype(np.int64))
@@ -470,10 +466,3 @@ def _count_ngrams(subject: Ints, token: Hashes, num_subjects: int) -> sparse.csr
 
 def _text_hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
-
-
-def _mix(number: Hashes) -> Hashes:
-    """Scrambled 64-bit numbers. Source: Steele, Lea & Flood 2014, OOPSLA (the finalizer of SplitMix64)."""
-    number = (number ^ (number >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    number = (number ^ (number >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(number ^ (number >> np.uint64(31)))

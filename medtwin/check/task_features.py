@@ -166,10 +166,7 @@ def _clock(records: Records, examples: Examples) -> Matrix:
     """Age in years, and hours since the first event, (rows, 2)."""
     birth = records.time_of(BIRTH)[examples.subject]
     age = np.where(birth != UNDATED, (examples.time_us - np.where(birth != UNDATED, birth, 0)) / US_PER_YEAR, np.nan)
-    steps = records.steps
-    first = np.full(records.num_subjects, UNDATED)
-    first[steps.subject[::-1]] = steps.time_us[::-1]
-    hours = (examples.time_us - first[examples.subject]) / US_PER_HOUR
+    hours = (examples.time_us - records.span[0][examples.subject]) / US_PER_HOUR
     return np.stack([age, hours], axis=1).astype(np.float32)
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from medtwin.check.hashes import GOLDEN, mix
 from medtwin.check.records import UNDATED, US_PER_HOUR, Ints, Records
 from medtwin.core.codes import BIRTH
 from medtwin.core.errors import ConfigError, DatasetError
@@ -234,21 +235,13 @@ def _drawn(subject_id: Ints, time_us: Ints, limit: int | None, seed: int) -> Boo
     if limit is None or not len(subject_id):
         return np.ones(len(subject_id), bool)
     word = np.uint64(purpose_key("utility", "times", seed)[0])
-    mixed = _mix(_mix(subject_id.astype(np.uint64) ^ word) ^ time_us.astype(np.uint64))
+    mixed = mix((mix((subject_id.astype(np.uint64) ^ word) + GOLDEN) ^ time_us.astype(np.uint64)) + GOLDEN)
     order = np.lexsort((mixed, subject_id))
     ordered = subject_id[order]
     first = np.searchsorted(ordered, ordered, side="left")
     chosen = np.zeros(len(subject_id), bool)
     chosen[order] = np.arange(len(order)) - first < limit
     return chosen
-
-
-def _mix(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's finaliser (Steele, Lea & Flood 2014, OOPSLA): every bit of the input moves every bit."""
-    word = word + np.uint64(0x9E3779B97F4A7C15)
-    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(word ^ (word >> np.uint64(31)))
 
 
 @dataclass(frozen=True)

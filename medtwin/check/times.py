@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -259,6 +260,15 @@ def _mean_events(sums: Sums) -> Floats:
     return np.asarray((events + 0.5) / np.maximum(subjects, 1))
 
 
+def band_name(low: int, high: int, bands: Sequence[tuple[int, int]]) -> str:
+    """What a band of ages is called; the last one has no end.
+
+    >>> [band_name(*band, AGE_BANDS) for band in (AGE_BANDS[1], AGE_BANDS[-1])]
+    ['18\N{EN DASH}39', '80 and over']
+    """
+    return f"{low} and over" if high == bands[-1][1] else f"{low}\N{EN DASH}{high - 1}"
+
+
 def age_rows(real: Records, synthetic: Records) -> list[AgeRow]:
     """Median length of the record by age at the first event; bands that nobody is in are left out."""
     rows = []
@@ -271,8 +281,15 @@ def age_rows(real: Records, synthetic: Records) -> list[AgeRow]:
             for side, mask in zip((real, synthetic), chosen, strict=True)
             for value in (side.num_events, side.years)
         ]
-        band = f"{low}\N{EN DASH}{high - 1}" if high < 121 else f"{low} and over"
         rows.append(
-            AgeRow(band, int(chosen[0].sum()), int(chosen[1].sum()), medians[0], medians[2], medians[1], medians[3])
+            AgeRow(
+                band_name(low, high, AGE_BANDS),
+                int(chosen[0].sum()),
+                int(chosen[1].sum()),
+                medians[0],
+                medians[2],
+                medians[1],
+                medians[3],
+            )
         )
     return rows

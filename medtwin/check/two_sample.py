@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import sparse, stats
 
 from medtwin.check.estimates import LEVEL, Estimate, Measure
-from medtwin.check.resample import MIN_CONTROL, NUM_RESAMPLES, Features
+from medtwin.check.resample import MIN_CONTROL, NUM_RESAMPLES, Features, subject_weights
 from medtwin.core.seeds import generator
 
 MAX_ROWS = 2000
@@ -157,13 +157,8 @@ def _halves(subject: Ints, pool: Ints, size: int, rng: np.random.Generator) -> P
 
 
 def bootstrap_weights(subject: Ints, num_resamples: int, rng: np.random.Generator) -> Floats:
-    """How often each row is drawn when whole subjects are, (1 + resamples, rows); ones in the first draw."""
-    _, number = np.unique(subject, return_inverse=True)
-    num_subjects = int(number.max()) + 1
-    weights = np.ones((1 + num_resamples, len(subject)))
-    for row in weights[1:]:
-        row[:] = np.bincount(rng.integers(num_subjects, size=num_subjects), minlength=num_subjects)[number]
-    return weights
+    """`subject_weights` in double precision, (1 + resamples, rows): values of rows are summed with them."""
+    return subject_weights(subject, num_resamples, rng).astype(np.float64)
 
 
 @dataclass(frozen=True)

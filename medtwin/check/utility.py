@@ -29,7 +29,8 @@ from medtwin.check.effects import (
 )
 from medtwin.check.estimates import LEVEL, Estimate, Measure
 from medtwin.check.records import Records
-from medtwin.check.scores import SCORES, Summary, subject_weights, summarise
+from medtwin.check.resample import subject_weights
+from medtwin.check.scores import SCORES, Summary, summarise
 from medtwin.check.task_features import Matrix, fit_feature_space
 from medtwin.check.tasks import (
     Examples,
@@ -241,7 +242,7 @@ class _Protocol:
             self._unmeasured(applicable=self._has_real or any(side.label.any() for side in sides[:2]))
         if self._has_real:
             draws = generator(self._seed, "utility", "test")
-            self._weights = subject_weights(self._test.subject, draws, self._num_resamples)
+            self._weights = subject_weights(self._test.subject, self._num_resamples, draws)
 
     def _unmeasured(self, *, applicable: bool) -> None:
         for name, (title, better) in MEASURES.items():
@@ -433,7 +434,7 @@ class _Arms:
         draws: dict[str, list[Floats]] = {score: [] for score in SCORES}
         for number, side in enumerate(twins):
             rng = generator(seed, "utility", "reverse", number)
-            weights = subject_weights(side.subject, rng, len(self._weights) - 1)
+            weights = subject_weights(side.subject, len(self._weights) - 1, rng)
             predicted = ceiling.predict(side.features)
             for score, of in SCORES.items():
                 draws[score].append(of(predicted, side.label, weights))

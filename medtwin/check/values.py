@@ -18,13 +18,14 @@ from medtwin.check.marginals import (
     Observations,
     common_support,
     interquartile_range,
+    js_divergence,
     ks_distance,
     shared_support,
     total_cdf,
     wasserstein,
 )
 from medtwin.check.records import Records
-from medtwin.check.resample import Draws, Plan, Sums, average, compare, weighted_sums
+from medtwin.check.resample import Draws, Plan, Sums, average, compare, weighted_sums, worst
 
 MIN_SUBJECTS = 20
 """Real subjects with a number below which its distribution is noise."""
@@ -138,22 +139,6 @@ def normal_scores(reference: Floats) -> Score:
     return score
 
 
-def jensen_shannon(real: Sums, synthetic: Sums) -> Floats:
-    """Jensen-Shannon divergence in bits, (draws,), of histograms (draws, bins); 1 where a side holds nothing.
-
-    Source: Lin 1991, IEEE Trans Inf Theory 37:145.
-    """
-    totals = real.sum(axis=1, keepdims=True), synthetic.sum(axis=1, keepdims=True)
-    p, q = (side / np.maximum(total, 1e-9) for side, total in zip((real, synthetic), totals, strict=True))
-    m = (p + q) / 2
-
-    def kl_to_m(side: Floats) -> Floats:
-        return np.asarray((side * np.log2(np.where(side > 0, side / np.where(m > 0, m, 1), 1))).sum(axis=1))
-
-    divergence = np.maximum((kl_to_m(p) + kl_to_m(q)) / 2, 0)
-    return np.where((totals[0] > 0)[:, 0] & (totals[1] > 0)[:, 0], divergence, 1.0)
-
-
 def quantile_bins(real: Floats, synthetic: Floats) -> Floats:
     """Upper ends of the bins, ascending, (bins,): quantiles of both sides together, of equal weight.
 
@@ -204,7 +189,7 @@ def value_measures(
         "values.ks": average([one.ks for one in compared]),
         "values.wasserstein": average([one.wasserstein for one in compared]),
         "values.js": average([one.js for one in compared]),
-        "values.worst_ks": _worst([one.ks for one in compared]),
+        "values.worst_ks": worst([one.ks for one in compared]),
         "values.outside": _outside(keys, sides, plan),
     }
     power = {"values.outside": 0, "values.js": 2}
@@ -239,7 +224,7 @@ def _compare_all(
         moved = compare(plan, *_three(inside, support), distance)
         bins = quantile_bins(first.value, second.value)
         binned = first.histogram(bins), second.histogram(bins), third.histogram(bins) if third is not None else None
-        js = compare(plan, *binned, jensen_shannon)
+        js = compare(plan, *binned, js_divergence)
         outside = float(np.mean((second.value < low) | (second.value > high))) if len(second.value) else 0.0
         shown = common_support(first.value, second.value)
         row = ValueRow(
@@ -268,15 +253,6 @@ def _three(
 
 def _nothing(num_subjects: int) -> Observations:
     return Observations(np.zeros(0, np.int64), np.zeros(0), num_subjects)
-
-
-def _worst(draws: list[Draws]) -> Draws:
-    controls = [one.control for one in draws if one.control is not None]
-    return Draws(
-        np.max([one.bootstrap for one in draws], axis=0),
-        np.max([one.halves for one in draws], axis=0),
-        max(controls) if controls else None,
-    )
 
 
 def _outside(keys: list[Key], sides: tuple[dict[Key, Observations], ...], plan: Plan) -> Draws:

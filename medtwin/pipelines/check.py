@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from medtwin.core.provenance import Provenance, describe_input, write_provenance
 from medtwin.core.verdict import SHIPPED, Verdict, read_verdict, write_verdict
 from medtwin.pipelines.check_images import make_encoder
 from medtwin.pipelines.check_report import Checked, write_check_report
-from medtwin.pipelines.check_utility import measure_utility, utility_tables
+from medtwin.pipelines.check_utility import measure_utility, utility_tables, without_path
 from medtwin.pipelines.say import progress, tell, tell_counts
 from medtwin.pipelines.sources import fingerprint, public_config, require_outside
 
@@ -68,7 +69,9 @@ class CheckSettings:
             raise ConfigError(f"resamples must be {MIN_RESAMPLES} or more, got {self.resamples}")
 
 
+@cache
 def _shipped(profile: str) -> dict[str, Any]:
+    """The configuration as it ships with a profile, as it is: not to be changed. Composing it takes a second."""
     return compose("check", ["synthetic=x", "real=x", f"gates={profile}"])
 
 
@@ -114,13 +117,15 @@ class _Sides:
 def check(chosen: CheckSettings) -> Path:
     """Measures, judges and reports, or says that it is there; returns where it is."""
     sides = _Sides.of(chosen)
-    shipped = _shipped("research")
-    names = ("gates", "rules", "strata")
-    parts = {name: shipped[name] if getattr(chosen, name) is None else getattr(chosen, name) for name in names}
+    given = {"gates": chosen.gates, "rules": chosen.rules, "strata": chosen.strata}
+    parts = {name: _shipped("research")[name] if part is None else part for name, part in given.items()}
     profile, task = shipped_profile(parts["gates"]), task_from(chosen.task or {})
     rules, strata = rules_from(parts["rules"]), stratifications_from(parts["strata"])
     options = Options(chosen.seed, chosen.resamples, rules, strata, with_images=chosen.images)
     config = {**public_config(chosen), **parts, **sides.state()}
+    config["encoder"] = Path(chosen.encoder).name  # provenance holds no path of a machine
+    if task is not None:
+        config["task"] = asdict(without_path(task))
     config["timelines_state"] = None if chosen.timelines is None else fingerprint(chosen.timelines)
     with writing(chosen.out, config, overwrite=chosen.overwrite) as output:
         if output is None:

@@ -68,7 +68,12 @@ def measure_utility(
     if test != "held_out":
         notes.append(f"tested on the split {test}, which the generator may have seen: there is no held_out")
     sides_told = shareable_sides(found.sides) if real.origin == "real" else found.sides
-    return replace(found, notes=tuple(notes), sides=sides_told)
+    return replace(found, task=without_path(task), notes=tuple(notes), sides=sides_told)
+
+
+def without_path(task: Task) -> Task:
+    """The task with its label file by its last name: what is written leaves the machine."""
+    return task if task.labels is None else replace(task, labels=Path(task.labels).name)
 
 
 def _labels(real: Dataset, task: Task) -> tuple[Labels | None, str]:

@@ -7,8 +7,9 @@ import pytest
 from scipy import stats
 from scipy.spatial import distance as scipy_distance
 
-from medtwin.check.codes import code_measures, disagreement_of_ranks, js_divergence, kl_divergence
+from medtwin.check.codes import code_measures, disagreement_of_ranks, kl_divergence
 from medtwin.check.estimates import Estimate
+from medtwin.check.marginals import js_divergence
 from medtwin.check.records import Records, Vocabulary, tables_to_records
 from medtwin.check.resample import make_plan
 from medtwin.core.events import Event

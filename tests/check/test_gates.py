@@ -235,3 +235,21 @@ def test_every_profile_asks_the_same_and_a_stricter_one_allows_no_more(shipped: 
             assert (other.bound or 0) <= (one.bound or 0), one.name
             assert other.times_baseline <= one.times_baseline, one.name
             assert other.min_subjects >= one.min_subjects, one.name
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_gates_of_rules_fail_the_controls_that_they_name(
+    findings_of: Callable[[str, pa.Table], Findings], fresh_table: pa.Table, shipped: Shipped, profile: str
+) -> None:
+    faults = {
+        "shuffled columns": ("shuffled_codes", samples.shuffled_codes),
+        "numbers dealt anew": ("permuted_values", samples.permuted_values),
+        "impossible events": ("shuffled_times", samples.shuffled_times),  # some before birth, some after death
+    }
+    outcomes = {
+        fault: results(findings_of(name, how(fresh_table)), shipped, profile) for fault, (name, how) in faults.items()
+    }
+    gates = {gate.name: gate for gate in shipped[0][profile].gates}
+    for name in ("plausibility", "rules", "identities"):
+        for fault in gates[name].control:
+            assert outcomes[fault][name].outcome == "failed", (name, fault)

@@ -10,8 +10,9 @@ from scipy.ndimage import gaussian_filter
 from medtwin.check.estimates import Measure
 from medtwin.check.image_features import encode_sides, equal_estimate, frechet, kid, projected
 from medtwin.check.image_findings import ImageFindings, compare_images, not_measured
-from medtwin.check.image_strata import in_mix_of, total_variation
+from medtwin.check.image_strata import in_mix_of
 from medtwin.check.images import image_measures
+from medtwin.check.marginals import total_variation
 from medtwin.check.pictures import Picture
 from tests.check import images_samples as samples
 

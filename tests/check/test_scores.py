@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from medtwin.check.resample import subject_weights
 from medtwin.check.scores import (
     SCORES,
     auprc,
     auroc,
     calibration_intercept,
     calibration_slope,
-    subject_weights,
     summarise,
 )
 
@@ -82,7 +82,7 @@ def test_a_well_calibrated_model_has_slope_one_and_one_that_exaggerates_less() -
 
 def test_rows_of_a_subject_are_drawn_together() -> None:
     subject = np.array([3, 3, 7, 9, 9, 9])
-    weights = subject_weights(subject, np.random.default_rng(0), 40)
+    weights = subject_weights(subject, 40, np.random.default_rng(0))
     assert (weights[0] == 1).all()
     assert (weights[:, 0] == weights[:, 1]).all()
     assert (weights[:, 3] == weights[:, 4]).all()

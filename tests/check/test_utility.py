@@ -16,6 +16,7 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from medtwin.check import Findings, Profile, Rule, judge
 from medtwin.check.classifiers import GRIDS, folds_of, tune
 from medtwin.check.effects import (
     Covariates,
@@ -147,6 +148,21 @@ def test_twins_without_the_law_fall_to_the_floor(fresh: UtilityFindings, shuffle
     hazard = {row.covariate: row for row in shuffled.hazards}["LAB//a"]
     assert hazard.difference is not None
     assert hazard.difference < -3
+
+
+@pytest.mark.parametrize("profile", ["research", "partner", "public"])
+def test_the_gate_of_usefulness_fails_outcomes_dealt_anew_and_passes_perfect_twins(
+    fresh: UtilityFindings,
+    shuffled: UtilityFindings,
+    shipped: tuple[dict[str, Profile], tuple[Rule, ...]],
+    profile: str,
+) -> None:
+    chosen = shipped[0][profile]
+    judging = replace(chosen, gates=tuple(gate for gate in chosen.gates if gate.name == "usefulness"))
+    assert judging.gates[0].control == ("outcomes dealt anew",)
+    for found, outcome in ((fresh, "passed"), (shuffled, "failed")):
+        (result,) = judge(Findings(300, 300, 0, found.measures), judging)
+        assert result.outcome == outcome, result
 
 
 def test_permuted_labels_are_worth_a_half(fresh: UtilityFindings) -> None:

@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""What two encoders of images see of real radiographs, and how often an image is called a copy that is none.
+
+    .venv/bin/python scripts/bench/check_encoders.py [--write docs/results/encoders.md]
+
+The source is nih_cxr, found through MEDTWIN_DATA (default ../shared/data). Half of its patients are the reference, a
+third stand for the twins, the rest is the control; the other draws of patients are for the copies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from medtwin.check.image_controls import IMAGE_BREAKS
+from medtwin.check.image_copies import image_copies
+from medtwin.check.image_findings import compare_images
+from medtwin.check.matrix import FRESH, has_moved
+from medtwin.check.pictures import Picture, read_pictures, stacked
+from medtwin.core.dataset import open_dataset
+from medtwin.scans.features import contrastive_encoder, random_encoder
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MEASURES = ("images.frechet", "images.kid", "images.coverage", "images.c2st", "images.tstr", "images.adherence")
+SIZE = 64
+
+
+def head_commit() -> str:
+    """Short name of the commit."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+
+
+def three_parts(pictures: Sequence[Picture], seed: int) -> list[list[Picture]]:
+    """Half, a third and a sixth of the patients."""
+    subjects = np.unique([one.subject_id for one in pictures])
+    order = np.random.default_rng(seed).permutation(subjects)
+    bounds = np.cumsum([0, len(order) // 2, len(order) // 3, len(order)])
+    parts = [set(order[start:stop].tolist()) for start, stop in zip(bounds, bounds[1:], strict=False)]
+    return [[one for one in pictures if one.subject_id in part] for part in parts]
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=10, help="of patients, for the copies")
+    parser.add_argument("--write", type=Path, help="write the tables to this Markdown file")
+    chosen = parser.parse_args()
+    data = Path(os.environ.get("MEDTWIN_DATA", ROOT.parent / "shared" / "data")) / "nih_cxr"
+    with tempfile.TemporaryDirectory() as folder:
+        settings = [f"source.images={data / 'png256'}", f"source.labels={data / 'labels.csv'}", "labels=nih_cxr"]
+        command = [sys.executable, "-m", "medtwin", "ingest", *settings, f"out={folder}/nih"]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        dataset = open_dataset(Path(folder) / "nih")
+        pictures = list(read_pictures(dataset, list(dataset.splits), seed=0))
+    real, fresh, control = three_parts(pictures, 100)
+    encoders = {"random": random_encoder(), "contrastive": contrastive_encoder(stacked(real, SIZE), seed=0)}
+    sides = {FRESH: fresh}
+    sides.update({name: how(fresh, real, np.random.default_rng(0)) for name, how in IMAGE_BREAKS.items()})
+    lines = [
+        "# What the encoders of images see",
+        "",
+        f"Command: `.venv/bin/python scripts/bench/check_encoders.py --write docs/results/encoders.md` at {head_commit()}.",
+        f"NIH radiographs: {len(real)} as the reference, {len(fresh)} others in the place of twins, {len(control)} as the",
+        "control. Value / what 95 % of comparisons of real halves stay within (of coverage, 1 minus both); **bold**:",
+        "beyond 1.5 times that. An area under ROC of 0.5 is chance.",
+        "",
+        "| encoder | measure | " + " | ".join(sides) + " |",
+        "|---|---|" + "---|" * len(sides),
+    ]
+    for encoder, encode in encoders.items():
+        cells: dict[str, list[str]] = {name: [] for name in MEASURES}
+        for twins in sides.values():
+            found = compare_images(real, twins, control, encode=encode, seed=0, num_resamples=40)
+            measures = {one.name: one for one in found.measures}
+            for name in MEASURES:
+                estimate, better = measures[name].estimate, measures[name].better
+                if estimate is not None and better == "higher":
+                    estimate = estimate.complement()
+                text = "-" if estimate is None else f"{estimate.value:.2g} / {estimate.baseline_worst:.2g}"
+                is_beyond = estimate is not None and has_moved(estimate)
+                cells[name].append(f"**{text}**" if is_beyond else text)
+        lines += [f"| {encoder} | `{name}` | " + " | ".join(row) + " |" for name, row in cells.items()]
+    counts = [image_copies(*three_parts(pictures, 200 + number), seed=number)[0] for number in range(chosen.draws)]
+    called, looked = sum(row.num_copies for row in counts), sum(row.num_checked for row in counts)
+    most = max(row.share for row in counts)
+    lines += [
+        "",
+        f"Images of real patients that `copies.images_near` calls copies of others', over {chosen.draws} draws of",
+        f"patients that had no part in setting its limit: {called} of {looked:,}, at most {most:.1%} of one draw.",
+    ]
+    print("\n".join(lines))
+    if chosen.write:
+        chosen.write.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
