@@ -212,7 +212,7 @@ def _microseconds(column: pa.ChunkedArray) -> Ints:
 def _offset(precision: str) -> int:
     """Microseconds that the clock of the place is ahead of UTC.
 
-    >>> _offset("second-04:00") / US_PER_HOUR, _offset("day")
+    >>> _offset("second-04:00") / 3.6e9, _offset("day")
     (-4.0, 0)
     """
     found = re.fullmatch(r"\w+([+-])(\d\d):(\d\d)", precision)

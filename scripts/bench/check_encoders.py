@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def three_parts(pictures: Sequence[Picture], seed: int) -> list[list[Picture]]:
     subjects = np.unique([one.subject_id for one in pictures])
     order = np.random.default_rng(seed).permutation(subjects)
     bounds = np.cumsum([0, len(order) // 2, len(order) // 3, len(order)])
-    parts = [set(order[start:stop].tolist()) for start, stop in zip(bounds, bounds[1:], strict=False)]
+    parts = [set(order[start:stop].tolist()) for start, stop in pairwise(bounds)]
     return [[one for one in pictures if one.subject_id in part] for part in parts]
 
 
@@ -67,9 +68,9 @@ def main() -> None:
     lines = [
         "# What the encoders of images see",
         "",
-        f"Command: `.venv/bin/python scripts/bench/check_encoders.py --write docs/results/encoders.md` at {head_commit()}.",
-        f"NIH radiographs: {len(real)} as the reference, {len(fresh)} others in the place of twins, {len(control)} as the",
-        "control. Value / what 95 % of comparisons of real halves stay within (of coverage, 1 minus both); **bold**:",
+        "Command: `.venv/bin/python scripts/bench/check_encoders.py --write docs/results/encoders.md`",
+        f"at {head_commit()}. NIH radiographs: {len(real)} as the reference, {len(fresh)} others in the place of twins,",
+        f"{len(control)} as the control. Value / what 95 % of comparisons of real halves stay within (of coverage, 1 minus both); **bold**:",
         "beyond 1.5 times that. An area under ROC of 0.5 is chance.",
         "",
         "| encoder | measure | " + " | ".join(sides) + " |",
