@@ -32,7 +32,7 @@ QUANTILE = 0.01
 CLOSER = 0.6
 """A copy is near to a training image, and much nearer than to the next subject's: its nearness is below `CLOSER` times
 what 99 % of real images of its modality and view have. Not 100 %: one patient who stands in the data under two names
-must not lift the bound for everybody. Below 0.6 were 2 of 6,900 real images of others (NIH's, the hospital's)."""
+must not lift the bound for everybody. How often others are called copies: docs/results/encoders.md."""
 TOLERATED = 0.01
 """Share of images so near that chance explains it."""
 NUM_HALVES = 3
