@@ -1,8 +1,8 @@
 """Features of images for `check`, without downloaded weights: random convolutions, or contrastive training on the spot.
 
 Weights learned elsewhere judge medical images unreliably (Woodland et al. 2023, arXiv 2311.13717), and no run may wait
-for a download. Random convolutions see the faults that trained ones see (docs/results/encoders.md), need no training, and
-are the same everywhere.
+for a download. Random convolutions see the faults that trained ones see (docs/results/encoders.md), need no training,
+and are the same everywhere.
 """
 
 from __future__ import annotations
