@@ -26,7 +26,7 @@ from medtwin.core.pseudonyms import Pseudonyms, load_or_create_key
 from medtwin.dicom import open_series, validate_series
 from medtwin.fhir import validate_references, validate_resource
 from medtwin.hospital import simulate_subject
-from medtwin.pipelines.export import ResourceChecker
+from medtwin.pipelines.export_fhir import ResourceChecker
 from tests.e2e.conftest import Medtwin
 
 NUM_SUBJECTS, SEED = 40, 3
