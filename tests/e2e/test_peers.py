@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Medtwin
-from tests.peers import R4_CORE, require_peer
+from tests.peers import require_peer
+from tests.servers.fhir import running_server
 
 
 def free_port() -> int:
@@ -55,16 +56,8 @@ def transactions(medtwin: Medtwin, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def fhir_server() -> Iterator[str]:
-    folder, port = require_peer("fhir_server"), free_port()
-    command = ["node", "server.mjs", "--port", str(port), "--max-entries", "100000", "--max-bytes", "100000000"]
-    environment = {"PATH": "/usr/bin:/bin:/usr/local/bin", "MEDTWIN_R4_CORE": str(R4_CORE)}
-    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/fhir/metadata", process)
-        yield f"http://127.0.0.1:{port}/fhir"
-    finally:
-        process.kill()
-        process.wait()
+    with running_server(maxEntries=100_000, maxBytes=100_000_000) as server:
+        yield server.base
 
 
 def test_a_fhir_server_with_strict_validation_takes_the_transactions(
