@@ -1,234 +1,244 @@
-"""Checks of FHIR R4 resources: structure by fhir.resources, required value sets, reference types, and invariants.
+"""Checks of FHIR R4 resources in three layers: a JSON schema, rules, and the models of fhir.resources.
 
-What no check here covers: terminology content (LOINC, SNOMED CT, UCUM) and profiles. fhir.resources has R4B, which is
-identical to R4 for every resource type that medtwin writes. A strict JSON-schema layer can join `_LAYERS`.
+`schema` and `rules` are built from the official definitions and meant for every resource; `models` is slow, and meant
+for a sample. What none of them checks: whether LOINC, SNOMED CT or RxNorm have a code, displays, and profiles beyond
+the vital signs (`medtwin.fhir.profiles` has those of US Core). docs/fhir_validation.md says more.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
-from functools import cache
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from medtwin.core.findings import Finding
-from medtwin.fhir.codings import parse_reference
-from medtwin.fhir.elements import TABLES, Element, Kind
-from medtwin.fhir.terms import ELEMENT_NAMES, RESOURCE_TYPES
+from medtwin.fhir.checks.chronology import Chronology
+from medtwin.fhir.checks.models import check_models
+from medtwin.fhir.checks.references import ReferenceBook
+from medtwin.fhir.checks.rules import check_rules
+from medtwin.fhir.checks.schema import check_schema
+from medtwin.fhir.checks.tables import place_of, resource_types
+from medtwin.fhir.checks.walk import Visit
 
-Resource = dict[str, Any]
-_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
-# The tables name fewer targets than FHIR allows, but all of those types that are rows.
-_TARGETS = frozenset({"Patient", *TABLES})
-_GENDERS = frozenset({"male", "female", "other", "unknown"})
+__all__ = [
+    "LAYERS",
+    "STRUCTURAL",
+    "Chronology",
+    "ReferenceBook",
+    "Validation",
+    "validate_references",
+    "validate_resource",
+]
 
-
-def validate_resource(resource: Resource) -> list[Finding]:
-    """Every rule that a resource breaks; empty for one that passes all layers. No message repeats a value."""
-    kind = resource.get("resourceType")
-    if not isinstance(kind, str) or kind not in RESOURCE_TYPES:
-        return [Finding("unknown-type", "resourceType must name a FHIR R4 resource type")]
-    findings = [finding for layer in _LAYERS for finding in layer(resource)]
-    where = f"{kind}/{resource.get('id', '')}" if _is_id(resource.get("id")) else kind
-    return [Finding(each.rule, each.message, each.severity, f"{where} {each.where}".rstrip()) for each in findings]
-
-
-def _is_id(value: Any) -> bool:
-    return isinstance(value, str) and _ID.fullmatch(value) is not None
-
-
-@cache
-def _model(kind: str) -> Any:
-    from fhir.resources.R4B import get_fhir_model_class
-
-    try:
-        return get_fhir_model_class(kind)
-    except KeyError:
-        return None
+Resource: TypeAlias = dict[str, Any]
+LAYERS = ("schema", "rules", "models")
+# Rules whose breach means that the resource is not FHIR R4 by its form: a writer that breaks one has a fault.
+STRUCTURAL = frozenset(
+    {"unknown-type", "unknown-element", "missing-element", "json-type", "format", "empty", "choice", "id", "not-json"}
+    | {"value-set", "reference-type", "structure", "nesting"}
+)
+_UNKNOWN = "resourceType must name a FHIR R4 resource type"
+_WITHIN = frozenset({"Bundle", "Parameters"})
 
 
-def _structure(resource: Resource) -> Iterator[Finding]:
-    """What fhir.resources finds: unknown elements, wrong types, missing elements, several value[x]."""
-    from pydantic import ValidationError
+@dataclass(slots=True)
+class _Part:
+    """A resource, or one within it."""
 
-    model = _model(resource["resourceType"])
-    if model is None:
-        yield Finding("unchecked-type", "fhir.resources has no such type: its structure was not checked", "information")
-        return
-    try:
-        model.model_validate(resource)
-    except ValidationError as error:
-        for each in error.errors(include_url=False, include_context=False, include_input=False):
-            path = ".".join(_step(step) for step in each["loc"])
-            yield Finding("structure", f"the element is not valid FHIR R4: {each['type']}", where=path)
+    resource: Any
+    root: Resource
+    full_urls: dict[str, str] | None
+    path: str
 
 
-def _step(step: int | str) -> str:
-    return str(step) if isinstance(step, int) or step.lstrip("_") in ELEMENT_NAMES else "?"
+def validate_resource(resource: Any, layers: Iterable[str] = LAYERS) -> list[Finding]:
+    """Every rule that a resource breaks, and those that resources within it break; no message repeats a value.
+
+    Args:
+        resource: Parsed JSON.
+        layers: Which of `LAYERS` to run.
+
+    >>> [str(each) for each in validate_resource({"resourceType": "Patient", "gender": "man"}, ["schema"])]
+    ['error: Patient gender: the code must be in its required value set [value-set]']
+    """
+    return _validate(resource, frozenset(layers), None)
 
 
-def _identity(resource: Resource) -> Iterator[Finding]:
-    if not _is_id(resource.get("id")):
-        yield Finding("id", "id must be 1 to 64 letters, digits, hyphens and dots", where="id")
+def _validate(resource: Any, layers: frozenset[str], book: ReferenceBook | None) -> list[Finding]:
+    kind = resource.get("resourceType") if isinstance(resource, dict) else None
+    if not isinstance(kind, str) or kind not in resource_types():
+        return [Finding("unknown-type", _UNKNOWN)]
+    if "contained" in resource or kind in _WITHIN:
+        found = [each for part in _parts(resource) for each in _validate_part(part, layers, book)]
+    else:
+        found = _validate_one(_Part(resource, resource, None, ""), layers, book)
+    if "models" in layers:
+        found += check_models(resource)
+    if not found:
+        return found
+    place = place_of(resource)
+    return [Finding(each.rule, each.message, each.severity, f"{place} {each.where}".rstrip()) for each in found]
 
 
-def _value_sets(resource: Resource) -> Iterator[Finding]:
-    """Codes with a required binding: the status, and the closed words of the element tables."""
-    kind = resource["resourceType"]
-    if kind == "Patient" and resource.get("gender", "unknown") not in _GENDERS:
-        yield Finding("value-set", "gender must be in its required value set", where="gender")
-    table = TABLES.get(kind)
-    if table is None:
-        return
-    status = resource.get(table.status)
-    words = _concept_words(status) if table.status_system else [status] if status is not None else []
-    if any(word not in table.statuses for word in words):
-        yield Finding("value-set", "the status must be in its required value set", where=table.status)
-    for element in table.elements:
-        values = _values(resource, element) if element.kind is Kind.CODE and not element.row else []
-        if any(not isinstance(value, str) or value not in element.words for value in values):
-            yield Finding("value-set", "the code must be in its required value set", where=element.path)
+def _validate_part(part: _Part, layers: frozenset[str], book: ReferenceBook | None) -> list[Finding]:
+    inner = part.resource
+    if not isinstance(inner, dict) or inner.get("resourceType") not in resource_types():
+        return [Finding("unknown-type", _UNKNOWN, where=part.path)]
+    found = _validate_one(part, layers, book)
+    if not part.path:
+        return found
+    return [Finding(each.rule, each.message, each.severity, f"{part.path}.{each.where}".rstrip(".")) for each in found]
 
 
-def _concept_words(concept: Any) -> list[Any]:
-    codings = concept.get("coding") if isinstance(concept, dict) else None
-    return [each.get("code") for each in codings if isinstance(each, dict)] if isinstance(codings, list) else []
-
-
-def _values(resource: Resource, element: Element) -> list[Any]:
-    """What stands at the path of an element, in every repetition."""
-    found: list[Any] = [resource]
-    for name, _ in element.steps:
-        inner = [each[name] for each in found if isinstance(each, dict) and name in each]
-        found = [each for value in inner for each in (value if isinstance(value, list) else [value])]
+def _validate_one(part: _Part, layers: frozenset[str], book: ReferenceBook | None) -> list[Finding]:
+    found = check_schema(part.resource) if "schema" in layers else []
+    if "rules" in layers:
+        visit = Visit(part.resource, part.root, part.full_urls, references=None if book is None else [])
+        ruled = check_rules(visit)
+        if ruled:
+            known = {(each.rule, each.where) for each in found}
+            found = found + [each for each in ruled if (each.rule, each.where) not in known]
+        if book is not None:
+            book.add(part.resource, visit.references or (), is_root=part.resource is part.root)
     return found
 
 
-def _reference_types(resource: Resource) -> Iterator[Finding]:
-    table = TABLES.get(resource["resourceType"])
-    if table is None:
-        return
-    patient = Element(table.subject, Kind.REFERENCE, targets=frozenset({"Patient", "Group"}))
-    for element in (patient, *table.elements):
-        if element.kind is not Kind.REFERENCE:
+def _parts(resource: Resource) -> Iterator[_Part]:
+    """A resource and all resources within it; what is contained knows its container."""
+    waiting = [_Part(resource, resource, None, "")]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        inner = part.resource
+        if not isinstance(inner, dict):
             continue
-        for value in _values(resource, element):
-            text = value.get("reference") if isinstance(value, dict) else None
-            target = parse_reference(text) if isinstance(text, str) else None
-            if target is not None and target[0] in _TARGETS and target[0] not in element.targets:
-                message = f"the reference must be to {' or '.join(sorted(element.targets))}"
-                yield Finding("reference-type", message, where=element.path)
+        prefix = f"{part.path}." if part.path else ""
+        contained = inner.get("contained")
+        for number, each in enumerate(contained if isinstance(contained, list) else ()):
+            waiting.append(_Part(each, part.root, part.full_urls, f"{prefix}contained[{number}]"))
+        if inner.get("resourceType") == "Bundle":
+            waiting += _entries(inner, prefix)
+        elif inner.get("resourceType") == "Parameters":
+            waiting += _parameters(inner.get("parameter"), f"{prefix}parameter")
 
 
-def _periods(resource: Resource) -> Iterator[Finding]:
-    """per-1: a period must not end before it starts; compared as instants where both are."""
-    for path, value in _objects(resource, ""):
-        start, end = value.get("start"), value.get("end")
-        if isinstance(start, str) and isinstance(end, str) and _is_before(end, start):
-            yield Finding("per-1", "the period must not end before it starts", where=path)
+def _entries(bundle: Resource, prefix: str) -> Iterator[_Part]:
+    entries = bundle.get("entry")
+    listed = [each if isinstance(each, dict) else {} for each in entries] if isinstance(entries, list) else []
+    urls = {
+        each["fullUrl"]: str(each["resource"].get("resourceType"))
+        for each in listed
+        if isinstance(each.get("fullUrl"), str) and isinstance(each.get("resource"), dict)
+    }
+    for number, each in enumerate(listed):
+        if "resource" in each:
+            yield _Part(each["resource"], each["resource"], urls, f"{prefix}entry[{number}].resource")
+        response = each.get("response")
+        if isinstance(response, dict) and "outcome" in response:
+            yield _Part(response["outcome"], response["outcome"], urls, f"{prefix}entry[{number}].response.outcome")
 
 
-def _is_before(first: str, second: str) -> bool:
-    if len(first) > 10 and len(second) > 10:
-        try:
-            return datetime.fromisoformat(first) < datetime.fromisoformat(second)
-        except (ValueError, TypeError):
-            return False
-    length = min(len(first), len(second), 10)
-    return first[:length] < second[:length]
+def _parameters(parameters: Any, path: str) -> Iterator[_Part]:
+    for number, each in enumerate(parameters if isinstance(parameters, list) else ()):
+        if isinstance(each, dict):
+            if "resource" in each:
+                yield _Part(each["resource"], each["resource"], None, f"{path}[{number}].resource")
+            yield from _parameters(each.get("part"), f"{path}[{number}].part")
 
 
-def _objects(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every object within a value, with its path."""
-    if isinstance(value, dict):
-        yield path, value
-        for name, inner in value.items():
-            yield from _objects(inner, f"{path}.{_step(name)}".lstrip("."))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _objects(inner, path)
+@dataclass
+class Validation:
+    """What the layers found in many resources, by rule and type, with the first places of each.
+
+    Attributes:
+        layers: Which to run on every resource.
+        sample: Of the models layer, if it is not among `layers`: run it on the first of each type, and on every n-th.
+        num_run: How many resources each layer ran on, by layer.
+        num_resources: By type.
+        counts: How often each rule was broken: (severity, rule, type).
+        places: The first of them: type, id and path.
+        book: Where references lead; None leaves that unchecked.
+    """
+
+    layers: tuple[str, ...] = ("schema", "rules")
+    sample: int = 0
+    first: int = 20
+    num_run: Counter[str] = field(default_factory=Counter)
+    num_resources: Counter[str] = field(default_factory=Counter)
+    counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    places: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
+    messages: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    book: ReferenceBook | None = None
+
+    def __post_init__(self) -> None:
+        unknown = set(self.layers) - set(LAYERS)
+        if unknown or not self.layers:
+            raise ValueError(f"layers must be some of {', '.join(LAYERS)}, got {', '.join(self.layers) or 'none'}")
+        self._layers = frozenset(self.layers)
+
+    def add(self, resource: Any) -> list[Finding]:
+        """Checks one resource, enters what was found, and returns it."""
+        kind = resource.get("resourceType") if isinstance(resource, dict) else None
+        kind = kind if isinstance(kind, str) and kind in resource_types() else "unknown"
+        layers = self._layers | {"models"} if self._is_sampled(kind) else self._layers
+        self.num_resources[kind] += 1
+        for layer in layers if kind != "unknown" else ():
+            self.num_run[layer] += 1
+        findings = _validate(resource, layers, self.book)
+        for finding in findings:
+            self.enter(finding, kind)
+        return findings
+
+    def _is_sampled(self, kind: str) -> bool:
+        number = self.num_resources[kind]
+        return self.sample > 0 and (number < self.first or number % self.sample == 0)
+
+    def enter(self, finding: Finding, kind: str) -> None:
+        """Enters a finding that was made elsewhere, such as one of a whole set."""
+        key = (finding.severity, finding.rule, kind)
+        self.counts[key] += finding.count
+        self.messages.setdefault(key, finding.message)
+        places = self.places.setdefault(key, [])
+        if len(places) < 5:
+            places.append(finding.where)
+
+    def findings(self) -> list[Finding]:
+        """One finding for each rule and type, with its count and first place, errors first."""
+        order = {"error": 0, "warning": 1, "information": 2}
+        found = []
+        for key in sorted(self.counts, key=lambda each: (order[each[0]], each[1], each[2])):
+            severity, rule, kind = key
+            where = self.places[key][0] or kind
+            found.append(Finding(rule, self.messages[key], _severity(severity), where, self.counts[key]))
+        return found
+
+    @property
+    def num_errors(self) -> int:
+        """How many findings make a resource invalid."""
+        return sum(count for (severity, _, _), count in self.counts.items() if severity == "error")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON: resources by type, layers, and the findings by rule and type."""
+        return {
+            "resources": dict(sorted(self.num_resources.items())),
+            "checked": {layer: self.num_run[layer] for layer in LAYERS},
+            "errors": self.num_errors,
+            "findings": [
+                {"severity": key[0], "rule": key[1], "type": key[2], "count": self.counts[key]}
+                | {"message": self.messages[key], "first": self.places[key]}
+                for key in sorted(self.counts)
+            ],
+        }
 
 
-def _quantities(resource: Resource) -> Iterator[Finding]:
-    """qty-3: a coded unit needs its system."""
-    for path, value in _objects(resource, ""):
-        if "value" in value and "code" in value and "system" not in value:
-            yield Finding("qty-3", "a unit with a code must have a system", where=path)
-
-
-def _observation(resource: Resource) -> Iterator[Finding]:
-    if resource["resourceType"] != "Observation":
-        return
-    holders = [each for each in (resource, *_list(resource.get("component"))) if isinstance(each, dict)]
-    for holder in holders:
-        if "dataAbsentReason" in holder and any(name.startswith("value") for name in holder):
-            yield Finding("obs-6", "dataAbsentReason must stand only where there is no value", where="dataAbsentReason")
-    own = _codings(resource.get("code"))
-    has_value = any(name.startswith("value") for name in resource)
-    if has_value and any(own & _codings(component.get("code")) for component in holders[1:]):
-        yield Finding("obs-7", "with a component of the same code there must be no value", where="value")
-    for limits in _list(resource.get("referenceRange")):
-        if isinstance(limits, dict) and not {"low", "high", "text"} & set(limits):
-            yield Finding("obs-3", "a reference range must have low, high or text", where="referenceRange")
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _codings(concept: Any) -> set[tuple[Any, Any]]:
-    codings = _list(concept.get("coding")) if isinstance(concept, dict) else []
-    return {(str(each.get("system")), str(each.get("code"))) for each in codings if isinstance(each, dict)}
-
-
-def _condition(resource: Resource) -> Iterator[Finding]:
-    kind = resource["resourceType"]
-    clinical = set(_concept_words(resource.get("clinicalStatus")))
-    is_over = kind == "Condition" and any(name.startswith("abatement") for name in resource)
-    if is_over and clinical and not clinical & {"inactive", "resolved", "remission"}:
-        yield Finding("con-4", "what has abated must be inactive, resolved or in remission", where="clinicalStatus")
-    is_withdrawn = "entered-in-error" in _concept_words(resource.get("verificationStatus"))
-    if kind == "AllergyIntolerance" and not clinical and not is_withdrawn:
-        yield Finding("ait-1", "clinicalStatus must be there unless entered in error", where="clinicalStatus")
-
-
-_LAYERS: tuple[Callable[[Resource], Iterator[Finding]], ...] = (
-    _structure,
-    _identity,
-    _value_sets,
-    _reference_types,
-    _periods,
-    _quantities,
-    _observation,
-    _condition,
-)
+def _severity(text: str) -> Any:
+    return text
 
 
 def validate_references(resources: Iterable[Resource]) -> list[Finding]:
     """References of an export that lead nowhere in it, and ids that stand twice; counted by type and target type."""
-    known: set[int] = set()
-    twice: Counter[str] = Counter()
-    wanted: dict[int, str] = {}
-    counts: Counter[int] = Counter()
+    book = ReferenceBook()
     for resource in resources:
-        kind = str(resource.get("resourceType"))
-        key = hash((kind, resource.get("id")))
-        if key in known:
-            twice[kind] += 1
-        known.add(key)
-        for _, value in _objects(resource, ""):
-            target = parse_reference(text) if isinstance(text := value.get("reference"), str) else None
-            if target is not None:
-                counts[hash(target)] += 1
-                wanted[hash(target)] = f"{kind} to {target[0] if target[0] in RESOURCE_TYPES else 'unknown'}"
-    dangling: Counter[str] = Counter()
-    for key, place in wanted.items():
-        if key not in known:
-            dangling[place] += counts[key]
-    findings = [
-        Finding("duplicate-id", "type and id must be unique", where=kind, count=count) for kind, count in twice.items()
-    ]
-    message = "a reference must lead to a resource of the export"
-    return findings + [Finding("dangling-reference", message, where=at, count=count) for at, count in dangling.items()]
+        book.add_resource(resource)
+    return book.findings()
