@@ -12,8 +12,8 @@ import medtwin
 MODULES = sorted(
     module.name for module in pkgutil.walk_packages(medtwin.__path__, "medtwin.") if "__main__" not in module.name
 )
-LIGHT_ROOMS = ("core", "fhir", "dicom", "report", "hospital", "check", "trials")
-OPTIONAL = ("pylibjpeg", "openjpeg", "libjpeg", "jpeg_ls", "duckdb", "polars", "jsonschema_rs", "hypothesis")
+LIGHT_ROOMS = ("core", "fhir", "dicom", "omop", "report", "hospital", "check", "trials")
+OPTIONAL = ("pylibjpeg", "openjpeg", "libjpeg", "jpeg_ls", "duckdb", "polars", "hypothesis")
 
 
 @pytest.mark.parametrize("name", MODULES)
