@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from medtwin.core.codes import AGE_CAPPED, BIRTH
+from medtwin.core.encoded import append_events
 from medtwin.core.events import EVENT_SCHEMA, Event, events_to_table
+from medtwin.core.text_columns import rows_with_text
 
 _DAYS_PER_YEAR = 365.25
 
@@ -28,20 +29,23 @@ def cap_ages(table: pa.Table, max_age_years: int = 90) -> tuple[pa.Table, int]:
     if not len(old):
         return table, 0
     birth_of_row = _per_row(table["subject_id"].to_numpy(), old, births)
-    is_birth = pc.equal(table["code"], BIRTH).to_numpy()
+    is_birth = rows_with_text(table["code"], BIRTH)
     time = _times(table["time"])
     is_dropped = (time < birth_of_row) & ~is_birth
     is_moved = is_birth & ~np.isnat(birth_of_row)
-    capped = _with_times(table, np.where(is_moved, birth_of_row, time)).filter(pa.array(~is_dropped))
+    capped = _with_times(table, np.where(is_moved, birth_of_row, time))
+    if is_dropped.any():
+        capped = capped.filter(pa.array(~is_dropped))
     flags = events_to_table(Event(int(subject), None, AGE_CAPPED, resource="Patient") for subject in np.unique(old))
-    return pa.concat_tables([capped, flags]), int(is_dropped.sum())
+    return append_events(capped, flags), int(is_dropped.sum())
 
 
 def _moved_births(table: pa.Table, max_age: np.timedelta64) -> tuple[NDArray[np.int64], NDArray[np.datetime64]]:
     """Subjects of at least this age at their last event, and the midnight at which each is to be born."""
-    is_birth = pc.equal(table["code"], BIRTH)
-    births = table.filter(is_birth).select(["subject_id", "time"])
-    last_events = table.filter(pc.invert(is_birth)).group_by("subject_id").aggregate([("time", "max")])
+    is_birth = rows_with_text(table["code"], BIRTH)
+    moments = table.select(["subject_id", "time"])
+    births = moments.filter(pa.array(is_birth))
+    last_events = moments.filter(pa.array(~is_birth)).group_by("subject_id").aggregate([("time", "max")])
     joined = births.join(last_events, "subject_id")
     birth, last = _times(joined["time"]), _times(joined["time_max"])
     is_old = last - birth >= max_age
@@ -53,10 +57,10 @@ def _per_row(
     subject_of_row: NDArray[np.int64], subjects: NDArray[np.int64], births: NDArray[np.datetime64]
 ) -> NDArray[np.datetime64]:
     """The birth of each row's subject, NaT where it is not among `subjects`."""
-    everybody, position = np.unique(subject_of_row, return_inverse=True)
-    birth_of = np.full(len(everybody), np.datetime64("NaT", "us"))
-    birth_of[np.searchsorted(everybody, subjects)] = births
-    return birth_of[position]
+    order = np.argsort(subjects)
+    known, births = subjects[order], births[order]
+    place = np.minimum(np.searchsorted(known, subject_of_row), len(known) - 1)
+    return np.where(known[place] == subject_of_row, births[place], np.datetime64("NaT", "us"))
 
 
 def _times(column: pa.ChunkedArray) -> NDArray[Any]:

@@ -30,6 +30,14 @@ CODES_SCHEMA = pa.schema(
         pa.field("num_subjects", pa.int64()),
     ]
 )
+# Who and where events refer to, by pseudonym.
+ACTORS_SCHEMA = pa.schema(
+    [
+        pa.field("actor_id", pa.string()),
+        pa.field("resource", pa.string()),
+        pa.field("codes", pa.list_(pa.string())),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,11 @@ class Dataset:
         """metadata/codes.parquet; empty where it is absent."""
         path = self.path / "metadata" / "codes.parquet"
         return _read_parquet(path) if path.is_file() else CODES_SCHEMA.empty_table()
+
+    def actors(self) -> pa.Table:
+        """metadata/actors.parquet, `ACTORS_SCHEMA`; empty where it is absent."""
+        path = self.path / "metadata" / "actors.parquet"
+        return _read_parquet(path) if path.is_file() else ACTORS_SCHEMA.empty_table()
 
     def subject_splits(self) -> dict[int, str]:
         """Split of every subject; from metadata, else from the folders."""

@@ -6,29 +6,33 @@ is sorted, checked and written on its own. A subject's bucket and split depend o
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from medtwin import __version__
 from medtwin.core.ages import cap_ages
 from medtwin.core.codes import BIRTH, DEATH
 from medtwin.core.dataset import CODES_SCHEMA
+from medtwin.core.encoded import ENCODED_SCHEMA, TEXT_COLUMNS, encode_events, in_order, only_used
 from medtwin.core.errors import DatasetError, SourceError
-from medtwin.core.events import EVENT_SCHEMA, sort_events, validate_events
-from medtwin.core.files import write_json, write_table
+from medtwin.core.events import EVENT_SCHEMA, row_findings, sort_events
+from medtwin.core.files import atomic_file, write_json, write_table
 from medtwin.core.findings import errors_in
 from medtwin.core.seeds import uniform_of
+from medtwin.core.text_columns import rows_with_text, text_codes
 
 # Measured on the MIMIC demo (15 MB gzipped): ingest peaks at 0.98 GiB with one bucket and at 0.79 GiB with the
 # two that this size gives. Each bucket is an open file while the source is read, and a process may have 1,024.
-BYTES_PER_BUCKET = 8 * 2**20
+BYTES_PER_BUCKET = 16 * 2**20
 MAX_BUCKETS = 512
 
 
@@ -62,25 +66,48 @@ class EventSpill:
     def __init__(self, folder: Path, num_buckets: int) -> None:
         self._folder = folder
         self._num_buckets = num_buckets
-        self._writers: dict[int, pa.RecordBatchFileWriter] = {}
+        self._writers: dict[int, pa.RecordBatchStreamWriter] = {}
+        self._adopted: list[list[Path]] = []
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, table: pa.Table) -> None:
-        """Appends events, (rows,) of `EVENT_SCHEMA`."""
-        bucket = table["subject_id"].to_numpy() % self._num_buckets
+        """Appends events, (rows,) of `EVENT_SCHEMA` or of `ENCODED_SCHEMA`."""
+        encoded = encode_events(table)
+        bucket = encoded["subject_id"].to_numpy() % self._num_buckets
         for number in np.unique(bucket):
             writer = self._writers.get(int(number)) or self._open(int(number))
-            writer.write_table(table.filter(pa.array(bucket == number)))
+            rows = pa.array(np.flatnonzero(bucket == number))
+            writer.write_table(only_used(encoded.take(rows)) if len(rows) < len(encoded) else encoded)
 
-    def _open(self, bucket: int) -> pa.RecordBatchFileWriter:
-        self._writers[bucket] = pa.ipc.new_file(self._folder / f"{bucket:05d}.arrow", EVENT_SCHEMA)
+    def _open(self, bucket: int) -> pa.RecordBatchStreamWriter:
+        self._writers[bucket] = pa.ipc.new_stream(self._folder / f"{bucket:05d}.arrow", ENCODED_SCHEMA)
         return self._writers[bucket]
 
-    def close(self) -> list[Path]:
-        """Closes the spill files and names them, in order."""
+    def adopt(self, files: list[Path]) -> None:
+        """Appends what another spill of as many buckets wrote and closed, after everything that came before.
+
+        Args:
+            files: What its `close` gave.
+        """
+        self._close_files()
+        self._adopted.append(files)
+
+    def _close_files(self) -> None:
+        """Closes the spill files so far; what follows goes to files of its own."""
         for writer in self._writers.values():
             writer.close()
-        return [self._folder / f"{bucket:05d}.arrow" for bucket in sorted(self._writers)]
+        written = [self._folder / f"{bucket:05d}.arrow" for bucket in sorted(self._writers)]
+        if written:
+            self._adopted.append(written)
+            self._folder = self._folder.with_name(f"{self._folder.name}+")
+            self._folder.mkdir(parents=True, exist_ok=True)
+        self._writers = {}
+
+    def close(self) -> list[Path]:
+        """Closes the spill files and names them: by bucket, those of one bucket in the order in which they came."""
+        self._close_files()
+        files = [path for group in self._adopted for path in group]
+        return sorted(files, key=lambda path: path.name)
 
 
 @dataclass
@@ -94,16 +121,22 @@ class CodeCounts:
 
     def add(self, table: pa.Table) -> None:
         """Counts the rows of one shard; its subjects must stand in no other."""
-        groups = table.group_by(["code", "unit", "resource"]).aggregate([([], "count_all")]).to_pylist()
-        for row in groups:
-            self.num_events[row["code"]] += row["count_all"]
-            if row["unit"] is not None:
-                self.unit.setdefault(row["code"], Counter())[row["unit"]] += row["count_all"]
-            if row["resource"] is not None:
-                self.resource[row["code"]] = row["resource"]
-        pairs = table.group_by(["code", "subject_id"]).aggregate([]).group_by("code").aggregate([([], "count_all")])
-        for row in pairs.to_pylist():
-            self.num_subjects[row["code"]] += row["count_all"]
+        columns, texts = {}, {}
+        for name in ("code", "unit", "resource"):
+            columns[name], values = text_codes(table[name])
+            texts[name] = [*values.to_pylist(), None]  # -1 is null
+        coded = pa.table(columns | {"subject_id": table["subject_id"]})
+        keys = ["code", "unit", "resource"]
+        for row in coded.group_by(keys, use_threads=False).aggregate([([], "count_all")]).to_pylist():
+            code, unit, resource = (texts[name][row[name]] for name in keys)
+            self.num_events[code] += row["count_all"]
+            if unit is not None:
+                self.unit.setdefault(code, Counter())[unit] += row["count_all"]
+            if resource is not None:
+                self.resource[code] = resource
+        pairs = coded.group_by(["code", "subject_id"], use_threads=False).aggregate([])
+        for row in pairs.group_by("code", use_threads=False).aggregate([([], "count_all")]).to_pylist():
+            self.num_subjects[texts["code"][row["code"]]] += row["count_all"]
 
     def table(self, descriptions: Mapping[str, str], parents: Mapping[str, list[str]]) -> pa.Table:
         """The rows of codes.parquet, by code; the unit is the most frequent one."""
@@ -157,20 +190,19 @@ def write_events(
     """
     codes, splits, flags = CodeCounts(), dict[int, str](), Counter[str]()
     num_events = num_rows = 0
-    for path in spilled:
-        with pa.memory_map(str(path)) as source:
-            table = pa.ipc.open_file(source).read_all()
+    for stem, paths in groupby(spilled, key=lambda path: path.stem):
+        table = _read_spilled(list(paths))
         if cap_age:
             table, dropped = cap_ages(table)
             flags["rows-before-capped-birth"] += dropped
         table = _without_conflicts(sort_events(table), flags)
-        if errors := errors_in(validate_events(table, where=path.stem)):
+        if errors := errors_in(row_findings(table, where=stem)):
             raise DatasetError("the source gives events that break the rules: " + "; ".join(map(str, errors)))
         codes.add(table)
         num_rows += len(table)
-        num_events += int(pc.sum(pc.is_null(table["parent_id"])).as_py() or 0)
+        num_events += table["parent_id"].null_count
         splits.update({subject: split_of(subject) for subject in table["subject_id"].unique().to_pylist()})
-        _write_shards(folder, path.stem, table, splits)
+        _write_shards(folder, stem, table, splits)
     if not splits:
         raise SourceError("the source holds no patient event that can be read: see rejected/rejected.csv")
     write_table(folder / "metadata" / "codes.parquet", codes.table(descriptions or {}, parents or {}))
@@ -179,11 +211,20 @@ def write_events(
     return WrittenEvents(dict(sorted(counts.items())), num_events, num_rows, +flags)
 
 
+def _read_spilled(paths: list[Path]) -> pa.Table:
+    """The events of one bucket, encoded, in the order in which they came."""
+    tables = []
+    for path in paths:
+        with pa.memory_map(str(path)) as source:
+            tables.append(pa.ipc.open_stream(source).read_all())
+    return encode_events(pa.concat_tables(tables))
+
+
 def _without_conflicts(table: pa.Table, flags: Counter[str]) -> pa.Table:
     """Keeps the first birth and the first death of a subject, and counts the others as flags."""
     keep = np.ones(len(table), dtype=bool)
     for code, flag in ((BIRTH, "further-birth-dropped"), (DEATH, "further-death-dropped")):
-        rows = np.flatnonzero(pc.equal(table["code"], code).to_numpy())
+        rows = np.flatnonzero(rows_with_text(table["code"], code))
         _, first = np.unique(table["subject_id"].to_numpy()[rows], return_index=True)
         extra = np.delete(rows, first)
         keep[extra] = False
@@ -193,10 +234,38 @@ def _without_conflicts(table: pa.Table, flags: Counter[str]) -> pa.Table:
 
 def _write_shards(folder: Path, stem: str, table: pa.Table, splits: Mapping[int, str]) -> None:
     subject = table["subject_id"].to_numpy()
-    names = np.array([splits[int(s)] for s in np.unique(subject)])
-    split = names[np.searchsorted(np.unique(subject), subject)]
-    for name in np.unique(names):
-        write_table(folder / "data" / str(name) / f"{stem}.parquet", table.filter(pa.array(split == name)))
+    subjects, position = np.unique(subject, return_inverse=True)
+    names, split = np.unique([splits[int(each)] for each in subjects], return_inverse=True)
+    for number, name in enumerate(names):
+        rows = pa.array(np.flatnonzero(split[position] == number))
+        path = folder / "data" / str(name) / f"{stem}.parquet"
+        write_event_table(path, table.take(rows) if len(names) > 1 else table)
+
+
+def write_event_table(path: Path, table: pa.Table) -> None:
+    """Writes encoded events as a parquet file of `EVENT_SCHEMA`, atomically; any MEDS reader takes it.
+
+    The texts go to parquet's own dictionaries as they are; ids repeat too little for one, but begin alike.
+    """
+    ids = ["event_id", "parent_id"]
+    with_dictionary = [name for name in TEXT_COLUMNS if name not in ids]
+    table = in_order(table, with_dictionary)
+    schema = base64.b64encode(EVENT_SCHEMA.serialize().to_pybytes())
+    with (
+        atomic_file(path) as file,
+        pq.ParquetWriter(
+            file,
+            table.schema,
+            compression="zstd",
+            use_dictionary=[name for name in EVENT_SCHEMA.names if name not in ids],
+            column_encoding=dict.fromkeys(ids, "DELTA_BYTE_ARRAY"),
+            write_statistics=["subject_id", "time", "code", "numeric_value"],
+            store_schema=False,
+        ) as writer,
+    ):
+        # What Arrow reads the columns as: without it a large_string would come back as a string.
+        writer.add_key_value_metadata({"ARROW:schema": schema})
+        writer.write_table(table)
 
 
 def _splits_table(splits: Mapping[int, str]) -> pa.Table:

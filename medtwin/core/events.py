@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from medtwin.core.codes import BIRTH, CHILD_PREFIX, DEATH
 from medtwin.core.findings import Finding
+from medtwin.core.text_columns import rows_with_text, text_codes, text_ranks
 
 EVENT_SCHEMA = pa.schema(
     [
@@ -49,6 +51,7 @@ RESOURCE_ORDER = (
     "Observation",
     "DiagnosticReport",
     "ImagingStudy",
+    "DocumentReference",
     "MedicationRequest",
     "MedicationDispense",
     "MedicationAdministration",
@@ -85,11 +88,10 @@ class Event:
             code: `SYSTEM//code` of a coded detail.
             values: Further columns: `numeric_value`, `text_value`, `unit`, `source_unit`.
         """
-        tail = f"//{code}" if code is not None else ""
         return Event(
             self.subject_id,
             self.time,
-            f"{CHILD_PREFIX}{self.resource}.{path}{tail}",
+            child_code(self.resource, path, code),
             parent_id=self.event_id,
             encounter_id=self.encounter_id,
             status=self.status,
@@ -97,6 +99,12 @@ class Event:
             resource=self.resource,
             **values,
         )
+
+
+def child_code(resource: str | None, path: str, code: str | None = None) -> str:
+    """The code of a child row: `FHIR//<resource>.<path>[//SYSTEM//code]`."""
+    tail = f"//{code}" if code is not None else ""
+    return f"{CHILD_PREFIX}{resource}.{path}{tail}"
 
 
 def split_child_code(code: str) -> tuple[str, str, str | None]:
@@ -163,41 +171,34 @@ def sort_events(table: pa.Table) -> pa.Table:
     Order: subject, time with static facts first, resource rank, event, then children as they stand. Rows of a foreign
     dataset, which have no event_id, keep their order within an instant.
     """
-    count = len(table)
-    rank_of = {name: rank for rank, name in enumerate(RESOURCE_ORDER)}
-    root = pc.coalesce(table["parent_id"], table["event_id"], "").combine_chunks()
-    root = pc.if_else(_is_component(table), pc.coalesce(_trim_component(table["parent_id"]), root), root)
-    resource = table["resource"].combine_chunks().dictionary_encode()
-    ranks = np.array([rank_of.get(name, len(rank_of)) for name in resource.dictionary.to_pylist()] + [len(rank_of)])
-    index = resource.indices.fill_null(len(resource.dictionary)).to_numpy(zero_copy_only=False)
-    code = table["code"].combine_chunks()
-    first = np.where(pc.equal(code, BIRTH).to_numpy(zero_copy_only=False), -1, ranks[index])
-    first = np.where(pc.equal(code, DEATH).to_numpy(zero_copy_only=False), len(rank_of) + 1, first)
-    keys = pa.table(
-        {
-            "subject_id": table["subject_id"],
-            "time": _sortable(table["time"]),
-            "rank": first,
-            "root": root,
-            "child": pc.is_valid(table["parent_id"]),
-            "row": np.arange(count),
-        }
-    )
-    return table.take(pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names]))
+    subject = table["subject_id"].to_numpy()
+    order = np.lexsort((_places_in_instant(table), _sortable(table["time"]), subject))
+    return table if (order[1:] > order[:-1]).all() else table.take(pa.array(order))
 
 
-def _sortable(time: pa.ChunkedArray) -> pa.ChunkedArray:
+def _places_in_instant(table: pa.Table) -> NDArray[np.int64]:
+    """A number by which rows of one instant are ordered: resource rank, event, then the event before its children."""
+    rank_of = {name: rank for rank, name in enumerate(RESOURCE_ORDER, start=1)}
+    last = len(rank_of) + 1
+    resource, names = text_codes(table["resource"])
+    ranks = np.array([rank_of.get(name, last) for name in names.to_pylist()] + [last])
+    first = ranks[resource]  # -1, null, is the last of them
+    first = np.where(rows_with_text(table["code"], BIRTH), 0, first)
+    first = np.where(rows_with_text(table["code"], DEATH), last + 1, first)
+    event, events = text_codes(table["event_id"])
+    parent, parents = text_codes(table["parent_id"])
+    # `<event>.<n>` to `<event>`: a component's own children belong to the component's event.
+    roots = pc.replace_substring_regex(parents.cast(pa.string()), r"\.\d+$", "")
+    rank = text_ranks(pa.concat_arrays([events.cast(pa.string()), roots])) + 1
+    is_child = parent >= 0
+    place = np.where(is_child, parent + len(events), event)
+    root = np.where(place >= 0, rank[place] if len(rank) else 0, 0)
+    return (first.astype(np.int64) << 48) | (root << 1) | is_child
+
+
+def _sortable(time: pa.ChunkedArray) -> NDArray[np.int64]:
     """Times as int64 with nulls before everything else."""
-    return time.cast(pa.int64()).fill_null(np.iinfo(np.int64).min)
-
-
-def _trim_component(parent: pa.ChunkedArray) -> pa.Array:
-    """`<event>.<n>` to `<event>`: a component's own children belong to the component's event."""
-    return pc.replace_substring_regex(parent, r"\.\d+$", "").combine_chunks()
-
-
-def _is_component(table: pa.Table) -> pa.Array:
-    return pc.fill_null(pc.match_substring_regex(table["parent_id"], r"\.\d+$"), False).combine_chunks()
+    return np.asarray(time.cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy())
 
 
 def is_event(table: pa.Table) -> pa.ChunkedArray:
@@ -214,7 +215,16 @@ def validate_events(table: pa.Table, where: str = "events") -> list[Finding]:
     findings = _schema_findings(table, where)
     if findings:
         return findings
-    full = with_all_columns(table)
+    return [*findings, *row_findings(with_all_columns(table), where)]
+
+
+def row_findings(full: pa.Table, where: str = "events") -> list[Finding]:
+    """The rules of `validate_events` beyond the schema.
+
+    Args:
+        full: All columns of `EVENT_SCHEMA`; texts may be dictionaries.
+        where: Named in the findings.
+    """
     checks = (
         ("unsorted", _num_unsorted(full), "rows must be sorted by subject_id, then time with nulls first"),
         ("several-births", _num_repeated(full, BIRTH), "a subject must have at most one MEDS_BIRTH"),
@@ -223,7 +233,7 @@ def validate_events(table: pa.Table, where: str = "events") -> list[Finding]:
         ("orphan-child", _num_orphans(full), "parent_id must be the event_id of an event of the same shard"),
         ("duplicate-event", _num_duplicates(full), "event_id must be unique"),
         ("infinite-value", _num_true(pc.invert(pc.is_finite(full["numeric_value"]))), "numeric_value must be finite"),
-        ("empty-code", _num_true(pc.equal(full["code"], "")), "code must not be empty"),
+        ("empty-code", int(rows_with_text(full["code"], "").sum()), "code must not be empty"),
     )
     return [Finding(rule, message, where=where, count=count) for rule, count, message in checks if count]
 
@@ -257,7 +267,7 @@ def _num_true(mask: pa.ChunkedArray) -> int:
 
 def _num_unsorted(table: pa.Table) -> int:
     subject = table["subject_id"].to_numpy()
-    time = _sortable(table["time"]).to_numpy()
+    time = _sortable(table["time"])
     same = subject[1:] == subject[:-1]
     num_blocks = 1 + int((~same).sum()) if len(subject) else 0
     split_subjects = num_blocks - len(np.unique(subject))
@@ -265,15 +275,24 @@ def _num_unsorted(table: pa.Table) -> int:
 
 
 def _num_repeated(table: pa.Table, code: str) -> int:
-    subjects = table.filter(pc.equal(table["code"], code))["subject_id"].to_numpy()
+    subjects = table["subject_id"].to_numpy()[rows_with_text(table["code"], code)]
     return len(subjects) - len(np.unique(subjects))
 
 
 def _num_orphans(table: pa.Table) -> int:
-    parents = table["parent_id"].drop_null()
-    return _num_true(pc.invert(pc.is_in(parents, value_set=table["event_id"].drop_null().combine_chunks())))
+    codes, parents = text_codes(table["parent_id"])
+    _, events = _used(table["event_id"])
+    lost = pc.invert(pc.is_in(parents.cast(pa.string()), value_set=events.cast(pa.string()))).to_numpy(False)
+    return int(np.append(lost, False)[codes].sum())
 
 
 def _num_duplicates(table: pa.Table) -> int:
-    ids = table["event_id"].drop_null()
-    return len(ids) - len(pc.unique(ids))
+    count, used = _used(table["event_id"])
+    return count - len(used)
+
+
+def _used(column: pa.ChunkedArray) -> tuple[int, pa.Array]:
+    """How many rows have a text, and which texts they have."""
+    codes, texts = text_codes(column)
+    times = np.bincount(codes + 1, minlength=len(texts) + 1)[1:]
+    return int(times.sum()), texts.filter(pa.array(times > 0))

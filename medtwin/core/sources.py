@@ -50,6 +50,12 @@ class Ledger:
         self.rules[reject.rule] += 1
         self.rejects.append(reject)
 
+    def add(self, other: Ledger) -> None:
+        """Takes over the books of another part of the input, its rejects after those of this one."""
+        for name in ("read", "carried", "not_carried", "rejected", "rules", "elements_not_carried", "flags"):
+            getattr(self, name).update(getattr(other, name))
+        self.rejects += other.rejects
+
     def imbalance(self) -> dict[str, int]:
         """Kinds whose books do not balance, and by how many items; empty when nothing was lost."""
         kinds = set(self.read) | set(self.carried) | set(self.not_carried) | set(self.rejected)

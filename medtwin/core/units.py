@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import cache, lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 # Spellings that hospitals write and UCUM does not know. Only spellings with one possible meaning stand here:
@@ -83,21 +85,29 @@ def _registry() -> Any:
     return PintUcumRegistry()
 
 
+@cache
+def _grammar() -> Any:
+    """The parser of UCUM, from the grammar that ucumvert brings; without pint, which takes a second to load."""
+    from lark import Lark
+
+    folders = getattr(find_spec("ucumvert"), "submodule_search_locations", None) or []
+    text = (Path(folders[0]) / "ucum_grammar.lark").read_text(encoding="utf-8")
+    return Lark(text, start="main_term", strict=True)
+
+
 @lru_cache(maxsize=4096)
 def is_ucum(unit: str) -> bool:
-    """Whether `unit` is a valid, case-sensitive UCUM expression.
+    """Whether `unit` is a valid, case-sensitive UCUM expression; pint need not have such a unit, as of [pH].
 
     >>> is_ucum("mm[Hg]"), is_ucum("mmHg"), is_ucum("mL/min/{1.73_m2}")
     (True, False, True)
     """
-    from lark.exceptions import LarkError, VisitError
+    from lark.exceptions import LarkError
 
     if not unit or unit != unit.strip():
         return False
     try:
-        _registry().from_ucum(unit)
-    except VisitError:
-        return True  # UCUM by its grammar, such as [pH], though pint has no such unit to convert
+        _grammar().parse(unit)
     except LarkError:
         return False
     return True

@@ -167,11 +167,18 @@ def quantity_columns(quantity: Any, path: str) -> dict[str, Any]:
     for name in ("unit", "code", "system"):
         if quantity.get(name) is not None:
             as_text(quantity[name], f"{path}.{name}")
+    unit, source_unit = _units_of(code, text)
+    return {"numeric_value": number, "unit": unit, "source_unit": source_unit}
+
+
+@lru_cache(maxsize=1 << 13)
+def _units_of(code: str | None, text: str | None) -> tuple[str | None, str | None]:
+    """The UCUM code of a Quantity, and what its source wrote, where that is something else and may pass."""
     given = code if code is not None and code_of(None, code) is not None else None
     shown = text if text is not None and is_unit_word(text) else None
     unit = _unit_of(given, shown)
     source = shown or given
-    return {"numeric_value": number, "unit": unit, "source_unit": source.strip() if source and source != unit else None}
+    return unit, source.strip() if source and source != unit else None
 
 
 def _unit_of(code: str | None, text: str | None) -> str | None:

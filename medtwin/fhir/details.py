@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 from medtwin.core.codes import preferred
-from medtwin.core.events import Event
+from medtwin.core.events import child_code
 from medtwin.core.pseudonyms import Pseudonyms
-from medtwin.core.sources import Ledger
+from medtwin.fhir.batch import Row
 from medtwin.fhir.codings import (
     ShapeError,
     as_list,
@@ -27,8 +27,10 @@ from medtwin.fhir.elements import Element, Kind, Node
 from medtwin.fhir.index import FhirIndex
 from medtwin.fhir.source import Scope
 from medtwin.fhir.terms import ELEMENT_NAMES
-from medtwin.fhir.times import BadDateError, Moment, parse_moment
+from medtwin.fhir.times import BadDateError, Moment, moved_text, parse_moment
 
+# A date that is a row only where it is not that of the event.
+RECORDED = "recordedDate"
 # Source: hl7.org/fhir/R4/valueset-units-of-time.html.
 _UNITS_OF_TIME = frozenset({"s", "min", "h", "d", "wk", "mo", "a"})
 _DICOM_UID_SYSTEMS = ("urn:dicom:uid", "urn:ietf:rfc:3986")
@@ -43,34 +45,47 @@ class RejectedError(Exception):
 
 
 class Draft:
-    """The rows of one resource in the making.
+    """What some elements of a resource give, in the making.
 
     Attributes:
         kind: Resource type.
-        rows: The event and its child rows.
+        shift: How far the dates of its subject move.
+        rows: Rows without their event.
         left: Paths of elements that are not carried.
-        event: The event that further child rows detail.
-        main: Name and index of the list item that already became the event's code.
+        main: Path and index of the list item that already became the event's code.
+        component: `Row.component` of the rows to come.
+        is_dated: Whether a date was moved: what it gives is good for this subject only.
+        recorded: Time and precision of an element that is a row only where it is not the event's own.
     """
 
-    __slots__ = ("event", "flags", "index", "kind", "left", "main", "pseudonyms", "rows", "scope", "shift")
+    __slots__ = (
+        "component",
+        "flags",
+        "index",
+        "is_dated",
+        "kind",
+        "left",
+        "main",
+        "pseudonyms",
+        "recorded",
+        "rows",
+        "scope",
+        "shift",
+    )
 
     def __init__(self, kind: str, index: FhirIndex, scope: Scope, pseudonyms: Pseudonyms, shift: timedelta) -> None:
         self.kind, self.index, self.scope, self.pseudonyms, self.shift = kind, index, scope, pseudonyms, shift
-        self.rows: list[Event] = []
+        self.rows: list[Row] = []
         self.left: list[str] = []
         self.flags: list[str] = []
         self.main: tuple[str, int] | None = None
-        self.event = Event(0, None, "")
+        self.component = 0
+        self.is_dated = False
+        self.recorded: tuple[int, str] | None = None
 
-    def begin(self, event: Event) -> None:
-        """Appends an event; the child rows that follow detail it."""
-        self.event = event
-        self.rows.append(event)
-
-    def add(self, row: str, code: str | None = None, **values: Any) -> None:
-        """Appends a child row of the event."""
-        self.rows.append(self.event.child(row, code, **values))
+    def add(self, path: str, code: str | None = None, **values: Any) -> None:
+        """Appends a child row: `FHIR//<resource>.<path>[//SYSTEM//code]`."""
+        self.rows.append(Row(child_code(self.kind, path, code), component=self.component, **values))
 
     def leave(self, path: str, name: str) -> None:
         """Counts an element that is not carried, by its name if FHIR has such a name."""
@@ -114,13 +129,6 @@ class Draft:
         if len(coding) > 2 or "display" in coding:
             self.leave_all(coding, ("system", "code"), path)
 
-    def settle(self, ledger: Ledger) -> None:
-        """Writes what was left behind, and the flags, to the books."""
-        for path in self.left:
-            ledger.elements_not_carried[path] += 1
-        for flag in self.flags:
-            ledger.flags[flag] += 1
-
 
 def parse_date(value: Any, path: str) -> Moment:
     """The moment of a date element.
@@ -132,8 +140,12 @@ def parse_date(value: Any, path: str) -> Moment:
     try:
         return parse_moment(as_text(value, path))
     except BadDateError:
-        reason = f"{path} must be a FHIR date or instant between the years 1850 and 2300"
-        raise RejectedError("bad-date", reason) from None
+        raise bad_date(path) from None
+
+
+def bad_date(path: str) -> RejectedError:
+    """What is said of a date that is none."""
+    return RejectedError("bad-date", f"{path} must be a FHIR date or instant between the years 1850 and 2300")
 
 
 def walk(draft: Draft, node: Node, value: dict[str, Any], place: tuple[str, str], known: frozenset[str]) -> None:
@@ -156,18 +168,18 @@ def walk(draft: Draft, node: Node, value: dict[str, Any], place: tuple[str, str]
         if child is None:
             if here not in known:
                 draft.leave(path, name)
-        elif inner is not None and not child.is_read_along:
+        elif inner is not None and not child.is_read_along and here not in known:
             items = as_list(inner, here) if child.repeats else [inner]
             for number, item in enumerate(items):
                 if child.element is None:
                     index = f"[{number}]" if number else ""
                     walk(draft, child, as_object(item, here), (f"{prefix}{name}{index}.", here), known)
                 elif item is not None and draft.main != (here, number):
-                    row = _row_name(child.element, prefix, name)
-                    _READERS[child.element.kind](draft, child.element, item, (row, here), value)
+                    row = row_name(child.element, prefix, name)
+                    read_element(draft, child.element, item, (row, here), value)
 
 
-def _row_name(element: Element, prefix: str, name: str) -> str:
+def row_name(element: Element, prefix: str, name: str) -> str:
     """Path of the row: that of the element, unless the table names the row otherwise."""
     if not element.row:
         return prefix + name
@@ -178,6 +190,22 @@ def _row_name(element: Element, prefix: str, name: str) -> str:
 
 Place = tuple[str, str]
 Holder = dict[str, Any]
+
+
+def read_element(draft: Draft, element: Element, item: Any, place: Place, holder: Holder) -> None:
+    """Appends the child row of one element.
+
+    Args:
+        draft: Takes it.
+        element: What it is.
+        item: Its value, or one of its values; not None.
+        place: Path of the row, and path of the element in the resource.
+        holder: The object in which it stands.
+
+    Raises:
+        RejectedError, ShapeError: If it is malformed.
+    """
+    _READERS[element.kind](draft, element, item, place, holder)
 
 
 def _read_concept(draft: Draft, _element: Element, item: Any, place: Place, _holder: Holder) -> None:
@@ -243,12 +271,26 @@ def _read_reference(draft: Draft, element: Element, item: Any, place: Place, _ho
         draft.add(place[0], text_value=draft.pseudonyms.event_id(*found))
 
 
+def _read_actor(draft: Draft, element: Element, item: Any, place: Place, _holder: Holder) -> None:
+    found = draft.index.resolve(item, draft.scope, place[1])
+    draft.leave_all(item, ("reference", "type"), place[1])
+    if found is None or found[0] not in element.targets:
+        draft.left.append(place[1])
+    else:
+        draft.add(place[0], text_value=f"{found[0]}/{draft.pseudonyms.event_id(*found)}")
+
+
 def _read_date(draft: Draft, element: Element, item: Any, place: Place, _holder: Holder) -> None:
-    moment = draft.moment(item, place[1])
-    event = draft.event
-    if element.path == "recordedDate" and (moment.time, moment.precision) == (event.time, event.time_precision):
-        return
-    draft.add(place[0], text_value=str(moment))
+    try:
+        text, micros, precision = moved_text(as_text(item, place[1]), draft.shift)
+    except BadDateError:
+        raise bad_date(place[1]) from None
+    draft.is_dated = True
+    if precision == "second":
+        draft.flags.append("instant-without-offset")
+    if element.path == RECORDED:
+        draft.recorded = micros, precision
+    draft.add(place[0], text_value=text)
 
 
 def _read_uid(draft: Draft, _element: Element, item: Any, place: Place, _holder: Holder) -> None:
@@ -277,6 +319,7 @@ _READERS: dict[Kind, Callable[[Draft, Element, Any, Place, Holder], None]] = {
     Kind.QUANTITY: _read_quantity,
     Kind.TIMED: _read_timed,
     Kind.REFERENCE: _read_reference,
+    Kind.ACTOR: _read_actor,
     Kind.DATE: _read_date,
     Kind.UID: _read_uid,
     Kind.STUDY_UID: _read_study_uid,

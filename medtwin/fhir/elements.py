@@ -1,133 +1,22 @@
-"""What of a FHIR resource becomes rows: one table per resource type, which the reader and the writer both walk.
-
-A path names FHIR elements; `*` marks those that repeat: `dosageInstruction*.route`. See docs/conventions.md.
-"""
+"""What of a FHIR resource becomes rows: one table per resource type, which the reader and the writer both walk."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import Enum
-from functools import cached_property
-from typing import Any
-
+from medtwin.fhir.kinds import Element, Kind, Node, ResourceTable, build_tree, implied_time
 from medtwin.fhir.terms import VIEWS, words
 
-
-class Kind(Enum):
-    """How the value of an element stands in its child row."""
-
-    CONCEPT = "CodeableConcept: `//SYSTEM//code` after the path"
-    CODING = "Coding: the same"
-    CODE = "code: text_value"
-    BOOLEAN = "boolean: `true` or `false` in text_value"
-    INTEGER = "whole number: numeric_value"
-    QUANTITY = "SimpleQuantity: numeric_value and unit"
-    TIMED = "number whose unit of time stands in the neighbouring element `<name>Unit`: numeric_value and unit"
-    REFERENCE = "reference to another event: its id in text_value"
-    DATE = "date or dateTime: in text_value, moved like every date of the subject"
-    UID = "DICOM UID: its pseudonym in text_value"
-    STUDY_UID = "identifier with the Study Instance UID: its pseudonym in text_value"
-
-
-@dataclass(frozen=True)
-class Element:
-    """One element that becomes child rows.
-
-    Attributes:
-        path: Path below the resource, `*` after names that repeat.
-        words: The values that a CODE may have; empty: any.
-        row: Path in the row's code, where it is not that of the element.
-        targets: Resource types that a REFERENCE may have.
-    """
-
-    path: str
-    kind: Kind
-    words: frozenset[str] = frozenset()
-    row: str = ""
-    targets: frozenset[str] = frozenset()
-
-    @cached_property
-    def steps(self) -> tuple[tuple[str, bool], ...]:
-        """The names on the path, and whether each repeats."""
-        return tuple((step.rstrip("*"), step.endswith("*")) for step in self.path.split("."))
-
-    @property
-    def row_path(self) -> str:
-        """The path in the code of a child row, without indices."""
-        return self.row or self.path.replace("*", "")
-
-
-@dataclass(frozen=True)
-class ResourceTable:
-    """How one resource type becomes an event and its child rows.
-
-    Attributes:
-        code: Element that names what happened; `medication`, `modality` and `type*` have rules of their own (read.py).
-        times: Elements that date it, the best first. `@encounter-end` and `@encounter-start` borrow the encounter's.
-        end: Element of the end, where it is not that of the period.
-        status_system: Code system of a status that is a CodeableConcept.
-        statuses: The required value set of the status.
-        negated: The statuses that say that it did not happen, the plainest first.
-        required: What R4 requires although no row may say it: path and the least that can be said.
-        needs: Structures that say nothing without one of their elements: path and element.
-        undated: What R4 requires of one without a time.
-        may_be_undated: Whether it stands as a static fact when nothing dates it.
-    """
-
-    name: str
-    elements: tuple[Element, ...]
-    code: str = "code"
-    times: tuple[str, ...] = ()
-    end: str | None = None
-    subject: str = "subject"
-    encounter: str | None = "encounter"
-    status: str = "status"
-    status_system: str | None = None
-    statuses: frozenset[str] = frozenset()
-    negated: tuple[str, ...] = ()
-    required: dict[str, Any] = field(default_factory=dict)
-    needs: dict[str, str] = field(default_factory=dict)
-    undated: dict[str, Any] = field(default_factory=dict)
-    may_be_undated: bool = False
-
-    @cached_property
-    def by_row(self) -> dict[str, Element]:
-        """The elements by their path in a row's code."""
-        return {element.row_path: element for element in self.elements}
-
-    @cached_property
-    def tree(self) -> Node:
-        """The elements as a tree of names."""
-        return build_tree(self.elements)
-
-
-@dataclass(slots=True)
-class Node:
-    """A name in a tree of elements.
-
-    Attributes:
-        element: Its element, if it is a leaf.
-        is_read_along: Whether its neighbour reads it: the unit of a TIMED element.
-    """
-
-    repeats: bool = False
-    element: Element | None = None
-    is_read_along: bool = False
-    children: dict[str, Node] = field(default_factory=dict)
-
-
-def build_tree(elements: tuple[Element, ...]) -> Node:
-    """The elements as a tree of names."""
-    root = Node()
-    for element in elements:
-        holder = node = root
-        name = ""
-        for name, repeats in element.steps:
-            holder, node = node, node.children.setdefault(name, Node(repeats))
-        node.element = element
-        if element.kind is Kind.TIMED:
-            holder.children[f"{name}Unit"] = Node(is_read_along=True)
-    return root
+__all__ = [
+    "ACTORS",
+    "COMPONENT_ELEMENTS",
+    "COMPONENT_TREE",
+    "TABLES",
+    "Element",
+    "Kind",
+    "Node",
+    "ResourceTable",
+    "build_tree",
+    "implied_time",
+]
 
 
 def _all(kind: Kind, *paths: str) -> tuple[Element, ...]:
@@ -145,6 +34,15 @@ def _references(**targets: str) -> tuple[Element, ...]:
     )
 
 
+def _actors(targets: str, *paths: str) -> tuple[Element, ...]:
+    return tuple(Element(path, Kind.ACTOR, targets=words(targets)) for path in paths)
+
+
+def _performers(targets: str = "Practitioner PractitionerRole Organization") -> tuple[Element, ...]:
+    """The backbone element `performer` with its function and its actor."""
+    return (*_concepts("performer*.function"), *_actors(targets, "performer*.actor"))
+
+
 def _dosage(path: str) -> tuple[Element, ...]:
     """The Dosage datatype below a path."""
     rate = f"{path}.doseAndRate*"
@@ -160,7 +58,12 @@ def _dosage(path: str) -> tuple[Element, ...]:
     )
 
 
-_TIME_UNKNOWN = {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}
+# Resource types that are no event of a subject: who took part in one, and where it was (metadata/actors.parquet).
+ACTORS = ("Location", "Organization", "Practitioner", "PractitionerRole")
+_WHO = "Practitioner PractitionerRole"
+_WHO_OR_WHERE = "Practitioner PractitionerRole Organization"
+
+_ABSENT = {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}
 _PRIORITY = Element("priority", Kind.CODE, words("routine urgent asap stat"))
 _REQUEST_STATUSES = words("draft active on-hold revoked completed entered-in-error unknown")
 _EVENT_STATUSES = words("preparation in-progress not-done on-hold stopped completed entered-in-error unknown")
@@ -172,7 +75,7 @@ _REASONS = "Condition Observation DiagnosticReport Procedure"
 
 # The values and their details that an Observation and its components share.
 COMPONENT_ELEMENTS = (
-    *_concepts("interpretation*", "dataAbsentReason"),
+    *_concepts("interpretation*", "dataAbsentReason", "referenceRange*.type", "referenceRange*.appliesTo*"),
     *_all(Kind.QUANTITY, "referenceRange*.low", "referenceRange*.high"),
     *_all(Kind.QUANTITY, "valueRange.low", "valueRange.high", "valueRatio.numerator", "valueRatio.denominator"),
     *_all(Kind.DATE, "valueDateTime", "valuePeriod.start", "valuePeriod.end"),
@@ -192,8 +95,16 @@ _OBSERVATION = ResourceTable(
             "ImagingStudy",
             basedOn_="CarePlan MedicationRequest ServiceRequest",
         ),
+        *_actors(_WHO_OR_WHERE, "performer*"),
     ),
-    times=("effectiveDateTime", "effectivePeriod", "effectiveInstant", "issued"),
+    times=(
+        "effectiveDateTime",
+        "effectivePeriod",
+        "effectiveInstant",
+        "effectiveTiming.event*",
+        "effectiveTiming.repeat.boundsPeriod",
+        "issued",
+    ),
     statuses=words("registered preliminary final amended corrected cancelled entered-in-error unknown"),
     negated=("cancelled",),
     required={"status": "unknown"},
@@ -210,6 +121,13 @@ _ENCOUNTER = ResourceTable(
         *_references(partOf="Encounter", reasonReference_="Condition Procedure Observation"),
         Element("diagnosis*.condition", Kind.REFERENCE, targets=words("Condition Procedure")),
         Element("diagnosis*.rank", Kind.INTEGER),
+        *_concepts("participant*.type*", "location*.physicalType"),
+        Element("location*.status", Kind.CODE, words("planned active reserved completed")),
+        *_all(Kind.DATE, "location*.period.start", "location*.period.end"),
+        *_actors(_WHO, "participant*.individual"),
+        *_actors("Location", "location*.location"),
+        *_actors("Organization", "serviceProvider"),
+        *_actors("Location Organization", "hospitalization.origin", "hospitalization.destination"),
     ),
     code="type*",
     times=("period",),
@@ -220,14 +138,16 @@ _ENCOUNTER = ResourceTable(
         "status": "unknown",
         "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-NullFlavor", "code": "UNK"},
     },
-    needs={"diagnosis": "condition"},
+    needs={"diagnosis": "condition", "location": "location"},
 )
 
 _CONDITION = ResourceTable(
     "Condition",
     (
-        *_concepts("clinicalStatus", "category*", "severity", "bodySite*"),
+        *_concepts("clinicalStatus", "category*", "severity", "bodySite*", "stage*.summary", "stage*.type"),
+        *_concepts("evidence*.code*"),
         Element("recordedDate", Kind.DATE),
+        *_actors(_WHO, "recorder", "asserter"),
     ),
     times=("onsetDateTime", "onsetPeriod", "recordedDate", "@encounter-end"),
     end="abatementDateTime",
@@ -235,6 +155,7 @@ _CONDITION = ResourceTable(
     status_system="http://terminology.hl7.org/CodeSystem/condition-ver-status",
     statuses=words("unconfirmed provisional differential confirmed refuted entered-in-error"),
     negated=("refuted",),
+    needs={"stage": "summary"},
 )
 
 _ALLERGY = ResourceTable(
@@ -245,7 +166,8 @@ _ALLERGY = ResourceTable(
         Element("category*", Kind.CODE, words("food medication environment biologic")),
         Element("criticality", Kind.CODE, words("low high unable-to-assess")),
         Element("reaction*.severity", Kind.CODE, words("mild moderate severe")),
-        Element("recordedDate", Kind.DATE),
+        *_all(Kind.DATE, "reaction*.onset", "lastOccurrence", "recordedDate"),
+        *_actors(_WHO, "recorder", "asserter"),
     ),
     times=("onsetDateTime", "onsetPeriod", "recordedDate"),
     subject="patient",
@@ -278,6 +200,9 @@ _MEDICATION_REQUEST = ResourceTable(
         *_all(Kind.DATE, "dispenseRequest.validityPeriod.start", "dispenseRequest.validityPeriod.end"),
         *_all(Kind.QUANTITY, "dispenseRequest.quantity", "dispenseRequest.expectedSupplyDuration"),
         Element("dispenseRequest.numberOfRepeatsAllowed", Kind.INTEGER),
+        *_actors(_WHO_OR_WHERE, "requester", "performer"),
+        *_actors(_WHO, "recorder"),
+        *_actors("Organization", "dispenseRequest.performer"),
     ),
     code="medication",
     times=("authoredOn",),
@@ -294,6 +219,7 @@ _MEDICATION_ADMINISTRATION = ResourceTable(
         *_all(Kind.QUANTITY, "dosage.rateRatio.numerator", "dosage.rateRatio.denominator"),
         *_references(request="MedicationRequest", reasonReference_="Condition Observation DiagnosticReport"),
         *_references(partOf_="MedicationAdministration Procedure"),
+        *_performers(_WHO),
     ),
     code="medication",
     times=("effectiveDateTime", "effectivePeriod"),
@@ -301,7 +227,8 @@ _MEDICATION_ADMINISTRATION = ResourceTable(
     statuses=words("in-progress not-done on-hold completed entered-in-error stopped unknown"),
     negated=("not-done",),
     required={"status": "unknown"},
-    undated={"effectivePeriod": {"extension": [_TIME_UNKNOWN]}},
+    needs={"performer": "actor"},
+    undated={"effectivePeriod": {"extension": [_ABSENT]}},
 )
 
 _MEDICATION_STATEMENT = ResourceTable(
@@ -311,6 +238,7 @@ _MEDICATION_STATEMENT = ResourceTable(
         *_dosage("dosage*"),
         *_references(reasonReference_="Condition Observation DiagnosticReport"),
         *_references(basedOn_="MedicationRequest CarePlan ServiceRequest"),
+        *_actors(_WHO_OR_WHERE, "informationSource"),
     ),
     code="medication",
     times=("effectiveDateTime", "effectivePeriod", "dateAsserted"),
@@ -327,6 +255,8 @@ _MEDICATION_DISPENSE = ResourceTable(
         *_all(Kind.QUANTITY, "quantity", "daysSupply"),
         *_dosage("dosageInstruction*"),
         *_references(authorizingPrescription_="MedicationRequest", partOf_="Procedure"),
+        *_performers(),
+        *_actors("Location", "location", "destination"),
     ),
     code="medication",
     times=("whenHandedOver", "whenPrepared", "@encounter-start"),
@@ -334,19 +264,25 @@ _MEDICATION_DISPENSE = ResourceTable(
     statuses=words("preparation in-progress cancelled on-hold completed entered-in-error stopped declined unknown"),
     negated=("cancelled", "declined", "preparation"),
     required={"status": "unknown"},
+    needs={"performer": "actor"},
 )
 
 _PROCEDURE = ResourceTable(
     "Procedure",
     (
-        *_concepts("category", "bodySite*", "reasonCode*", "statusReason", "outcome"),
-        *_references(reasonReference_=_REASONS, basedOn_="CarePlan ServiceRequest"),
-        *_references(partOf_="Procedure Observation MedicationAdministration"),
+        *_concepts("category", "bodySite*", "reasonCode*", "statusReason", "outcome", "complication*", "followUp*"),
+        *_references(reasonReference_=_REASONS, basedOn_="CarePlan ServiceRequest", complicationDetail_="Condition"),
+        *_references(partOf_="Procedure Observation MedicationAdministration", report_="DiagnosticReport"),
+        *_performers(),
+        *_actors("Organization", "performer*.onBehalfOf"),
+        *_actors("Location", "location"),
+        *_actors(_WHO, "recorder", "asserter"),
     ),
     times=("performedDateTime", "performedPeriod", "@encounter-end"),
     statuses=_EVENT_STATUSES,
     negated=("not-done", "preparation"),
     required={"status": "unknown"},
+    needs={"performer": "actor"},
 )
 
 _IMMUNIZATION = ResourceTable(
@@ -356,6 +292,11 @@ _IMMUNIZATION = ResourceTable(
         Element("doseQuantity", Kind.QUANTITY),
         Element("protocolApplied*.doseNumberPositiveInt", Kind.INTEGER),
         *_references(reasonReference_="Condition Observation DiagnosticReport"),
+        *_all(Kind.BOOLEAN, "primarySource", "isSubpotent"),
+        *_concepts("reportOrigin", "subpotentReason*", "programEligibility*", "fundingSource"),
+        *_performers(),
+        *_actors("Location", "location"),
+        *_actors("Organization", "manufacturer"),
     ),
     code="vaccineCode",
     times=("occurrenceDateTime",),
@@ -363,6 +304,7 @@ _IMMUNIZATION = ResourceTable(
     statuses=words("completed entered-in-error not-done"),
     negated=("not-done",),
     required={"status": "completed"},
+    needs={"performer": "actor"},
     undated={"occurrenceString": "unknown"},
 )
 
@@ -376,6 +318,10 @@ _SERVICE_REQUEST = ResourceTable(
         *_concepts("category*", "bodySite*", "reasonCode*", "orderDetail*"),
         *_references(reasonReference_="Condition Observation DiagnosticReport", specimen_="Specimen"),
         *_references(basedOn_="CarePlan ServiceRequest MedicationRequest", replaces_="ServiceRequest"),
+        *_concepts("performerType", "locationCode*", "asNeededCodeableConcept"),
+        Element("quantityQuantity", Kind.QUANTITY),
+        *_actors(_WHO_OR_WHERE, "requester", "performer*"),
+        *_actors("Location", "locationReference*"),
     ),
     times=("authoredOn", "occurrenceDateTime", "occurrencePeriod"),
     statuses=_REQUEST_STATUSES,
@@ -389,6 +335,7 @@ _DIAGNOSTIC_REPORT = ResourceTable(
         *_concepts("category*", "conclusionCode*"),
         *_references(result_="Observation", imagingStudy_="ImagingStudy", specimen_="Specimen"),
         *_references(basedOn_="CarePlan MedicationRequest ServiceRequest"),
+        *_actors(_WHO_OR_WHERE, "performer*", "resultsInterpreter*"),
     ),
     times=("effectiveDateTime", "effectivePeriod", "issued"),
     statuses=_REPORT_STATUSES,
@@ -407,6 +354,8 @@ _IMAGING_STUDY = ResourceTable(
         *_concepts("procedureCode*", "reasonCode*"),
         *_references(basedOn_="CarePlan ServiceRequest", procedureReference="Procedure"),
         *_references(reasonReference_="Condition Observation DiagnosticReport"),
+        *_actors(_WHO, "referrer", "interpreter*"),
+        *_actors("Location", "location"),
     ),
     code="modality",
     times=("started",),
@@ -426,7 +375,10 @@ _CARE_PLAN = ResourceTable(
             Kind.CODE,
             words("not-started scheduled in-progress on-hold completed cancelled stopped unknown entered-in-error"),
         ),
-        *_references(addresses_="Condition", basedOn_="CarePlan", partOf_="CarePlan"),
+        *_references(addresses_="Condition", basedOn_="CarePlan", partOf_="CarePlan", replaces_="CarePlan"),
+        *_actors(_WHO_OR_WHERE, "author", "contributor*"),
+        *_actors("Location", "activity*.detail.location"),
+        *_actors(_WHO_OR_WHERE, "activity*.detail.performer*"),
     ),
     code="category*",
     times=("period",),
@@ -437,11 +389,56 @@ _CARE_PLAN = ResourceTable(
 
 _SPECIMEN = ResourceTable(
     "Specimen",
-    (*_concepts("collection.method", "collection.bodySite"), *_references(parent_="Specimen")),
+    (
+        *_concepts("collection.method", "collection.bodySite", "condition*", "container*.type"),
+        *_concepts("collection.fastingStatusCodeableConcept", "container*.additiveCodeableConcept"),
+        *_all(Kind.QUANTITY, "collection.quantity", "collection.duration", "container*.specimenQuantity"),
+        *_references(parent_="Specimen", request_="ServiceRequest"),
+        *_actors(_WHO, "collection.collector"),
+    ),
     code="type",
     times=("collection.collectedDateTime", "collection.collectedPeriod", "receivedTime"),
     encounter=None,
     statuses=words("available unavailable unsatisfactory entered-in-error"),
+)
+
+# Media types that documents have: what an attachment says beyond them stays out. Source: IANA media types.
+_MEDIA_TYPES = words(
+    """
+    text/plain text/html text/xml text/rtf text/markdown text/csv text/plain;charset=utf-8 text/plain;charset=UTF-8
+    application/pdf application/xml application/json application/rtf application/msword application/dicom
+    application/hl7-v3+xml application/hl7-cda+xml application/hl7-sda+xml application/fhir+json application/fhir+xml
+    application/zip application/vnd.openxmlformats-officedocument.wordprocessingml.document
+    image/jpeg image/png image/tiff image/gif image/bmp image/svg+xml audio/mpeg audio/wav video/mp4 video/mpeg
+    """
+)
+
+_DOCUMENT_REFERENCE = ResourceTable(
+    "DocumentReference",
+    (
+        Element("docStatus", Kind.CODE, words("preliminary final amended entered-in-error")),
+        *_concepts("category*", "securityLabel*"),
+        *_concepts("context.event*", "context.facilityType", "context.practiceSetting"),
+        *_all(Kind.DATE, "context.period.start", "context.period.end"),
+        Element("content*.attachment.contentType", Kind.CODE, _MEDIA_TYPES),
+        Element("content*.format", Kind.CODING),
+        Element(
+            "context.related*",
+            Kind.REFERENCE,
+            targets=words("DiagnosticReport ImagingStudy Observation Procedure ServiceRequest"),
+        ),
+        *_actors(_WHO_OR_WHERE, "author*", "authenticator"),
+        *_actors("Organization", "custodian"),
+    ),
+    code="type",
+    times=("date", "context.period"),
+    encounter="context.encounter*",
+    statuses=words("current superseded entered-in-error"),
+    required={
+        "status": "current",
+        "content": [{"attachment": {"extension": [_ABSENT]}}],
+        "content*.attachment": {"extension": [_ABSENT]},
+    },
 )
 
 TABLES: dict[str, ResourceTable] = {
@@ -457,6 +454,7 @@ TABLES: dict[str, ResourceTable] = {
         _OBSERVATION,
         _DIAGNOSTIC_REPORT,
         _IMAGING_STUDY,
+        _DOCUMENT_REFERENCE,
         _MEDICATION_REQUEST,
         _MEDICATION_DISPENSE,
         _MEDICATION_ADMINISTRATION,
@@ -464,10 +462,3 @@ TABLES: dict[str, ResourceTable] = {
         _IMMUNIZATION,
     )
 }
-
-
-def implied_time(table: ResourceTable, *, has_end: bool) -> str:
-    """The element that dates an event of which no row says otherwise: the best period for one that ended."""
-    if has_end and table.end is None:
-        return next((name for name in table.times if name.lower().endswith("period")), table.times[0])
-    return table.times[0]

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import orjson
+import pyarrow as pa
+
+from medtwin.core.dataset import ACTORS_SCHEMA
 from medtwin.core.pseudonyms import Pseudonyms
 from medtwin.fhir.codings import ShapeError, as_list, as_object, concept_codes, parse_reference
-from medtwin.fhir.source import FhirSource, Item, Scope
+from medtwin.fhir.elements import ACTORS
+from medtwin.fhir.source import FhirSource, Item, Scope, is_ndjson
 from medtwin.fhir.times import BadDateError, Moment, parse_moment
 
 # Our own mark of what is no real patient, beside HL7's security label HTEST.
@@ -18,9 +24,14 @@ ORIGIN_SYSTEM = "urn:medtwin:origin"
 HTEST_SYSTEM = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
 
 Key = tuple[str, str]
-_INDEXED = ("Patient", "Encounter", "Medication")
-# A line of NDJSON that holds none of these words is no resource to index.
-_WORDS = tuple(f'"{name}"'.encode() for name in (*_INDEXED, "Bundle"))
+# What is looked up when something else refers to it.
+INDEXED = frozenset({"Patient", "Encounter", "Medication", *ACTORS})
+# Links that say that two Patient resources are one person, and which of them stays.
+_REPLACED_BY, _REPLACES = "replaced-by", "replaces"
+
+
+class IncompleteIndexError(Exception):
+    """A resource that is looked up stands where the index did not look: index the whole source, and read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,9 @@ class FhirIndex:
         identities: `mr:<medical record number>` or `fhir:<id>` by Patient id: private.
         aliases: Every `mr:<medical record number>` of a patient to the identity that stands for them all: private.
         origins: How many patients bear each of our origin marks together with HTEST; "" for none.
+        replaced: The Patient that stands for one that its source replaced, by id.
+        actors: Codes of every Location, Organization, Practitioner and PractitionerRole.
+        files: The files that were indexed; None: all of them.
     """
 
     identities: dict[str, str] = field(default_factory=dict)
@@ -56,7 +70,11 @@ class FhirIndex:
     origins: Counter[str] = field(default_factory=Counter)
     medications: dict[str, Medication] = field(default_factory=dict)
     encounters: dict[str, EncounterPeriod] = field(default_factory=dict)
-    _identifiers: dict[str, str] = field(default_factory=dict)
+    actors: dict[Key, tuple[str, ...]] = field(default_factory=dict)
+    replaced: dict[str, str] = field(default_factory=dict)
+    files: frozenset[str] | None = None
+    _identifiers: dict[Key, str] = field(default_factory=dict)
+    _links: list[tuple[str, Any, str, Scope]] = field(default_factory=list)
     _unresolved: dict[str, tuple[Any, Scope]] = field(default_factory=dict)
     _urls: dict[str, Key] = field(default_factory=dict)
 
@@ -78,7 +96,7 @@ class FhirIndex:
         """
         text = as_object(reference, path).get("reference")
         if text is None:
-            return self._by_identifier(reference.get("identifier"))
+            return self._by_identifier(reference)
         if not isinstance(text, str):
             raise ShapeError(f"{path}.reference must be a string")
         if text in scope.full_urls:
@@ -91,83 +109,190 @@ class FhirIndex:
         """`Patient?identifier=system|value`."""
         parts = urlsplit(text)
         values = parse_qs(parts.query).get("identifier", [])
-        if parts.path.rpartition("/")[2] != "Patient" or len(values) != 1:
-            return None
-        patient = self._identifiers.get(values[0])
-        return ("Patient", patient) if patient is not None else None
+        return self._identified(parts.path.rpartition("/")[2], values[0]) if len(values) == 1 else None
 
-    def _by_identifier(self, identifier: Any) -> Key | None:
+    def _by_identifier(self, reference: dict[str, Any]) -> Key | None:
+        identifier = reference.get("identifier")
         if not isinstance(identifier, dict):
             return None
-        patient = self._identifiers.get(f"{identifier.get('system') or ''}|{identifier.get('value')}")
-        return ("Patient", patient) if patient is not None else None
+        text = f"{identifier.get('system') or ''}|{identifier.get('value')}"
+        kinds = [reference["type"]] if isinstance(reference.get("type"), str) else ["Patient", *ACTORS]
+        return next((found for kind in kinds if (found := self._identified(kind, text))), None)
+
+    def _identified(self, kind: str, identifier: str) -> Key | None:
+        name = self._identifiers.get((kind, identifier))
+        return (kind, name) if name is not None else None
 
     def add(self, item: Item) -> None:
         """Takes one resource; what is malformed is left for the second pass to reject."""
-        resource = item.resource
-        if not isinstance(resource, dict) or resource.get("resourceType") not in _INDEXED:
+        if item.kind not in INDEXED:
             return
-        kind, name = resource["resourceType"], item_id(item)
+        try:
+            resource = item.parsed()
+        except orjson.JSONDecodeError:
+            return
+        kind, name = item.kind, name_of(item, resource.get("id"))
         if name is None:
             return
         if item.full_url is not None:
             self._urls[item.full_url] = (kind, name)
         if kind == "Patient":
-            self._add_patient(resource, name)
+            self._add_patient(resource, name, item.scope)
         elif kind == "Encounter":
-            self._add_encounter(item, name)
-        else:
+            self._add_encounter(resource, name, item.scope)
+        elif kind == "Medication":
             self.medications[name] = read_medication(resource)
+        elif (kind, name) not in self.actors:
+            self.actors[kind, name] = actor_codes(kind, resource)
+            self._add_identifiers(kind, resource, name)
 
-    def _add_encounter(self, item: Item, name: str) -> None:
-        """Takes an encounter that the second pass can carry: what belongs to another one belongs to none."""
-        period = _encounter_period(self, item)
-        if period.start is None or item.resource.get("status") == "entered-in-error":
-            return
-        self.encounters.setdefault(name, period)
-        if period.patient is None:
-            self._unresolved[name] = (item.resource.get("subject"), item.scope)
-
-    def finish(self) -> None:
-        """Resolves the subjects of encounters that came before their patient."""
-        for name, (subject, scope) in self._unresolved.items():
-            if isinstance(subject, dict) and isinstance(subject.get("reference", ""), str):
-                patient = self.resolve(subject, scope, "Encounter.subject")
-                self.encounters[name] = replace(self.encounters[name], patient=patient)
-        self._unresolved.clear()
-
-    def _add_patient(self, resource: dict[str, Any], name: str) -> None:
-        if name in self.identities:
-            return
+    def _add_identifiers(self, kind: str, resource: dict[str, Any], name: str) -> list[str]:
+        """Takes the identifiers of a resource; gives its medical record numbers."""
         record_numbers = []
         for identifier in _objects(resource.get("identifier")):
             value = identifier.get("value")
             if isinstance(value, str) and value.strip():
-                self._identifiers[f"{identifier.get('system') or ''}|{value}"] = name
-                self._identifiers.setdefault(value, name)
+                self._identifiers[kind, f"{identifier.get('system') or ''}|{value}"] = name
+                self._identifiers.setdefault((kind, value), name)
                 if _is_record_number(identifier):
                     record_numbers.append(value.strip())
+        return record_numbers
+
+    def _add_encounter(self, resource: dict[str, Any], name: str, scope: Scope) -> None:
+        """Takes an encounter that the second pass can carry: what belongs to another one belongs to none."""
+        period = _encounter_period(self, resource, scope)
+        if period.start is None or resource.get("status") == "entered-in-error":
+            return
+        self.encounters.setdefault(name, period)
+        if period.patient is None:
+            self._unresolved[name] = (resource.get("subject"), scope)
+
+    def _add_patient(self, resource: dict[str, Any], name: str, scope: Scope) -> None:
+        if name in self.identities:
+            return
+        record_numbers = self._add_identifiers("Patient", resource, name)
         self.identities[name] = f"mr:{record_numbers[0]}" if record_numbers else f"fhir:{name}"
         for number in record_numbers:
             self.aliases.setdefault(f"mr:{number}", self.identities[name])
         self.origins[_origin_mark(resource)] += 1
+        for link in _objects(resource.get("link")):
+            if link.get("type") in (_REPLACED_BY, _REPLACES):
+                self._links.append((name, link.get("other"), str(link["type"]), scope))
+
+    def finish(self) -> None:
+        """Resolves what came before that which it refers to: subjects of encounters, and links between patients."""
+        for name, (subject, scope) in self._unresolved.items():
+            patient = self._resolved(subject, scope)
+            self.encounters[name] = replace(self.encounters[name], patient=patient)
+        self._unresolved.clear()
+        for name, other, kind, scope in self._links:
+            found = self._resolved(other, scope)
+            if found is not None and found[0] == "Patient" and found[1] in self.identities and found[1] != name:
+                old, new = (name, found[1]) if kind == _REPLACED_BY else (found[1], name)
+                self.replaced.setdefault(old, new)
+        self._links.clear()
+        self._join_replaced()
+
+    def _resolved(self, reference: Any, scope: Scope) -> Key | None:
+        if isinstance(reference, dict) and isinstance(reference.get("reference", ""), str):
+            return self.resolve(reference, scope, "reference")
+        return None
+
+    def _join_replaced(self) -> None:
+        """Gives patients that were replaced the identity of the one that stands for them; a ring of them has none."""
+        survivors = {name: self._survivor(name) for name in self.replaced}
+        self.replaced = {name: last for name, last in survivors.items() if last is not None}
+        for name, last in self.replaced.items():
+            own, joined = self.identities[name], self.identities[last]
+            self.identities[name] = joined
+            self.aliases.update({alias: joined for alias, identity in self.aliases.items() if identity == own})
+
+    def _survivor(self, name: str) -> str | None:
+        seen: set[str] = set()
+        while name in self.replaced:
+            if name in seen:
+                return None
+            seen.add(name)
+            name = self.replaced[name]
+        return name
 
 
-def index_source(source: FhirSource) -> FhirIndex:
-    """The index of a source: the first of two passes."""
-    index = FhirIndex()
-    for item in source.items(_WORDS):
+# How many resources of a file of NDJSON tell what it holds.
+_SAMPLE = 64
+_MAX_ID = 256
+
+
+def index_source(source: FhirSource, *, whole: bool = True) -> FhirIndex:
+    """The index of a source: the first of two passes.
+
+    Args:
+        source: The files.
+        whole: Look into every file. Else NDJSON files whose first resources are none that are looked up are passed
+            over; `read_tables` raises `IncompleteIndexError` if such a resource stands further down in one.
+    """
+    index = FhirIndex(files=None if whole else frozenset(_likely_files(source)))
+    for item in source.items(index.files):
         index.add(item)
     index.finish()
     return index
 
 
+def _likely_files(source: FhirSource) -> Iterable[str]:
+    for path, name in source.files:
+        sample = islice(source.items([name]), _SAMPLE) if is_ndjson(path) else ()
+        if not is_ndjson(path) or any(item.kind in INDEXED or item.kind == "Bundle" for item in sample):
+            yield name
+
+
 def item_id(item: Item) -> str | None:
     """The id of an item's resource; one without an id goes by its place; None if the id is no text."""
-    name = item.resource.get("id")
+    raw = (item.fields or {}).get("id")
+    if raw is None:
+        return name_of(item, None)
+    name = orjson.loads(bytes(raw))
+    return name if isinstance(name, str) and 0 < len(name) <= _MAX_ID else name_of(item, name)
+
+
+def name_of(item: Item, name: Any) -> str | None:
+    """What a resource goes by whose id is `name`."""
     if name is None:
         return f"{item.file}#{item.line}"
-    return name if isinstance(name, str) and 0 < len(name) <= 256 else None
+    return name if isinstance(name, str) and 0 < len(name) <= _MAX_ID else None
+
+
+# The elements that say what kind of actor it is.
+_ACTOR_CODES = {
+    "Location": ("type", "physicalType"),
+    "Organization": ("type",),
+    "Practitioner": ("qualification",),
+    "PractitionerRole": ("code", "specialty"),
+}
+
+
+def actor_codes(kind: str, resource: dict[str, Any]) -> tuple[str, ...]:
+    """The codings that say what an actor is, as `SYSTEM//code`, each once; malformed ones give none."""
+    found: dict[str, None] = {}
+    for name in _ACTOR_CODES[kind]:
+        values = resource.get(name)
+        for value in _objects(values if isinstance(values, list) else [values]):
+            try:
+                concept = value.get("code") if name == "qualification" else value
+                found.update(dict.fromkeys(concept_codes(concept or {}, name)))
+            except ShapeError:
+                continue
+    return tuple(found)
+
+
+def actors_table(actors: Mapping[Key, tuple[str, ...]], pseudonyms: Pseudonyms) -> pa.Table:
+    """metadata/actors.parquet: actor_id, resource, codes, (actors,), by id; the ids are pseudonyms."""
+    rows = sorted((pseudonyms.event_id(*key), key[0], list(codes)) for key, codes in actors.items())
+    columns = [[row[at] for row in rows] for at in range(3)]
+    return pa.table(columns, schema=ACTORS_SCHEMA)
+
+
+def actor_elements(kind: str) -> tuple[str, ...]:
+    """The elements of an actor that are read."""
+    return ("resourceType", "id", *_ACTOR_CODES[kind])
 
 
 def read_medication(resource: dict[str, Any]) -> Medication:
@@ -189,12 +314,11 @@ def read_medication(resource: dict[str, Any]) -> Medication:
     return Medication((), tuple(ingredients), tuple(references))
 
 
-def _encounter_period(index: FhirIndex, item: Item) -> EncounterPeriod:
-    resource = item.resource
+def _encounter_period(index: FhirIndex, resource: dict[str, Any], scope: Scope) -> EncounterPeriod:
     patient, moments = None, []
     try:
         subject = resource.get("subject")
-        patient = index.resolve(subject, item.scope, "Encounter.subject") if subject is not None else None
+        patient = index.resolve(subject, scope, "Encounter.subject") if subject is not None else None
         period = as_object(resource.get("period") or {}, "Encounter.period")
         for name in ("start", "end"):
             text = period.get(name)
@@ -225,10 +349,10 @@ def _origin_mark(resource: dict[str, Any]) -> str:
     return ""
 
 
-def contained_resources(resource: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def contained_resources(contained: Any) -> dict[str, dict[str, Any]]:
     """The contained resources by `#id`.
 
     Raises:
         ShapeError: If `contained` is not a list.
     """
-    return {f"#{each.get('id')}": each for each in _objects(as_list(resource.get("contained"), "contained"))}
+    return {f"#{each.get('id')}": each for each in _objects(as_list(contained, "contained"))}

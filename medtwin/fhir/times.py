@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+
+import orjson
 
 # Outside of these years a date is a mistake; MIMIC's shifted dates are in 2100 to 2200.
 FIRST_YEAR, LAST_YEAR = 1850, 2300
@@ -68,6 +72,97 @@ def parse_moment(text: str) -> Moment:
     return Moment(local.astimezone(UTC).replace(tzinfo=None), f"second{_offset_text(offset)}")
 
 
+_EPOCH = datetime(1970, 1, 1)
+_MICROSECOND = timedelta(microseconds=1)
+_WHOLE_SECOND = re.compile(rb'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d"')
+
+
+def micros_of(time: datetime) -> int:
+    """Microseconds since 1970."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def moment_of(micros: int, precision: str) -> Moment:
+    """The moment at so many microseconds since 1970."""
+    return Moment(_EPOCH + timedelta(microseconds=micros), precision)
+
+
+class InstantParts:
+    """Reads instants fast: each date, time of day and offset is parsed once, and there are few of each.
+
+    What it has not seen yet `parse_moment` reads, which alone says what an instant is.
+    """
+
+    def __init__(self) -> None:
+        self._days: dict[bytes, int] = {}
+        self._times: dict[bytes, int] = {}
+        self._offsets: dict[bytes, tuple[int, str]] = {}
+        self._others: dict[bytes, tuple[int, str]] = {}
+
+    def read(self, text: bytes) -> tuple[int, str]:
+        """Microseconds since 1970 and the precision of a FHIR date or instant.
+
+        Args:
+            text: JSON text of a string.
+
+        Raises:
+            BadDateError: If `parse_moment` raises it.
+        """
+        if len(text) == 27:
+            try:
+                offset, precision = self._offsets[text[20:]]
+                return self._days[text[:11]] + self._times[text[11:20]] - offset, precision
+            except KeyError:
+                pass
+        elif (known := self._others.get(text)) is not None:
+            return known
+        return self._learn(text)
+
+    def _learn(self, text: bytes) -> tuple[int, str]:
+        moment = parse_moment(orjson.loads(text))
+        micros = micros_of(moment.time)
+        if _WHOLE_SECOND.fullmatch(text):
+            local = datetime.fromisoformat(text[1:20].decode())
+            midnight = datetime(local.year, local.month, local.day)
+            self._days[text[:11]] = micros_of(midnight)
+            self._times[text[11:20]] = (local - midnight) // _MICROSECOND
+            self._offsets[text[20:]] = micros_of(local) - micros, moment.precision
+        else:
+            if len(self._others) >= _MAX_OTHERS:
+                self._others.clear()
+            self._others[text] = micros, moment.precision
+        return micros, moment.precision
+
+
+_MAX_OTHERS = 1 << 16
+INSTANTS = InstantParts()
+_WEEK = timedelta(weeks=1)
+# What `format_moment` writes itself, but for the day: the same text some weeks later differs in its date alone.
+_CANONICAL = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(?!-00:00)[+-]\d\d:\d\d)?")
+
+
+@lru_cache(maxsize=1 << 16)
+def _moved_date(text: str, weeks: int) -> str:
+    return (date.fromisoformat(text) + timedelta(weeks=weeks)).isoformat()
+
+
+def moved_text(text: str, shift: timedelta) -> tuple[str, int, str]:
+    """A FHIR date or instant some whole weeks later as text, in microseconds since 1970, and its precision.
+
+    Raises:
+        BadDateError: If it is none.
+
+    >>> moved_text("2020-03-01T10:00:00+01:00", timedelta(weeks=1))
+    ('2020-03-08T10:00:00+01:00', 1583658000000000, 'second+01:00')
+    """
+    micros, precision = INSTANTS.read(orjson.dumps(text))
+    weeks, rest = divmod(shift, _WEEK)
+    if rest or _CANONICAL.fullmatch(text) is None:
+        moment = moment_of(micros, precision).moved(shift)
+        return str(moment), micros_of(moment.time), precision
+    return _moved_date(text[:10], weeks) + text[10:], micros + weeks * (_WEEK // _MICROSECOND), precision
+
+
 def _parse_date(text: str, precision: str) -> Moment:
     if not text.replace("-", "").isdecimal() or not text.isascii():
         raise BadDateError
@@ -102,14 +197,14 @@ def format_moment(time: datetime, precision: str | None) -> str:
     word = precision or "second+00:00"
     offset = _offset_of(word)
     local = time + offset
-    date = f"{local.year:04d}-{local.month:02d}-{local.day:02d}"
+    day = f"{local.year:04d}-{local.month:02d}-{local.day:02d}"
     if not word.startswith("second"):
-        return date[: {"year": 4, "mont": 7}.get(word[:4], 10)]
+        return day[: {"year": 4, "mont": 7}.get(word[:4], 10)]
     fraction = ""
     if local.microsecond:
         digits = f"{local.microsecond:06d}"
         fraction = "." + (digits[:3] if digits.endswith("000") else digits)
-    return f"{date}T{local.hour:02d}:{local.minute:02d}:{local.second:02d}{fraction}{_offset_text(offset)}"
+    return f"{day}T{local.hour:02d}:{local.minute:02d}:{local.second:02d}{fraction}{_offset_text(offset)}"
 
 
 def join_period(start: Moment, end: Moment) -> tuple[datetime, str | None]:

@@ -1,21 +1,17 @@
-"""The value[x] of an Observation or of one of its components as event columns, and back."""
+"""The value[x] of an Observation or of one of its components as event columns; `write_value` is the inverse."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from medtwin.core.codes import preferred
-from medtwin.core.events import Event
 from medtwin.fhir.codings import (
     COMPARATORS,
     ShapeError,
     as_number,
     as_text,
-    codes_to_concept,
-    columns_to_quantity,
     has_unread_unit,
     joined,
-    plain_number,
     quantity_columns,
 )
 from medtwin.fhir.details import Draft
@@ -84,34 +80,3 @@ def _read_text(name: str, text: str, path: str, draft: Draft) -> tuple[Columns, 
         return {"text_value": text}, [_type("time" if is_time else "string")]
     draft.left.append(path)
     return {}, []
-
-
-def write_value(event: Event, details: dict[str, Event]) -> dict[str, Any]:
-    """The value[x] of an event; empty if it has none, or one that may not leave as text.
-
-    Args:
-        event: An Observation or a component.
-        details: Its child rows `valueType`, `valueCodeableConcept` and `comparator`, by path.
-    """
-    kind = details["valueType"].text_value if "valueType" in details else None
-    number, text = event.numeric_value, event.text_value
-    if number is not None:
-        plain = plain_number(number)
-        if kind == "integer" and isinstance(plain, int):
-            return {"valueInteger": plain}
-        quantity = columns_to_quantity(number, event.unit, event.source_unit)
-        if "comparator" in details:
-            quantity["comparator"] = details["comparator"].text_value
-        return {"valueQuantity": quantity}
-    if text is None:
-        return {}
-    if kind == "boolean" and text in ("true", "false"):
-        return {"valueBoolean": text == "true"}
-    if kind == "time" and is_time_of_day(text):
-        return {"valueTime": text}
-    if is_result_word(text) or kind == "string":
-        return {"valueString": text} if is_result_word(text) else {}
-    if "//" not in text:
-        return {}
-    source = details["valueCodeableConcept"].source_code if "valueCodeableConcept" in details else None
-    return {"valueCodeableConcept": codes_to_concept(text, source)}

@@ -1,23 +1,21 @@
-"""`medtwin ingest`: FHIR, DICOM, a MEDS dataset, or images with a label table -> a dataset directory."""
+"""`medtwin ingest`: FHIR, DICOM, a MEDS dataset, an OMOP CDM, or images with a label table -> a dataset directory."""
 
 from __future__ import annotations
 
 import csv
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-
-from medtwin.config import build, settings
+from medtwin.config import settings
 from medtwin.core.dataset import Dataset, open_dataset
 from medtwin.core.dataset_writer import EventSpill, SplitRule, num_buckets, write_dataset_metadata, write_events
+from medtwin.core.encoded import decode_events
 from medtwin.core.errors import ConfigError, DatasetError, SourceError
-from medtwin.core.events import Event, events_to_table
 from medtwin.core.files import MANIFEST, atomic_file, read_json, verify_manifest, write_json, write_table
 from medtwin.core.images import ImageRow, images_to_table
 from medtwin.core.meds_source import chosen_subjects, code_metadata, read_meds, stated_splits
@@ -32,21 +30,13 @@ from medtwin.core.provenance import (
     write_provenance,
 )
 from medtwin.core.pseudonyms import Pseudonyms, load_or_create_key
-from medtwin.core.sources import Ledger, Reject, write_rejects
-from medtwin.dicom import (
-    Patient,
-    ProjectionImage,
-    Study,
-    deidentify_series,
-    has_dicom,
-    projection_to_dataset,
-    read_folder,
-    series_to_image_row,
-    write_series,
-)
-from medtwin.fhir import FhirSource, has_fhir, index_source, read_events
+from medtwin.core.sources import Ledger, write_rejects
+from medtwin.fhir import FhirSource, has_fhir
+from medtwin.fhir.index import actors_table
+from medtwin.fhir.lines import Limits
+from medtwin.fhir.remote.settings import ServerSource
 from medtwin.hospital import DESCRIPTIONS
-from medtwin.pipelines.imaging_events import StudyIndex, labelled_row, study_events
+from medtwin.pipelines.ingest_fhir import FhirRecords, read_fhir
 from medtwin.pipelines.say import progress, tell, tell_counts
 from medtwin.pipelines.sources import fingerprint, public_config, require_outside, require_source, size_of
 
@@ -58,27 +48,40 @@ class Source:
     fhir: Path | None = None
     dicom: Path | None = None
     meds: Path | None = None
+    omop: Path | None = None
+    vocab: Path | None = None
     images: Path | None = None
     labels: Path | None = None
     origin: Origin | None = None
     max_subjects: int | None = None
+    max_resource_mb: float = 256
+    server: ServerSource = field(default_factory=ServerSource)
 
     def __post_init__(self) -> None:
         if self.max_subjects is not None and (self.meds is None or self.max_subjects < 1):
             raise ConfigError("source.max_subjects goes with source.meds and must be 1 or more")
-        given = [name for name in ("fhir", "dicom", "meds", "images") if getattr(self, name) is not None]
+        given = [name for name in ("fhir", "dicom", "meds", "omop", "images") if getattr(self, name) is not None]
+        if self.server.url is not None:
+            if self.fhir is not None:
+                raise ConfigError("source.server and source.fhir are two sources of records: choose one")
+            given.append("server")
         if not given:
             raise ConfigError(
-                "source=DIR is required, or one of source.fhir=, source.dicom=, source.meds=, source.images="
+                "source=DIR is required, or one of source.fhir=, source.server.url=, source.dicom=, source.meds=, "
+                "source.omop=, source.images="
             )
         if "meds" in given and len(given) > 1:
             raise ConfigError("source.meds stands alone: its subjects share no identifier with other sources")
+        if "omop" in given and len(given) > 1:
+            raise ConfigError("source.omop stands alone: its subjects share no identifier with other sources")
+        if self.vocab is not None and self.omop is None:
+            raise ConfigError("source.vocab goes with source.omop: it says which codes its concepts are")
         if "images" in given and len(given) > 1:
             raise ConfigError("source.images stands alone: its subjects share no identifier with other sources")
 
     def parts(self) -> dict[str, Path]:
         """The sources that are given, by role."""
-        names = ("fhir", "dicom", "meds", "images", "labels")
+        names = ("fhir", "dicom", "meds", "omop", "vocab", "images", "labels")
         return {name: path for name in names if (path := getattr(self, name)) is not None}
 
 
@@ -106,6 +109,7 @@ class IngestSettings:
     out: Path
     pseudonyms: PseudonymSettings = field(default_factory=PseudonymSettings)
     splits: Splits = field(default_factory=Splits)
+    workers: int = 1
     labels: Mapping[str, Any] | None = None
     seed: int = 0
     overwrite: bool = False
@@ -141,7 +145,13 @@ def _parts_of(folder: Path) -> dict[str, Path]:
     if (folder / PROVENANCE).is_file() and (folder / "fhir").is_dir():
         dicom = folder / "dicom"
         return {"fhir": folder / "fhir", **({"dicom": dicom} if dicom.is_dir() and any(dicom.iterdir()) else {})}
+    from medtwin.pipelines.ingest_omop import find_omop  # so does DuckDB
+
+    if (cdm := find_omop(folder)) is not None:
+        return {"omop": cdm}
     parts = {"fhir": folder} if has_fhir(folder) else {}
+    from medtwin.dicom import has_dicom  # pydicom takes a while to load
+
     if has_dicom(folder):
         parts["dicom"] = folder
     if not parts:
@@ -171,18 +181,21 @@ class _Ingest:
     def __init__(self, chosen: IngestSettings, config: Mapping[str, Any], output: Output) -> None:
         self.chosen, self.config, self.output = chosen, config, output
         self.source = chosen.source
+        if self.source.server.url is not None:
+            from medtwin.pipelines.ingest_server import fetch  # httpx takes a while to load
+
+            self.source = replace(self.source, fhir=fetch(self.source.server, output), server=ServerSource())
         self.ledger = Ledger()
         self.images: list[ImageRow] = []
         self.identities: dict[str, int] = {}
         self.aliases: dict[str, str] = {}
-        self.studies = StudyIndex()
+        self.records: FhirRecords | None = None
         self.has_unmarked_patients = False
-        self.known_subjects: set[int] = set()
-        self.written: set[str] = set()
         scratch = output.scratch("spill")
         shutil.rmtree(scratch)
-        records = [path for path in (self.source.fhir, self.source.meds) if path is not None]
-        self.spill = EventSpill(scratch, num_buckets(sum(map(size_of, records))))
+        records = [path for path in (self.source.fhir, self.source.meds, self.source.omop) if path is not None]
+        self.num_buckets = num_buckets(sum(map(size_of, records)))
+        self.spill = EventSpill(scratch, self.num_buckets)
 
     @cached_property
     def private(self) -> Path:
@@ -202,7 +215,7 @@ class _Ingest:
         """What the source says it is: `source.origin`, else its provenance, else real; of a mixture, real."""
         if self.source.origin is not None:
             return self.source.origin
-        stated = {_stated_origin(path) for role, path in self.source.parts().items() if role != "labels"}
+        stated = {_stated_origin(path) for role, path in self.source.parts().items() if role not in ("labels", "vocab")}
         return stated.pop() if len(stated) == 1 and not self.has_unmarked_patients else "real"
 
     def run(self) -> None:
@@ -216,6 +229,7 @@ class _Ingest:
             dataset, stated, parents = None, {}, {}
             self._forget_other_key()
             self._read_records()
+            self._read_omop()
             self._read_images()
             descriptions = DESCRIPTIONS
         rule = SplitRule(self.chosen.seed, self.chosen.splits.tuning, self.chosen.splits.held_out)
@@ -259,7 +273,11 @@ class _Ingest:
                 "oldest_age_years": 90,
             }
         )
-        inputs = [describe_input(role, part) for role, part in self.source.parts().items()]
+        inputs = [describe_input(role, part) for role, part in self.chosen.source.parts().items()]
+        if self.chosen.source.server.url is not None:
+            from medtwin.pipelines.ingest_server import describe_server
+
+            inputs.append(describe_server(self.chosen.source.server))
         depth = max(part.lineage_depth for part in inputs)
         record = Provenance("ingest", self.origin, self.config, self.chosen.seed, inputs, depth, privacy)
         write_provenance(path, record)
@@ -277,14 +295,34 @@ class _Ingest:
     def _read_records(self) -> None:
         if self.source.fhir is None:
             return
-        source = FhirSource(self.source.fhir)
-        index = index_source(source)
+        source = FhirSource(self.source.fhir, Limits(self.source.max_resource_mb))
+        records = read_fhir(
+            source,
+            self.pseudonyms,
+            self.output.scratch("fhir"),
+            num_buckets=self.num_buckets,
+            workers=self.chosen.workers,
+        )
+        self.ledger.add(records.ledger)
+        index = records.index
         self.identities.update(index.subject_ids(self.pseudonyms))
         self.aliases = index.aliases
         self.has_unmarked_patients = index.origin == "real"
-        batches = read_events(source, index, self.pseudonyms, self.ledger)
-        for events in progress(batches, "reading FHIR", unit="batch"):
-            self._spill(events)
+        if index.actors:
+            write_table(self.output.path / "metadata" / "actors.parquet", actors_table(index.actors, self.pseudonyms))
+        for files in records.spilled:
+            self.spill.adopt(files)
+        self.records = records
+
+    def _read_omop(self) -> None:
+        if self.source.omop is None:
+            return
+        from medtwin.pipelines.ingest_omop import omop_reader  # DuckDB takes a while to load
+
+        reader = omop_reader(self.source.omop, self.pseudonyms, self.ledger, self.source.vocab)
+        for table in progress(reader.tables(), "reading OMOP", unit="batch"):
+            self.spill.add(table)
+        self.identities.update(reader.persons.identities)
 
     def _read_meds(self, dataset: Dataset) -> None:
         total, limit = len(dataset.shards()), self.source.max_subjects
@@ -293,84 +331,21 @@ class _Ingest:
         for _, table in progress(tables, "reading MEDS", unit="batch", total=total):
             self.spill.add(table)
 
-    def _spill(self, events: list[Event]) -> None:
-        if not events:
-            return
-        table = events_to_table(events)
-        self.studies.add(table)
-        self.known_subjects.update(pc.unique(table["subject_id"]).to_pylist())
-        self.spill.add(table)
-
     def _read_images(self) -> None:
-        if self.source.dicom is not None:
-            self._read_dicom(self.source.dicom)
-        if self.source.images is not None:
-            self._read_labelled(self.source.images)
-
-    def _read_dicom(self, folder: Path) -> None:
-        all_series = read_folder(folder, self.ledger)
-        if not self.ledger.read["DICOM"]:
-            raise SourceError(f"source.dicom: {folder} holds no DICOM file")
-        by_study: dict[str, list[ImageRow]] = {}
-        for series in progress(all_series, "reading DICOM", unit="series", total=len(all_series)):
-            subject = self._subject_of(series.identity)
-            row = series_to_image_row(series, self.pseudonyms, subject)
-            row = replace(row, labels=self.studies.labels(row.study_uid))
-            try:
-                self._write_series(row, deidentify_series(series, self.pseudonyms, subject, ledger=self.ledger))
-            except SourceError as error:
-                for instance in series.instances:
-                    reason = f"its series cannot be read whole: {error}"
-                    self.ledger.reject(Reject(instance.file, 0, "DICOM", "unreadable-series", reason))
-                continue
-            self.ledger.carried["DICOM"] += len(series.instances)
-            self.images.append(row)
-            by_study.setdefault(row.study_uid, []).append(row)
-        for study, rows in by_study.items():
-            if study not in self.studies.known:
-                self._spill(study_events(rows, is_new=rows[0].subject_id not in self.known_subjects))
-
-    def _read_labelled(self, folder: Path) -> None:
-        table = build(self.chosen.labels, "labels") if self.chosen.labels else None
-        if table is None:
-            raise ConfigError("source.images needs labels=<mapping>: `medtwin ingest --help` lists them")
-        for image in progress(table.read(folder, self.source.labels, self.ledger), "reading images", unit="image"):
-            subject = self._subject_of(f"image:{image.subject}")
-            series_uid = self.pseudonyms.uid(f"{folder.name}/{image.study}/{image.file}/{image.line}")
-            study_uid = self.pseudonyms.uid(f"{folder.name}/study/{image.study}")
-            shift = self.pseudonyms.shift(subject)
-            time = image.time + shift if image.time else None
-            bits = 8 if image.pixels.dtype == "uint8" else 16
-            row = labelled_row(image, subject, (study_uid, series_uid), time)
-            dataset = projection_to_dataset(
-                ProjectionImage(image.pixels, bits, image.view, image.spacing_mm),
-                Patient(str(subject), sex=image.sex, age_years=image.age_years),
-                Study(study_uid, series_uid, self.origin, time, body_part=image.body_part),
-            )
-            self._write_series(row, [dataset])
-            self.images.append(row)
-            self._spill(study_events([row], is_new=subject not in self.known_subjects))
-
-    def _write_series(self, row: ImageRow, datasets: Iterable[Any]) -> None:
-        """Writes a series whole or not at all; one that a killed run wrote is kept."""
-        if row.series_uid in self.written:
-            raise DatasetError("a fault of medtwin: two series of the source would get one UID")
-        self.written.add(row.series_uid)
-        final = self.output.path / row.path
-        if final.is_dir():
+        if self.source.dicom is None and self.source.images is None:
             return
-        part = self.output.scratch("series") / row.series_uid
-        shutil.rmtree(part, ignore_errors=True)
-        write_series(part, datasets)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        part.rename(final)
+        # Not before it is needed: pydicom takes a while to load.
+        from medtwin.pipelines.ingest_images import ImageReader
 
-    def _subject_of(self, identity: str) -> int:
-        identity = self.aliases.get(identity, identity)
-        subject = self.identities.get(identity)
-        if subject is None:
-            subject = self.identities[identity] = self.pseudonyms.subject_id(identity)
-        return subject
+        reader = ImageReader(
+            self.output, self.ledger, self.spill, self.pseudonyms, self.identities, self.aliases, self.images
+        )
+        if self.source.dicom is not None:
+            for table in self.records.tables() if self.records is not None else ():
+                reader.note(decode_events(table))
+            reader.read_dicom(self.source.dicom)
+        if self.source.images is not None:
+            reader.read_labelled(self.source.images, self.source.labels, self.chosen.labels, self.origin)
 
 
 def _stated_origin(path: Path) -> Origin:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -17,6 +18,17 @@ def progress(items: Iterable[Item], what: str, total: int | None = None, unit: s
         items, desc=what, total=total, unit=unit or "it", disable=None, file=sys.stderr, leave=False
     )
     return bar
+
+
+@contextmanager
+def counting(what: str, unit: str) -> Iterator[Callable[[int], None]]:
+    """A bar for work whose end is not known: call what it gives with every further number of items."""
+    with tqdm(desc=what, unit=unit, disable=None, file=sys.stderr, leave=False) as bar:
+
+        def count(number: int) -> None:
+            bar.update(number)
+
+        yield count
 
 
 def tell(line: str = "") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 import re
 from pathlib import Path
@@ -14,7 +13,8 @@ from fhir.resources.R4B import get_fhir_model_class
 
 from medtwin.fhir import ExportContext, events_to_resources
 from medtwin.fhir.elements import TABLES
-from tests.fhir.samples import ENCOUNTER, LOINC, PATIENT, SNOMED, concept, observation, read_resources, resource
+from tests.fhir.hostile import SAMPLES, hostile_resources
+from tests.fhir.samples import PATIENT, SNOMED, concept, observation, read_resources
 
 MARKER = "Zebediah-Quux-4711"
 _TEXTS = ("String()", "Markdown()", "Uri()", "Url()", "Canonical()", "Base64Binary()", "Id()", "Oid()", "Uuid()")
@@ -33,7 +33,7 @@ _PRIMITIVES = {
 }
 
 
-def _planted(kind: str, depth: int = 0) -> dict[str, Any]:
+def planted(kind: str, depth: int = 0) -> dict[str, Any]:
     """A resource or datatype with the marker in every text element, down to some depth."""
     model = get_fhir_model_class(kind)
     made: dict[str, Any] = {}
@@ -60,7 +60,7 @@ def _planted_value(notation: str, depth: int) -> Any:
         return {"id": MARKER, "extension": [{"url": MARKER, "valueString": MARKER}]}
     if inner.group(1) in ("Resource", "FHIRPrimitive"):
         return None
-    return _planted(inner.group(1), depth + 1)
+    return planted(inner.group(1), depth + 1)
 
 
 _CHOICES = {
@@ -89,13 +89,14 @@ _BASES: dict[str, dict[str, Any]] = {
     "Specimen": {"status": "available"},
     "Observation": {"status": "final"},
     "DiagnosticReport": {"status": "final"},
+    "DocumentReference": {"status": "current"},
     "Patient": {"gender": "female", "birthDate": "1980-01-01"},
 }
 
 
-def _planted_resource(kind: str) -> dict[str, Any]:
+def planted_resource(kind: str) -> dict[str, Any]:
     """The planted resource with one choice of each value[x], and what it needs to be read at all."""
-    made = _planted(kind)
+    made = planted(kind)
     keep = _CHOICES.get(kind, ())
     stems = ("value", "effective", "onset", "abatement", "performed", "occurrence", "deceased", "medication")
     for name in list(made):
@@ -109,7 +110,7 @@ def _planted_resource(kind: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", sorted({*TABLES, "Patient"}))
 def test_an_identifier_in_any_text_ends_nowhere(tmp_path: Path, kind: str) -> None:
-    made = _planted_resource(kind)
+    made = planted_resource(kind)
     assert orjson.dumps(made).count(MARKER.encode()) > 20
     patients = [made] if kind == "Patient" else [PATIENT, made]
     events, ledger = read_resources(tmp_path, *patients)
@@ -123,68 +124,9 @@ def test_an_identifier_in_any_text_ends_nowhere(tmp_path: Path, kind: str) -> No
         assert hits == []
 
 
-_SAMPLES = [
-    PATIENT | {"communication": [{"language": concept("urn:ietf:bcp:47", "en")}]},
-    ENCOUNTER | {"type": [concept(SNOMED, "1")], "hospitalization": {"admitSource": concept(SNOMED, "2")}},
-    observation(
-        valueQuantity={"value": 1, "unit": "mg", "system": "http://unitsofmeasure.org", "code": "mg"},
-        referenceRange=[{"low": {"value": 1}}],
-        component=[{"code": concept(LOINC, "1"), "valueString": "neg"}],
-        encounter={"reference": "Encounter/e1"},
-    ),
-    resource(
-        "MedicationRequest",
-        medicationReference={"reference": "#m"},
-        contained=[
-            {"resourceType": "Medication", "id": "m", "ingredient": [{"itemCodeableConcept": concept(SNOMED, "1")}]}
-        ],
-        authoredOn="2020-01-02",
-        dosageInstruction=[{"timing": {"repeat": {"period": 1, "periodUnit": "d"}}, "asNeededBoolean": True}],
-    ),
-    resource(
-        "ImagingStudy",
-        started="2020",
-        identifier=[{"system": "urn:dicom:uid", "value": "urn:oid:1.2"}],
-        series=[{"uid": "1.2.3", "modality": {"code": "CT"}}],
-    ),
-    resource("Condition", code=concept(SNOMED, "1"), verificationStatus=concept("x", "refuted"), onsetDateTime="2020"),
-]
-_JUNK = [
-    None,
-    True,
-    0,
-    -1.5,
-    1e300,
-    "",
-    "x",
-    "Zebediah  Quux 4711",
-    [],
-    [[]],
-    {},
-    {"a": []},
-    [None],
-    ["x"],
-    [{}],
-    {"coding": 1},
-]
-
-
-def _places(value: Any) -> list[tuple[Any, Any]]:
-    """Every holder and key within a value."""
-    keys = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
-    return [place for key in keys for place in [(value, key), *_places(value[key])]]
-
-
 def test_any_json_anywhere_is_carried_or_rejected_but_never_breaks_the_reader(tmp_path: Path) -> None:
-    rng = random.Random(0)
-    made = []
-    for number in range(1500):
-        sample = copy.deepcopy(rng.choice(_SAMPLES)) | {"id": f"x{number}"}
-        for _ in range(rng.choice([1, 1, 2])):
-            holder, key = rng.choice(_places(sample))
-            holder[key] = copy.deepcopy(rng.choice(_JUNK))
-        made.append(sample)
-    events, ledger = read_resources(tmp_path, *_SAMPLES, *made)
+    made = list(hostile_resources(random.Random(0), 1500))
+    events, ledger = read_resources(tmp_path, *SAMPLES, *made)
     assert "Quux" not in f"{events} {ledger}"
     assert ledger.carried.total() > 100
     assert ledger.rejected.total() > 100

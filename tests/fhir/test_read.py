@@ -345,8 +345,8 @@ def test_bad_input_is_rejected_by_rule_with_its_line(tmp_path: Path, made: Any, 
 
 
 def test_resources_that_describe_no_event_are_counted_as_not_carried(tmp_path: Path) -> None:
-    _, ledger = read_resources(tmp_path, PATIENT, {"resourceType": "Organization", "id": "x", "name": "General"})
-    assert ledger.not_carried == {"Organization": 1}
+    _, ledger = read_resources(tmp_path, PATIENT, {"resourceType": "Device", "id": "x", "name": "General"})
+    assert ledger.not_carried == {"Device": 1}
 
 
 def test_origin_is_simulated_only_if_every_patient_says_so(tmp_path: Path) -> None:
