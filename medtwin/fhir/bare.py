@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import uuid
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,7 +9,8 @@ from dataclasses import replace
 from medtwin.core.codes import CHILD_PREFIX, NEGATED_PREFIX
 from medtwin.core.events import Event
 from medtwin.core.images import ImageRow
-from medtwin.fhir.patient import is_patient_row
+from medtwin.fhir.context import stable_id
+from medtwin.fhir.write_patient import is_patient_code
 
 # What a code of a system without a value most likely is; everything else is an Observation.
 _RESOURCES = {
@@ -82,7 +81,9 @@ def complete(events: Iterable[Event]) -> list[Event]:
 def _is_bare(event: Event) -> bool:
     if event.parent_id is not None or event.code.startswith(CHILD_PREFIX):
         return False
-    return (event.event_id is None or event.resource is None) and not is_patient_row(event)
+    return (event.event_id is None or event.resource is None) and not is_patient_code(
+        event.code, is_static=event.time is None
+    )
 
 
 def _resource_of(event: Event) -> str:
@@ -112,13 +113,6 @@ def _add_stay(event: Event, done: list[Event], stays: dict[str, int]) -> None:
     done.append(stay)
     if setting in _CLASSES:
         done.append(stay.child("class", f"ACTCODE//{setting}"))
-
-
-def stable_id(text: str) -> str:
-    """A UUID that depends on the text only; begins with a letter, because some servers refuse numeric ids."""
-    raw = bytearray(hashlib.blake2b(text.encode(), digest_size=16).digest())
-    raw[0] = 0xA0 | (raw[0] & 0x0F)
-    return str(uuid.UUID(bytes=bytes(raw)))
 
 
 def with_images(events: list[Event], images: Iterable[ImageRow]) -> list[Event]:

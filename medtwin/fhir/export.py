@@ -1,21 +1,35 @@
-"""Bundles and NDJSON files of resources, and the Device and Provenance that say what made them."""
+"""Bundles and NDJSON files of resources, shard by shard, and the Device and Provenance that say what made them."""
 
 from __future__ import annotations
 
+import gc
+import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
+import numpy as np
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from medtwin.fhir.bare import stable_id
-from medtwin.fhir.write import ExportContext, Resource
+from medtwin.core.events import with_all_columns
+from medtwin.core.images import ImageRow
+from medtwin.fhir.context import ExportContext, stable_id
+from medtwin.fhir.rows import Resource
+from medtwin.fhir.us_core import finish_shared
+from medtwin.fhir.write import SubjectExport, table_to_resources
 
 # RFC 2606 keeps this name from ever being an address; relative references in a bundle need some base.
 BASE_URL = "https://medtwin.invalid/fhir"
+Form = Literal["ndjson", "collection", "transaction"]
 _DEVICE_TYPE = {"system": "urn:medtwin:device", "code": "software"}
+_PART = ".part"
+# Rows of a piece: enough that reading the file once more for each costs little, few enough to share the work.
+_PIECE_ROWS = 200_000
 
 
 def provenance_resources(context: ExportContext, targets: Iterable[str]) -> list[Resource]:
@@ -52,7 +66,7 @@ def provenance_resources(context: ExportContext, targets: Iterable[str]) -> list
         "agent": [{"who": {"reference": f"Device/{device['id']}"}}],
         "entity": [{"role": "source", "what": {"identifier": {"system": "urn:ietf:rfc:3986", "value": context.run}}}],
     }
-    return [device, provenance]
+    return [finish_shared(context, each) for each in (device, provenance)]
 
 
 def resources_to_bundle(resources: Iterable[Resource], kind: Literal["collection", "transaction"]) -> Resource:
@@ -67,8 +81,13 @@ def resources_to_bundle(resources: Iterable[Resource], kind: Literal["collection
     return {"resourceType": "Bundle", "type": kind, "entry": entries}
 
 
-def write_ndjson(folder: Path, resources: Iterable[Resource]) -> Counter[str]:
+def write_ndjson(folder: Path, resources: Iterable[Resource], *, ending: str = "") -> Counter[str]:
     """Writes one file `<type>.ndjson` per resource type, streaming.
+
+    Args:
+        folder: Where they go; made if it does not exist.
+        resources: In the order in which they stand in their files.
+        ending: What follows `.ndjson`.
 
     Returns:
         How many resources of each type were written.
@@ -83,8 +102,8 @@ def write_ndjson(folder: Path, resources: Iterable[Resource]) -> Counter[str]:
         for resource in resources:
             kind = resource["resourceType"]
             if kind not in files:
-                files[kind] = stack.enter_context((folder / f"{kind}.ndjson").open("xb"))
-            files[kind].write(orjson.dumps(resource, option=orjson.OPT_APPEND_NEWLINE))
+                files[kind] = stack.enter_context((folder / f"{kind}.ndjson{ending}").open("xb"))
+            files[kind].write(_dumps(resource))
             counts[kind] += 1
     return counts
 
@@ -109,3 +128,162 @@ def write_bundles(
 
 def _dumps(resource: Any) -> bytes:
     return orjson.dumps(resource, option=orjson.OPT_APPEND_NEWLINE)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Whole subjects of an event file: the rows from `start` until before `stop`."""
+
+    path: Path
+    start: int
+    stop: int
+
+    def table(self) -> pa.Table:
+        """Its rows, with every column of `EVENT_SCHEMA`."""
+        table = pq.read_table(self.path, partitioning=None)
+        return with_all_columns(table.slice(self.start, self.stop - self.start))
+
+
+def split_shard(path: Path, num_rows: int = _PIECE_ROWS) -> list[Piece]:
+    """An event file in pieces of whole subjects, each of at least so many rows but the last; none for an empty file."""
+    subject = pq.read_table(path, columns=["subject_id"], partitioning=None)["subject_id"].to_numpy()
+    cuts = [*(np.flatnonzero(np.diff(subject)) + 1).tolist(), len(subject)]
+    pieces: list[Piece] = []
+    start = 0
+    for stop in cuts:
+        if stop - start >= num_rows or (stop == len(subject) and stop > start):
+            pieces.append(Piece(path, start, stop))
+            start = stop
+    return pieces
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A piece of a dataset to be written as FHIR, for `medtwin.core.shards.map_shards`.
+
+    Attributes:
+        number: Its place among the pieces.
+        piece: Its rows.
+        folder: Where the files of all shards go.
+        context: The export.
+        images: The series of its subjects.
+        form: NDJSON: a part of `<type>.ndjson`, which `join_parts` joins; else a bundle per subject.
+        check: Looks at the resources of each subject and counts what it finds; a function of an importable module.
+    """
+
+    number: int
+    piece: Piece
+    folder: Path
+    context: ExportContext
+    images: tuple[ImageRow, ...] = ()
+    form: Form = "ndjson"
+    check: Callable[[list[Resource]], Mapping[str, int]] | None = None
+
+
+@dataclass
+class Written:
+    """What became of one shard, or of several.
+
+    Attributes:
+        written: Resources by type.
+        declared: Of those, how many declare a profile.
+        not_carried: What of the rows FHIR could not hold.
+        flags: What else is worth knowing, such as `ingredient-level RxNorm`.
+        found: What the checks counted.
+        patients: The ids of the Patients, in their order.
+        actors: Who and where is referred to, as `Type/<actor_id>`.
+    """
+
+    written: Counter[str] = field(default_factory=Counter)
+    declared: Counter[str] = field(default_factory=Counter)
+    not_carried: Counter[str] = field(default_factory=Counter)
+    flags: Counter[str] = field(default_factory=Counter)
+    found: Counter[str] = field(default_factory=Counter)
+    patients: list[str] = field(default_factory=list)
+    actors: set[str] = field(default_factory=set)
+
+    def add(self, other: Written) -> None:
+        """Adds what became of the next shard."""
+        for name in ("written", "declared", "not_carried", "flags", "found"):
+            getattr(self, name).update(getattr(other, name))
+        self.patients += other.patients
+        self.actors |= other.actors
+
+    def take(self, subject: SubjectExport) -> None:
+        """Adds what became of one subject."""
+        self.declared.update(subject.declared)
+        self.not_carried.update(subject.not_carried)
+        self.flags.update(subject.flags)
+        self.patients.append(subject.resources[0]["id"])
+        self.actors |= subject.actors
+
+
+def write_shard(shard: Shard) -> Written:
+    """Writes the resources of one shard. Nothing that it writes depends on other shards or on the worker.
+
+    Raises:
+        FileExistsError: If one of its files is there already.
+    """
+    done = Written()
+    with _without_cycles():
+        subjects = _subjects(shard, done)
+        if shard.form == "ndjson":
+            lines = (resource for resources in subjects for resource in resources)
+            done.written = write_ndjson(shard.folder, lines, ending=f".{shard.number:06d}{_PART}")
+        else:
+            for _ in write_bundles(shard.folder, _counted(subjects, done.written), shard.form):
+                pass
+    return done
+
+
+def _subjects(shard: Shard, done: Written) -> Iterator[list[Resource]]:
+    images: dict[int, list[ImageRow]] = {}
+    for row in shard.images:
+        images.setdefault(row.subject_id, []).append(row)
+    for subject in table_to_resources(shard.piece.table(), context=shard.context, images=images):
+        done.take(subject)
+        if shard.check is not None:
+            done.found.update(shard.check(subject.resources))
+        yield subject.resources
+
+
+def _counted(subjects: Iterable[list[Resource]], counts: Counter[str]) -> Iterator[list[Resource]]:
+    for resources in subjects:
+        counts.update(resource["resourceType"] for resource in resources)
+        yield resources
+
+
+@contextmanager
+def _without_cycles() -> Iterator[None]:
+    """Switches off the search for reference cycles: dicts in their millions have none, and cost the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def join_parts(folder: Path) -> list[Path]:
+    """Joins the parts of all shards, in the order of their numbers, to one `<type>.ndjson` per type; returns those.
+
+    Raises:
+        FileExistsError: If such a file is there already.
+    """
+    parts: dict[str, list[Path]] = {}
+    for part in sorted(folder.glob(f"*.ndjson.*{_PART}")):
+        parts.setdefault(part.name.partition(".ndjson.")[0], []).append(part)
+    joined = []
+    for kind, files in sorted(parts.items()):
+        target = folder / f"{kind}.ndjson"
+        if target.exists():
+            raise FileExistsError(f"{target} is there already")
+        with files[0].open("ab") as out:
+            for part in files[1:]:
+                with part.open("rb") as source:
+                    shutil.copyfileobj(source, out, 1 << 20)
+                part.unlink()
+        files[0].rename(target)
+        joined.append(target)
+    return joined

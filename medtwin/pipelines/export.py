@@ -11,13 +11,13 @@ from typing import Any
 from medtwin.config import settings
 from medtwin.core.dataset import Dataset, open_dataset
 from medtwin.core.files import read_json, write_json
-from medtwin.core.output import Output, writing
+from medtwin.core.output import Output, is_finished, writing
 from medtwin.core.provenance import Provenance, creation_time, describe_input, write_provenance
 from medtwin.core.verdict import require_release
 from medtwin.pipelines.export_files import write_files
 from medtwin.pipelines.export_settings import ExportSettings
 from medtwin.pipelines.say import tell, tell_counts
-from medtwin.pipelines.sources import fingerprint, public_config, require_outside
+from medtwin.pipelines.sources import fingerprint, public_config, require_outside, require_source
 
 Writer = Callable[[Dataset, ExportSettings, Output], dict[str, int]]
 # Each in a module of its own, loaded when it is asked for.
@@ -27,6 +27,16 @@ _WRITERS = {
     "omop": "export_omop:write_omop",
     "meds": "export_meds:write_meds",
 }
+# The settings that matter to each; provenance leaves those of the others out.
+_GROUPS = {
+    "files": {"formats", "fhir"},
+    "fhir_server": {"server", "fhir"},
+    "bulk_import": {"bulk", "fhir"},
+    "omop": {"omop"},
+    "meds": {"meds"},
+}
+# What can be said of the settings before an output is begun, which other settings would then not continue.
+_CHECKS = {"fhir_server": "export_server:check_fhir_server", "bulk_import": "export_bulk:check_bulk_import"}
 
 
 def main(config: Mapping[str, Any]) -> None:
@@ -44,7 +54,9 @@ def export(chosen: ExportSettings) -> Path:
     require_outside(chosen.out, dataset.path)
     overridden = require_release(dataset, chosen.check, override_reason=chosen.override.reason)
     source = dataset.manifest_hash() if dataset.is_finished else fingerprint(dataset.path)
-    config = {**public_config(chosen), "source_state": source}
+    config = {**_public_settings(chosen), "source_state": source}
+    if chosen.to in _CHECKS and (chosen.overwrite or not is_finished(chosen.out)):
+        _load(_CHECKS[chosen.to])(chosen)
     with writing(chosen.out, config, overwrite=chosen.overwrite) as output:
         if output is None:
             tell(f"{chosen.out} is finished already (overwrite=true redoes it)")
@@ -52,11 +64,21 @@ def export(chosen: ExportSettings) -> Path:
         if chosen.to == "files":
             counts = write_files(dataset, chosen, output)
         else:
-            counts = {chosen.to: _writer(chosen.to)(dataset, chosen, output)}
+            write: Writer = _load(_WRITERS[chosen.to])
+            counts = {chosen.to: write(dataset, chosen, output)}
         write_json(output.path / "counts.json", counts)
         write_provenance(output.path, _provenance(dataset, chosen, config, overridden))
     _tell_result(chosen.out)
     return chosen.out
+
+
+def _public_settings(chosen: ExportSettings) -> dict[str, Any]:
+    """The settings that decide what is made; of a vocabulary, the state of its files."""
+    others = set().union(*_GROUPS.values()) - _GROUPS[chosen.to]
+    config = {name: value for name, value in public_config(chosen).items() if name not in others}
+    if chosen.to == "omop" and chosen.omop.vocab is not None:
+        config["vocab_state"] = fingerprint(require_source(chosen.omop.vocab, "omop.vocab"))
+    return config
 
 
 def _provenance(
@@ -71,10 +93,10 @@ def _provenance(
     return Provenance("export", dataset.origin, config, None, [source], source.lineage_depth, human_decisions=decisions)
 
 
-def _writer(to: str) -> Writer:
-    module, _, name = _WRITERS[to].partition(":")
-    found: Writer = getattr(import_module(f"medtwin.pipelines.{module}"), name)
-    return found
+def _load(place: str) -> Any:
+    """A function by its module below pipelines and its name."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(f"medtwin.pipelines.{module}"), name)
 
 
 def _tell_result(out: Path) -> None:

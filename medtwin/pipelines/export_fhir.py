@@ -1,112 +1,123 @@
-"""The FHIR of `medtwin export`: NDJSON or bundles, checked as they are written."""
+"""The FHIR of `medtwin export`: NDJSON or bundles, shard by shard, checked as they are written."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from medtwin import __version__
 from medtwin.core.dataset import Dataset
 from medtwin.core.errors import DatasetError
-from medtwin.core.events import Event, table_to_events
 from medtwin.core.files import write_json
-from medtwin.core.images import ImageRow, table_to_images
+from medtwin.core.images import table_to_images
 from medtwin.core.provenance import creation_time
-from medtwin.fhir import (
-    ExportContext,
-    events_to_resources,
-    provenance_resources,
-    resources_to_bundle,
-    validate_resource,
-    write_bundles,
-    write_ndjson,
-)
+from medtwin.core.shards import map_shards
+from medtwin.fhir import ExportContext, provenance_resources, resources_to_bundle, write_ndjson
+from medtwin.fhir.actors import shared_resources
+from medtwin.fhir.checks.references import ReferenceBook
+from medtwin.fhir.export import Shard, Written, join_parts, split_shard, write_shard
+from medtwin.fhir.validate import LAYERS, STRUCTURAL, Validation
 from medtwin.pipelines.export_settings import ExportSettings
 from medtwin.pipelines.say import progress
+
+Resources = list[dict[str, Any]]
 
 
 def write_fhir(dataset: Dataset, chosen: ExportSettings, folder: Path) -> dict[str, int]:
     """Writes NDJSON, or a bundle per subject and one, `shared.json`, for what is said of all."""
-    recorded = creation_time()
-    context = ExportContext(dataset.origin, f"urn:medtwin:export:{dataset.path.name}", recorded, __version__)
-    counts: Counter[str] = Counter()
-    patients: list[str] = []
+    context = ExportContext(
+        dataset.origin, f"urn:medtwin:export:{dataset.path.name}", creation_time(), __version__, chosen.fhir.profile
+    )
+    images = tuple(table_to_images(dataset.images()))
+    pieces = [piece for path in dataset.shards() for piece in split_shard(path)]
+    shards = [
+        Shard(number, piece, folder, context, images, form=chosen.fhir.form, check=ResourceChecker(chosen.fhir.check))
+        for number, piece in enumerate(pieces)
+    ]
+    total = Written()
+    parts = map_shards(write_shard, shards, num_workers=chosen.fhir.workers)
+    for part in progress(parts, "FHIR", total=len(shards), unit="shard"):
+        total.add(part)
+    shared = [
+        *shared_resources(context, dataset.actors(), total.actors),
+        *provenance_resources(context, [f"Patient/{name}" for name in total.patients]),
+    ]
     checker = ResourceChecker(chosen.fhir.check)
+    total.found.update(checker(shared))
+    _write_shared(folder, shared, chosen, total)
+    return _counts(total, chosen)
 
-    def subjects() -> Iterator[list[dict[str, Any]]]:
-        for events, images in progress(_subjects(dataset), "FHIR", total=_num_subjects(dataset), unit="subject"):
-            written = events_to_resources(events, context=context, images=images)
-            counts.update({f"not carried: {kind}": number for kind, number in written.not_carried.items()})
-            patients.append(written.resources[0]["id"])
-            checker.check(written.resources)
-            yield written.resources
 
+def _write_shared(folder: Path, shared: Resources, chosen: ExportSettings, total: Written) -> None:
+    total.written.update(each["resourceType"] for each in shared)
+    total.declared.update(each["resourceType"] for each in shared if each["meta"].get("profile"))
     if chosen.fhir.form == "ndjson":
-        counts.update(write_ndjson(folder, (each for resources in subjects() for each in resources)))
-        made = provenance_resources(context, [f"Patient/{name}" for name in patients])
-        counts.update(write_ndjson(folder, made))
+        join_parts(folder)
+        write_ndjson(folder, shared)
     else:
-        counts["bundles"] = sum(1 for _ in write_bundles(folder, subjects(), chosen.fhir.form))
-        made = provenance_resources(context, [f"Patient/{name}" for name in patients])
-        write_json(folder / "shared.json", resources_to_bundle(made, chosen.fhir.form))
-    return {**dict(sorted(counts.items())), **checker.counts()}
+        write_json(folder / "shared.json", resources_to_bundle(shared, chosen.fhir.form))
+
+
+def _counts(total: Written, chosen: ExportSettings) -> dict[str, int]:
+    """What counts.json says: resources by type, profiles declared, what was not carried, checks and findings."""
+    counts: Counter[str] = Counter(total.written)
+    if chosen.fhir.form != "ndjson":
+        counts["bundles"] = len(total.patients) + 1
+    if chosen.fhir.profile != "r4":
+        counts.update({f"declare {chosen.fhir.profile}: {kind}": n for kind, n in total.declared.items()})
+    counts.update({f"not carried: {kind}": number for kind, number in total.not_carried.items()})
+    counts.update({f"note: {flag}": number for flag, number in total.flags.items()})
+    return {**dict(sorted(counts.items())), **dict(sorted(total.found.items()))}
 
 
 class ResourceChecker:
-    """Checks resources as they are written, all or a sample of every type, and counts what was found by rule.
+    """Checks the resources of a shard as they are written: the schema and the rules on all, models on a sample.
 
-    A resource whose structure is wrong is a fault of medtwin and stops the export. Other findings (an invariant that
-    the source itself breaks, say) are counted and told.
+    A resource whose form is not FHIR R4 is a fault of medtwin and stops the export. Other findings, such as an
+    invariant that the source itself breaks, are counted and told.
+
+    Args:
+        extent: `sample`, `all` (models on every resource) or `none`.
     """
 
-    FIRST, EVERY = 20, 50
+    FIRST, EVERY = 20, 500
+    # These stand in files of their own, which hold whatever is referred to.
+    _ELSEWHERE = frozenset({"Organization", "Location", "Practitioner", "PractitionerRole", "Device", "Patient"})
 
     def __init__(self, extent: str) -> None:
         self._extent = extent
-        self._seen: Counter[str] = Counter()
-        self._found: Counter[str] = Counter()
-        self._num_checked = 0
+        self._validation: Validation | None = None
 
-    def check(self, resources: list[dict[str, Any]]) -> None:
-        """Checks the resources of one subject.
+    def __call__(self, resources: Resources) -> Counter[str]:
+        """What the layers find in the resources of one subject, and on how many each ran.
 
         Raises:
-            DatasetError: If one is not FHIR R4 by its structure.
+            DatasetError: If one is not FHIR R4 by its form.
         """
-        for resource in resources if self._extent != "none" else ():
-            number = self._seen[resource["resourceType"]]
-            self._seen[resource["resourceType"]] += 1
-            if self._extent == "sample" and number >= self.FIRST and number % self.EVERY:
-                continue
-            self._num_checked += 1
-            for finding in validate_resource(resource):
-                if finding.rule == "structure":
+        found: Counter[str] = Counter()
+        if self._extent == "none":
+            return found
+        validation = self._layers()
+        before = Counter(validation.num_run)
+        validation.book = ReferenceBook()
+        for resource in resources:
+            for finding in validation.add(resource):
+                if finding.rule in STRUCTURAL and finding.severity == "error":
                     raise DatasetError(f"a fault of medtwin: it would write an invalid resource: {finding}")
-                self._found[finding.rule] += finding.severity == "error"
+                if finding.severity != "information":
+                    found[f"{finding.severity}: {finding.rule} ({resource['resourceType']})"] += finding.count
+        for dangling in validation.book.dangling():
+            if dangling.place.rpartition(" ")[2] not in self._ELSEWHERE:
+                found[f"error: dangling-reference ({dangling.place})"] += dangling.count
+        for layer in LAYERS:
+            found[f"checked by {layer}"] = validation.num_run[layer] - before[layer]
+        return found
 
-    def counts(self) -> dict[str, int]:
-        """How many were checked, and the findings by rule."""
-        found = {f"finding: {rule}": number for rule, number in sorted(self._found.items()) if number}
-        return {"checked with R4B": self._num_checked, **found}
-
-
-def _num_subjects(dataset: Dataset) -> int:
-    return len(dataset.subject_splits())
-
-
-def _subjects(dataset: Dataset) -> Iterator[tuple[list[Event], list[ImageRow]]]:
-    """The rows and the images of each subject, shard by shard."""
-    images: dict[int, list[ImageRow]] = {}
-    for row in table_to_images(dataset.images()):
-        images.setdefault(row.subject_id, []).append(row)
-    for table in dataset.iter_events():
-        subject = table["subject_id"].to_numpy()
-        bounds = [0, *(np.flatnonzero(np.diff(subject)) + 1).tolist(), len(subject)]
-        for start, stop in pairwise(bounds):
-            if stop > start:
-                yield table_to_events(table.slice(start, stop - start)), images.get(int(subject[start]), [])
+    def _layers(self) -> Validation:
+        if self._validation is None:
+            if self._extent == "all":
+                self._validation = Validation(layers=LAYERS)
+            else:
+                self._validation = Validation(layers=("schema", "rules"), sample=self.EVERY, first=self.FIRST)
+        return self._validation

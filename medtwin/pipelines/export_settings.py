@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from medtwin.core.errors import ConfigError
+from medtwin.fhir.remote.settings import BulkSettings, ServerSettings
+from medtwin.pipelines.table_settings import MedsSettings, OmopSettings
 
 FORMATS = ("fhir", "dicom", "csv")
 
@@ -17,7 +18,13 @@ class FhirSettings:
     """The `fhir` group of configs/export.yaml."""
 
     form: Literal["ndjson", "collection", "transaction"] = "ndjson"
+    profile: Literal["r4", "us-core-6.1"] = "r4"
     check: Literal["sample", "all", "none"] = "sample"
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ConfigError(f"fhir.workers must be 1 or more, got {self.workers}")
 
 
 @dataclass(frozen=True)
@@ -37,10 +44,10 @@ class ExportSettings:
     to: Literal["files", "fhir_server", "bulk_import", "omop", "meds"] = "files"
     formats: tuple[str, ...] = FORMATS
     fhir: FhirSettings = field(default_factory=FhirSettings)
-    server: Mapping[str, Any] = field(default_factory=dict)
-    bulk: Mapping[str, Any] = field(default_factory=dict)
-    omop: Mapping[str, Any] = field(default_factory=dict)
-    meds: Mapping[str, Any] = field(default_factory=dict)
+    server: ServerSettings = field(default_factory=ServerSettings)
+    bulk: BulkSettings = field(default_factory=BulkSettings)
+    omop: OmopSettings = field(default_factory=OmopSettings)
+    meds: MedsSettings = field(default_factory=MedsSettings)
     check: Path | None = None
     override: Override = field(default_factory=Override)
     overwrite: bool = False

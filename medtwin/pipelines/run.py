@@ -17,7 +17,8 @@ from medtwin.core.findings import errors_in
 from medtwin.core.pseudonyms import KEY_BYTES, load_or_create_key
 from medtwin.core.seeds import generator
 from medtwin.pipelines.check import CheckSettings, check
-from medtwin.pipelines.export import ExportSettings, export
+from medtwin.pipelines.export import export
+from medtwin.pipelines.export_settings import ExportSettings
 from medtwin.pipelines.generate import GenerateSettings, generate
 from medtwin.pipelines.hospital import HospitalSettings, make_hospital
 from medtwin.pipelines.ingest import IngestSettings, Source, ingest, source_in
@@ -72,10 +73,15 @@ def main(config: Mapping[str, Any]) -> None:
     """
     source = config.get("source")
     if isinstance(source, str):
-        source = vars(source_in(Path(source).expanduser()))
+        source = _as_group(source_in(Path(source).expanduser()))
     elif isinstance(source, Mapping) and not any(value is not None for value in source.values()):
         source = None
     run(settings(RunSettings, {**config, "source": source}))
+
+
+def _as_group(source: Source) -> dict[str, Any]:
+    """The source as settings; a live server is for `medtwin ingest`."""
+    return {name: value for name, value in vars(source).items() if name != "server"}
 
 
 def run(chosen: RunSettings) -> Path:
@@ -146,7 +152,7 @@ class _Run:
             source = source_in(make_hospital(made))
             self._seed_key()
         config = self._config("ingest", "ingest", [f"out={_quoted(self.out / 'dataset')}"])
-        read = settings(IngestSettings, {**config, "source": vars(source), "labels": config.get("labels") or None})
+        read = settings(IngestSettings, {**config, "source": _as_group(source), "labels": config.get("labels") or None})
         dataset = open_dataset(ingest(read))
         if errors := errors_in(dataset.validate()):
             raise DatasetError(f"{dataset.path} is not valid: {errors[0]}")

@@ -22,6 +22,7 @@ from medtwin.fhir import (
 
 CONTEXT = ExportContext("synthetic", run="urn:medtwin:run:1", recorded=datetime(2025, 1, 2, tzinfo=UTC))
 NOON = datetime(2020, 3, 2, 11)
+UCUM = "http://unitsofmeasure.org"
 GENDER = Event(7, None, "GENDER//F", resource="Patient")
 
 
@@ -223,7 +224,8 @@ def test_bare_meds_rows_get_a_resource_and_an_id() -> None:
     assert stay["hospitalization"]["dischargeDisposition"]["coding"] == [
         {"system": "urn:medtwin:code:ENCOUNTER", "code": "IMP//DISCHARGE//DIED"}
     ]
-    assert (pulse["status"], pulse["valueQuantity"]) == ("unknown", {"value": 73})
+    assert pulse["status"] == "unknown"
+    assert pulse["valueQuantity"] == {"value": 73, "unit": "/min", "system": UCUM, "code": "/min"}
     codes = [each["code"]["coding"][0] for each in resources[5:7]]
     assert codes == [
         {"system": "urn:medtwin:code:LAB", "code": "50912//mg/dL"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -29,21 +28,22 @@ class _Tally:
 
     values: _Ints = field(default_factory=lambda: np.empty(0, np.int64))
     counts: _Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    buffer: array[int] = field(default_factory=lambda: array("q"))
+    buffer: dict[int, int] = field(default_factory=dict)
 
-    def add(self, value: int) -> None:
-        self.buffer.append(value)
+    def add(self, value: int, count: int = 1) -> None:
+        self.buffer[value] = self.buffer.get(value, 0) + count
         if len(self.buffer) >= _BUFFER:
             self.settle()
 
     def settle(self) -> None:
         if not self.buffer:
             return
-        fresh, numbers = np.unique(np.array(self.buffer, np.int64), return_counts=True)
+        fresh = np.fromiter(self.buffer.keys(), np.int64, len(self.buffer))
+        numbers = np.fromiter(self.buffer.values(), np.int64, len(self.buffer))
         merged, inverse = np.unique(np.concatenate([self.values, fresh]), return_inverse=True)
         counts = np.zeros(len(merged), np.int64)
         np.add.at(counts, inverse, np.concatenate([self.counts, numbers]))
-        self.values, self.counts, self.buffer = merged, counts, array("q")
+        self.values, self.counts, self.buffer = merged, counts, {}
 
 
 @dataclass(slots=True)
@@ -72,6 +72,8 @@ class ReferenceBook:
         self._ids: dict[str, _Tally] = {}
         self._wanted: dict[tuple[str, str], _Tally] = {}
         self._first: dict[tuple[str, str], dict[int, str]] = {}
+        # References as they stand, each once: its count, and the first that holds it. Most are to a few targets.
+        self._texts: dict[tuple[str, str], list[Any]] = {}
 
     def add(self, resource: Resource, references: Iterable[Resource], *, is_root: bool = True) -> None:
         """Enters a resource and its references.
@@ -81,23 +83,41 @@ class ReferenceBook:
             references: The Reference objects in it.
             is_root: Whether it can be referred to from outside: it is not contained.
         """
-        place, name = place_of(resource), resource.get("id")
-        kind = place.partition("/")[0]
+        kind, name = resource.get("resourceType"), resource.get("id")
+        if not isinstance(kind, str) or kind not in resource_types():
+            kind = "unknown"
         if is_root and isinstance(name, str):
-            self._ids.setdefault(kind, _Tally()).add(hash((kind, name)))
+            tally = self._ids.get(kind)
+            if tally is None:
+                tally = self._ids[kind] = _Tally()
+            tally.add(hash((kind, name)))
+        texts = self._texts
         for node in references:
             text = node.get("reference")
-            match = _TEXT.fullmatch(text) if isinstance(text, str) and text[:1] != "#" else None
-            if match is not None:
-                self._want(kind, place, match.group(1), match.group(2))
+            if isinstance(text, str):
+                known = texts.get((kind, text))
+                if known is None:
+                    texts[kind, text] = [1, place_of(resource)]
+                else:
+                    known[0] += 1
+        if len(texts) >= _BUFFER:
+            self._settle()
 
-    def _want(self, kind: str, place: str, target: str, target_id: str) -> None:
+    def _settle(self) -> None:
+        """Enters the targets of the references that were gathered."""
+        for (_, text), (count, place) in self._texts.items():
+            match = _TEXT.fullmatch(text) if text[:1] != "#" else None
+            if match is not None:
+                self._want(place.partition("/")[0], place, match.group(1), match.group(2), count)
+        self._texts.clear()
+
+    def _want(self, kind: str, place: str, target: str, target_id: str, count: int) -> None:
         way, key = (kind, target), hash((target, target_id))
         tally = self._wanted.get(way)
         if tally is None:
             tally = self._wanted[way] = _Tally()
             self._first[way] = {}
-        tally.add(key)
+        tally.add(key, count)
         first = self._first[way]
         if len(first) < _EXAMPLES:
             first.setdefault(key, place)
@@ -121,6 +141,7 @@ class ReferenceBook:
 
     def dangling(self) -> list[Dangling]:
         """The references that lead nowhere, by type and target type."""
+        self._settle()
         found: list[Dangling] = []
         for (kind, target), tally in sorted(self._wanted.items()):
             tally.settle()
