@@ -117,7 +117,7 @@ class CodeCounts:
     num_events: Counter[str] = field(default_factory=Counter)
     num_subjects: Counter[str] = field(default_factory=Counter)
     unit: dict[str, Counter[str]] = field(default_factory=dict)
-    resource: dict[str, str] = field(default_factory=dict)
+    resource: dict[str, Counter[str]] = field(default_factory=dict)
 
     def add(self, table: pa.Table) -> None:
         """Counts the rows of one shard; its subjects must stand in no other."""
@@ -127,26 +127,28 @@ class CodeCounts:
             texts[name] = [*values.to_pylist(), None]  # -1 is null
         coded = pa.table(columns | {"subject_id": table["subject_id"]})
         keys = ["code", "unit", "resource"]
-        for row in coded.group_by(keys, use_threads=False).aggregate([([], "count_all")]).to_pylist():
-            code, unit, resource = (texts[name][row[name]] for name in keys)
-            self.num_events[code] += row["count_all"]
+        groups = coded.group_by(keys).aggregate([([], "count_all")]).to_pylist()
+        counted = [(*(texts[name][row[name]] for name in keys), row["count_all"]) for row in groups]
+        # In alphabetical order, so that of two units as frequent as each other always the same one is told.
+        for code, unit, resource, count in sorted(counted, key=lambda row: (row[0], row[1] or "", row[2] or "")):
+            self.num_events[code] += count
             if unit is not None:
-                self.unit.setdefault(code, Counter())[unit] += row["count_all"]
+                self.unit.setdefault(code, Counter())[unit] += count
             if resource is not None:
-                self.resource[code] = resource
-        pairs = coded.group_by(["code", "subject_id"], use_threads=False).aggregate([])
-        for row in pairs.group_by("code", use_threads=False).aggregate([([], "count_all")]).to_pylist():
+                self.resource.setdefault(code, Counter())[resource] += count
+        pairs = coded.group_by(["code", "subject_id"]).aggregate([])
+        for row in pairs.group_by("code").aggregate([([], "count_all")]).to_pylist():
             self.num_subjects[texts["code"][row["code"]]] += row["count_all"]
 
     def table(self, descriptions: Mapping[str, str], parents: Mapping[str, list[str]]) -> pa.Table:
-        """The rows of codes.parquet, by code; the unit is the most frequent one."""
+        """The rows of codes.parquet, by code; unit and resource are the most frequent ones."""
         rows = [
             {
                 "code": code,
                 "description": descriptions.get(code),
                 "parent_codes": parents.get(code),
                 "unit": self.unit[code].most_common(1)[0][0] if code in self.unit else None,
-                "resource": self.resource.get(code),
+                "resource": self.resource[code].most_common(1)[0][0] if code in self.resource else None,
                 "num_events": self.num_events[code],
                 "num_subjects": self.num_subjects[code],
             }

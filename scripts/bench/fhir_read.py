@@ -103,6 +103,8 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=100, help="fhir.resources validates one in so many (default 100)")
     parser.add_argument("--workers", type=int, default=1, help="processes that ingest uses (default 1)")
     chosen = parser.parse_args()
+    # fhir.py beside this file is not the package of that name.
+    sys.path = [place for place in sys.path if Path(place).resolve() != Path(__file__).resolve().parent]
     data = Path(os.environ.get("MEDTWIN_DATA", ROOT.parent / "shared" / "data"))
     source = chosen.source or data / "mimic4_demo_fhir"
     files = files_of(source)
