@@ -162,6 +162,8 @@ def main() -> None:
     parser.add_argument("--strict", type=Path)
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
+    # fhir.py beside this file is not the package of that name.
+    sys.path = [place for place in sys.path if Path(place).resolve() != Path(__file__).resolve().parent]
     lines = measure(options.number, options.strict)
     print("\n".join(lines))
     if options.write:
