@@ -41,6 +41,7 @@ def test_every_number_stands_beside_a_baseline_an_interval_and_a_control(real: D
         found.measure("x")
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_findings_and_another_one_other_intervals(real: Dataset, twins: Dataset) -> None:
     first, again, other = (compare_datasets(real, twins, Options(seed, 20)) for seed in (0, 0, 1))
     assert first == again

@@ -165,6 +165,7 @@ def test_a_dropped_view_moves_the_mixture_and_not_what_is_left(real: Pictures, f
     assert not off(found) & {"intensity", "spectrum", "frechet_within"}
 
 
+@pytest.mark.slow
 def test_copies_are_found_however_many(real: Pictures, fresh: Pictures) -> None:
     for share in (0.1, 1.0):
         number = round(share * len(fresh))

@@ -199,6 +199,7 @@ def test_two_processes_share_every_batch(meds: Path, tmp_path: Path) -> None:
     assert verify_manifest(tmp_path / "run") == []
 
 
+@pytest.mark.slow
 def test_a_sweep_gives_every_run_a_folder(meds: Path, tmp_path: Path) -> None:
     train(arguments(meds, tmp_path / "sweep", "-m", "optimizer.lr=1e-3,2e-3", "trainer.max_epochs=1"))
     assert sorted(path.name for path in (tmp_path / "sweep").iterdir()) == ["optimizer.lr=0.001", "optimizer.lr=0.002"]

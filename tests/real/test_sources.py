@@ -46,6 +46,7 @@ def test_mimic_demo(medtwin: Medtwin, public_data: Path, tmp_path: Path) -> None
     assert not [value for value in text if value and len(value.split()) > 6]
 
 
+@pytest.mark.slow
 def test_synthea(medtwin: Medtwin, public_data: Path, tmp_path: Path) -> None:  # noqa: F811
     medtwin(
         "ingest",
