@@ -50,6 +50,30 @@ _SHORT = {uri: short for short, uri in SYSTEMS.items()}
 # A concept often comes with several codings; the one that most tools understand becomes `code`.
 PREFERENCE = ("SNOMED", "LOINC", "RXNORM", "CVX", "ICD10CM", "ICD10", "ICD9CM", "NDC", "DCM")
 
+# The FHIR resource that a code of a foreign MEDS dataset, which names none, most likely is, by its system; all others
+# are Observations.
+BARE_RESOURCES = {
+    "ICD10CM": "Condition",
+    "ICD10": "Condition",
+    "ICD9CM": "Condition",
+    "DIAGNOSIS": "Condition",
+    "CONDITION": "Condition",
+    "ICD10PCS": "Procedure",
+    "PROCEDURE": "Procedure",
+    "CPT": "Procedure",
+    "HCPCS": "Procedure",
+    "RXNORM": "MedicationStatement",
+    "NDC": "MedicationStatement",
+    "ATC": "MedicationStatement",
+    "MEDICATION": "MedicationStatement",
+    "DRUG": "MedicationStatement",
+    "CVX": "Immunization",
+}
+# And those that are a stay.
+BARE_STAYS = frozenset(
+    {"ENCOUNTER", "VISIT", "HOSPITAL_ADMISSION", "HOSPITAL_DISCHARGE", "ICU_ADMISSION", "ICU_DISCHARGE"}
+)
+
 # The MEDS codes of administrative gender, and the FHIR words for them.
 GENDERS = {"GENDER//M": "male", "GENDER//F": "female", "GENDER//O": "other", "GENDER//U": "unknown"}
 

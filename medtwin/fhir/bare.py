@@ -6,36 +6,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
-from medtwin.core.codes import CHILD_PREFIX, NEGATED_PREFIX
+from medtwin.core.codes import BARE_RESOURCES, BARE_STAYS, CHILD_PREFIX, NEGATED_PREFIX
 from medtwin.core.events import Event
 from medtwin.core.images import ImageRow
 from medtwin.fhir.context import stable_id
 from medtwin.fhir.write_patient import is_patient_code
 
 # What a code of a system without a value most likely is; everything else is an Observation.
-_RESOURCES = {
-    "ICD10CM": "Condition",
-    "ICD10": "Condition",
-    "ICD9CM": "Condition",
-    "DIAGNOSIS": "Condition",
-    "CONDITION": "Condition",
-    "ICD10PCS": "Procedure",
-    "PROCEDURE": "Procedure",
-    "CPT": "Procedure",
-    "HCPCS": "Procedure",
-    "RXNORM": "MedicationStatement",
-    "NDC": "MedicationStatement",
-    "ATC": "MedicationStatement",
-    "MEDICATION": "MedicationStatement",
-    "DRUG": "MedicationStatement",
-    "CVX": "Immunization",
-    "ENCOUNTER": "Encounter",
-    "VISIT": "Encounter",
-    "HOSPITAL_ADMISSION": "Encounter",
-    "HOSPITAL_DISCHARGE": "Encounter",
-    "ICU_ADMISSION": "Encounter",
-    "ICU_DISCHARGE": "Encounter",
-}
+_RESOURCES = BARE_RESOURCES | dict.fromkeys(BARE_STAYS, "Encounter")
 # Encounter classes of v3-ActCode. Source: hl7.org/fhir/R4/v3/ActEncounterCode.
 _CLASSES = frozenset({"AMB", "EMER", "FLD", "HH", "IMP", "ACUTE", "NONAC", "OBSENC", "PRENC", "SS", "VR"})
 # DICOM Body Part Examined to SNOMED CT. Source: DICOM PS3.16 annex L.

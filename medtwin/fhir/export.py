@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -16,6 +15,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from medtwin.core.collector import without_cycles
 from medtwin.core.events import with_all_columns
 from medtwin.core.images import ImageRow
 from medtwin.fhir.context import ExportContext, stable_id
@@ -225,7 +225,7 @@ def write_shard(shard: Shard) -> Written:
         FileExistsError: If one of its files is there already.
     """
     done = Written()
-    with _without_cycles():
+    with without_cycles():
         subjects = _subjects(shard, done)
         if shard.form == "ndjson":
             lines = (resource for resources in subjects for resource in resources)
@@ -251,18 +251,6 @@ def _counted(subjects: Iterable[list[Resource]], counts: Counter[str]) -> Iterat
     for resources in subjects:
         counts.update(resource["resourceType"] for resource in resources)
         yield resources
-
-
-@contextmanager
-def _without_cycles() -> Iterator[None]:
-    """Switches off the search for reference cycles: dicts in their millions have none, and cost the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def join_parts(folder: Path) -> list[Path]:

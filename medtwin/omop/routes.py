@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medtwin.core.codes import AGE_CAPPED, BIRTH, DEATH
+from medtwin.core.codes import AGE_CAPPED, BARE_RESOURCES, BARE_STAYS, BIRTH, DEATH
 from medtwin.omop.concepts import DOMAIN_TABLES, NO_CONCEPT
 from medtwin.omop.vocabulary import Vocabulary
 
@@ -27,28 +27,8 @@ HOMES = {
 }
 # Orders and plans are no facts, and a report's facts are its results: their codes are kept as source codes only.
 SOURCE_ONLY = frozenset({"ServiceRequest", "CarePlan", "DiagnosticReport", "ImagingStudy"})
-# What a code of a foreign MEDS dataset, which names no resource, most likely is; others are Observations.
-_BARE = {
-    "ICD10CM": "Condition",
-    "ICD10": "Condition",
-    "ICD9CM": "Condition",
-    "DIAGNOSIS": "Condition",
-    "CONDITION": "Condition",
-    "ICD10PCS": "Procedure",
-    "PROCEDURE": "Procedure",
-    "CPT": "Procedure",
-    "CPT4": "Procedure",
-    "HCPCS": "Procedure",
-    "RXNORM": "MedicationStatement",
-    "NDC": "MedicationStatement",
-    "ATC": "MedicationStatement",
-    "MEDICATION": "MedicationStatement",
-    "DRUG": "MedicationStatement",
-    "CVX": "Immunization",
-}
-BARE_STAYS = frozenset(
-    {"ENCOUNTER", "VISIT", "HOSPITAL_ADMISSION", "HOSPITAL_DISCHARGE", "ICU_ADMISSION", "ICU_DISCHARGE"}
-)
+# What a code of a foreign MEDS dataset most likely is; others are Observations.
+_BARE = BARE_RESOURCES | {"CPT4": "Procedure"}
 # Static rows that person has columns for, and those that stand in observation as facts without a date.
 PERSON_WORDS = {"GENDER": "gender", "RACE": "race", "ETHNICITY": "ethnicity"}
 STATIC_WORDS = frozenset({"BIRTHSEX", "LANGUAGE", "MARITAL", "DECEASED", *AGE_CAPPED.split("//")[:1]})

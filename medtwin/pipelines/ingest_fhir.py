@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from medtwin.core.collector import without_cycles
 from medtwin.core.dataset_writer import EventSpill
 from medtwin.core.pseudonyms import Pseudonyms
 from medtwin.core.shards import map_shards
@@ -118,23 +117,11 @@ def _read(source: FhirSource, index: FhirIndex, pseudonyms: Pseudonyms, how: tup
     return records
 
 
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Keeps Python from looking for cycles: a million rows in the making hold none, and looking takes a tenth."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
 def _read_shard(shard: _Shard) -> _Result:
     ledger = Ledger()
     spill = EventSpill(shard.folder, shard.num_buckets)
     reader = Reader(shard.index, shard.pseudonyms, ledger, claims=shard.before)
-    with _without_collector():
+    with without_cycles():
         for table in progress(read_tables(shard.source, reader), "reading FHIR", unit="batch"):
             spill.add(table)
     ids = np.frombuffer(b"".join(reader.claims.ids), dtype=_DIGEST)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-UTC = timezone.utc  # noqa: UP017 (a plain name reads better in the arithmetic below)
 # A date without an offset may be meant anywhere on earth: UTC+14 sees it first, UTC-12 last.
 _EAST, _WEST = timedelta(hours=14), timedelta(hours=12)
 
