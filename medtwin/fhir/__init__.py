@@ -1,4 +1,17 @@
-"""FHIR R4 in and out: read a source into events, write events as resources, check resources."""
+"""FHIR R4 in and out: read a source into events, write events as resources, check resources. See docs/fhir.md.
+
+A map of the room:
+
+- What both directions speak: `elements` (what of a resource becomes rows, the tables) in the grammar of `kinds`;
+  `codings`, `times`, `terms`.
+- Files into rows, in this order: `source` and `bulk` find files, `inflate` and `lines` read them, `index` is the first
+  pass, `read` the second; it asks `subjects`, `when`, `what`, `values`, `components`, `details` and `patient`, reads
+  resources of one shape together (`plans`, `blocks`), remembers (`memory`) and gives tables (`batch`).
+- Rows into resources: `rows` decodes, `bare` completes foreign MEDS, `compose` makes a subject's resources with
+  `actions`, `write_value`, `write_patient`, `vitals`, `panels` and `finish`; `us_core` and `ingredients` are for the
+  profile; `write` and `export` are the doors, with `context` and `actors`.
+- `validate` is the door of `checks`; `profiles` has US Core 6.1; `server` is the door of `remote`.
+"""
 
 from medtwin.fhir.actors import shared_resources
 from medtwin.fhir.export import (
