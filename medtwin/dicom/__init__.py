@@ -2,7 +2,7 @@
 
 from medtwin.dicom.deidentify import deidentify_series, series_to_image_row
 from medtwin.dicom.read import has_dicom, open_series, read_folder
-from medtwin.dicom.series import Series
+from medtwin.dicom.reading.series import Series
 from medtwin.dicom.uids import synthetic_uid
 from medtwin.dicom.validate import validate_dataset, validate_series
 from medtwin.dicom.write import (

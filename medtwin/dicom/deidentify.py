@@ -27,10 +27,10 @@ from medtwin.core.images import ImageRow, image_path
 from medtwin.core.pseudonyms import Pseudonyms
 from medtwin.core.sources import Ledger
 from medtwin.dicom import terms
-from medtwin.dicom.encode import code_item, file_dataset, region_items, set_pixels
-from medtwin.dicom.series import DECODE_ERRORS, Instance, Series, used_bits
+from medtwin.dicom.reading.series import DECODE_ERRORS, Instance, Series, used_bits
 from medtwin.dicom.validate import COMMON_TYPE_2, TYPE_2
 from medtwin.dicom.values import PARSE_ERRORS, Values, format_age, format_ds, parse_age, parse_offset, quiet
+from medtwin.dicom.writing.encode import code_item, file_dataset, region_items, set_pixels
 
 NUMBERS: dict[str, tuple[int, float, float]] = {
     # General Image, Series and Patient Study: PS3.3 C.7.2.2, C.7.3.1, C.7.6.1

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from medtwin.core.errors import SourceError
 from medtwin.core.sources import Ledger, Reject
-from medtwin.dicom.headers import ImageFile, NotImageError, UnfitError, read_image_file
-from medtwin.dicom.series import Series
-from medtwin.dicom.stacks import stack_series
+from medtwin.dicom.reading.headers import ImageFile, NotImageError, UnfitError, read_image_file
+from medtwin.dicom.reading.series import Series
+from medtwin.dicom.reading.stacks import stack_series
 
 KIND = "DICOM"
 _DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima"})

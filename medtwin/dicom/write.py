@@ -22,10 +22,10 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.sr.coding import Code
 
 from medtwin.dicom import terms
-from medtwin.dicom.encode import code_item, file_dataset, region_items, set_pixels
-from medtwin.dicom.series import Stored
+from medtwin.dicom.reading.series import Stored
 from medtwin.dicom.uids import synthetic_uid
 from medtwin.dicom.values import format_age, format_ds
+from medtwin.dicom.writing.encode import code_item, file_dataset, region_items, set_pixels
 
 Origin = Literal["synthetic", "simulated", "real"]
 

@@ -4,16 +4,16 @@ A map of the room:
 
 - What both directions speak: `elements` (what of a resource becomes rows, the tables) in the grammar of `kinds`;
   `codings`, `times`, `terms`.
-- Files into rows, in this order: `source` and `bulk` find files, `inflate` and `lines` read them, `index` is the first
-  pass, `read` the second; it asks `subjects`, `when`, `what`, `values`, `components`, `details` and `patient`, reads
-  resources of one shape together (`plans`, `blocks`), remembers (`memory`) and gives tables (`batch`).
-- Rows into resources: `rows` decodes, `bare` completes foreign MEDS, `compose` makes a subject's resources with
-  `actions`, `write_value`, `write_patient`, `vitals`, `panels` and `finish`; `us_core` and `ingredients` are for the
-  profile; `write` and `export` are the doors, with `context` and `actors`.
-- `validate` is the door of `checks`; `profiles` has US Core 6.1; `server` is the door of `remote`.
+- `reading/`, files into rows, in this order: `source` and `bulk` find files, `inflate` and `lines` read them,
+  `index` is the first pass, `read` (here) the second; it asks `subjects`, `when`, `what`, `values`, `components`,
+  `details` and `patient`, reads resources of one shape together (`plans`, `blocks`), remembers (`memory`) and gives
+  tables (`batch`).
+- `writing/`, rows into resources: `rows` decodes, `bare` completes foreign MEDS, `compose` makes a subject's resources
+  with `actions`, `value`, `patient`, `vitals`, `panels` and `finish`; `us_core` and `ingredients` are for the profile;
+  `write` and `export` (here) are the doors, with `context` and `actors`.
+- `validate` is the door of `checks/`; `profiles/` has US Core 6.1; `server` is the door of `remote/`.
 """
 
-from medtwin.fhir.actors import shared_resources
 from medtwin.fhir.export import (
     Shard,
     Written,
@@ -24,11 +24,12 @@ from medtwin.fhir.export import (
     write_ndjson,
     write_shard,
 )
-from medtwin.fhir.index import FhirIndex, index_source
 from medtwin.fhir.read import read_events, read_tables
-from medtwin.fhir.source import FhirSource, has_fhir
+from medtwin.fhir.reading.index import FhirIndex, index_source
+from medtwin.fhir.reading.source import FhirSource, has_fhir
 from medtwin.fhir.validate import validate_references, validate_resource
 from medtwin.fhir.write import ExportContext, SubjectExport, events_to_resources, table_to_resources
+from medtwin.fhir.writing.actors import shared_resources
 
 __all__ = [
     "ExportContext",

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 from medtwin.core.collector import without_cycles
 from medtwin.core.events import with_all_columns
 from medtwin.core.images import ImageRow
-from medtwin.fhir.context import ExportContext, stable_id
-from medtwin.fhir.rows import Resource
-from medtwin.fhir.us_core import finish_shared
 from medtwin.fhir.write import SubjectExport, table_to_resources
+from medtwin.fhir.writing.context import ExportContext, stable_id
+from medtwin.fhir.writing.rows import Resource
+from medtwin.fhir.writing.us_core import finish_shared
 
 # RFC 2606 keeps this name from ever being an address; relative references in a bundle need some base.
 BASE_URL = "https://medtwin.invalid/fhir"

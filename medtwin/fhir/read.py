@@ -19,17 +19,17 @@ from medtwin.core.encoded import decode_events
 from medtwin.core.events import Event, table_to_events
 from medtwin.core.pseudonyms import Pseudonyms
 from medtwin.core.sources import Ledger, Reject
-from medtwin.fhir.batch import NO_TIME, Batch, Row
-from medtwin.fhir.blocks import FAILURES, Block, BlockReader, Failure, Place
 from medtwin.fhir.codings import ShapeError
-from medtwin.fhir.details import Draft, RejectedError
 from medtwin.fhir.elements import ACTORS
-from medtwin.fhir.index import INDEXED, FhirIndex, IncompleteIndexError, actor_elements, item_id, name_of
-from medtwin.fhir.memory import Memory
-from medtwin.fhir.patient import patient_facts
-from medtwin.fhir.plans import MAX_MEMO, Given, Plan, Route, Shape, plans
-from medtwin.fhir.source import FhirSource, Item, texts_of
-from medtwin.fhir.subjects import Subjects, read_status
+from medtwin.fhir.reading.batch import NO_TIME, Batch, Row
+from medtwin.fhir.reading.blocks import FAILURES, Block, BlockReader, Failure, Place
+from medtwin.fhir.reading.details import Draft, RejectedError
+from medtwin.fhir.reading.index import INDEXED, FhirIndex, IncompleteIndexError, actor_elements, item_id, name_of
+from medtwin.fhir.reading.memory import Memory
+from medtwin.fhir.reading.patient import patient_facts
+from medtwin.fhir.reading.plans import MAX_MEMO, Given, Plan, Route, Shape, plans
+from medtwin.fhir.reading.source import FhirSource, Item, texts_of
+from medtwin.fhir.reading.subjects import Subjects, read_status
 from medtwin.fhir.times import micros_of
 
 # Events of a batch, and templates after which what was remembered is forgotten: some 100 MB together.

@@ -17,6 +17,10 @@ def _phrases(text: str, separator: str) -> frozenset[str]:
     return frozenset(part.strip().lower() for part in f" {' '.join(text.split())} ".split(f"{separator} "))
 
 
+# Our own mark of what is no real patient, beside HL7's security label HTEST.
+ORIGIN_SYSTEM = "urn:medtwin:origin"
+HTEST_SYSTEM = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
+
 # Source: hl7.fhir.r4.core 4.0.1, the resource types.
 RESOURCE_TYPES = words(
     """

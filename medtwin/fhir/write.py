@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 
 from medtwin.core.events import Event, events_to_table, table_to_events
 from medtwin.core.images import ImageRow
-from medtwin.fhir.bare import complete, with_images
-from medtwin.fhir.compose import Subject, Tools
-from medtwin.fhir.context import ExportContext, fhir_id
-from medtwin.fhir.rows import Resource, decode, has_bare_rows, subject_batches
+from medtwin.fhir.writing.bare import complete, with_images
+from medtwin.fhir.writing.compose import Subject, Tools
+from medtwin.fhir.writing.context import ExportContext, fhir_id
+from medtwin.fhir.writing.rows import Resource, decode, has_bare_rows, subject_batches
 
 __all__ = ["ExportContext", "Resource", "SubjectExport", "events_to_resources", "fhir_id", "table_to_resources"]
 

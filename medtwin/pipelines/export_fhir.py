@@ -14,10 +14,10 @@ from medtwin.core.images import table_to_images
 from medtwin.core.provenance import creation_time
 from medtwin.core.shards import map_shards
 from medtwin.fhir import ExportContext, provenance_resources, resources_to_bundle, write_ndjson
-from medtwin.fhir.actors import shared_resources
 from medtwin.fhir.checks.references import ReferenceBook
 from medtwin.fhir.export import Shard, Written, join_parts, split_shard, write_shard
 from medtwin.fhir.validate import LAYERS, STRUCTURAL, Validation
+from medtwin.fhir.writing.actors import shared_resources
 from medtwin.pipelines.export_settings import ExportSettings
 from medtwin.pipelines.say import progress
 

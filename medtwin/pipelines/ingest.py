@@ -32,8 +32,8 @@ from medtwin.core.provenance import (
 from medtwin.core.pseudonyms import Pseudonyms, load_or_create_key
 from medtwin.core.sources import Ledger, write_rejects
 from medtwin.fhir import FhirSource, has_fhir
-from medtwin.fhir.index import actors_table
-from medtwin.fhir.lines import Limits
+from medtwin.fhir.reading.index import actors_table
+from medtwin.fhir.reading.lines import Limits
 from medtwin.fhir.remote.settings import ServerSource
 from medtwin.hospital import DESCRIPTIONS
 from medtwin.pipelines.ingest_fhir import FhirRecords, read_fhir

@@ -17,8 +17,8 @@ from medtwin.core.pseudonyms import Pseudonyms
 from medtwin.core.shards import map_shards
 from medtwin.core.sources import Ledger
 from medtwin.fhir import FhirIndex, FhirSource, index_source
-from medtwin.fhir.index import IncompleteIndexError
 from medtwin.fhir.read import Claims, Reader, read_tables
+from medtwin.fhir.reading.index import IncompleteIndexError
 from medtwin.pipelines.say import progress
 
 # Pieces of work per process: files differ in size, and one that had to be read again costs little then.

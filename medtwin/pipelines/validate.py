@@ -14,7 +14,7 @@ from medtwin.core.files import write_json
 from medtwin.core.findings import Finding, errors_in
 from medtwin.core.sources import Reject
 from medtwin.fhir.checks.documents import documents
-from medtwin.fhir.source import FhirSource
+from medtwin.fhir.reading.source import FhirSource
 from medtwin.fhir.validate import Chronology, ReferenceBook, Validation
 from medtwin.pipelines.say import progress, tell, tell_counts
 

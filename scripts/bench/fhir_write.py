@@ -29,10 +29,10 @@ import pyarrow as pa
 from medtwin.core.dataset import open_dataset
 from medtwin.core.images import table_to_images
 from medtwin.core.shards import map_shards
-from medtwin.fhir.context import ExportContext
 from medtwin.fhir.export import Shard, Written, join_parts, split_shard, write_shard
 from medtwin.fhir.validate import Validation
 from medtwin.fhir.write import table_to_resources
+from medtwin.fhir.writing.context import ExportContext
 
 STAGES = ("write", "check", "serialise")
 

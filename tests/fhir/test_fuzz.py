@@ -22,8 +22,8 @@ from medtwin.core.events import row_findings, sort_events
 from medtwin.core.findings import errors_in
 from medtwin.core.sources import Ledger
 from medtwin.fhir import FhirSource, index_source
-from medtwin.fhir.lines import Limits
 from medtwin.fhir.read import Reader, read_tables
+from medtwin.fhir.reading.lines import Limits
 from tests.fhir.hostile import JUNK, SAMPLES, places
 from tests.fhir.samples import PATIENT, UNSHIFTED, ndjson
 

@@ -7,7 +7,7 @@ import random
 import pytest
 from isal import isal_zlib
 
-from medtwin.fhir.inflate import GzipStream
+from medtwin.fhir.reading.inflate import GzipStream
 
 TEXT = b"".join(b"%d %s\n" % (number, random.Random(number).randbytes(9).hex().encode()) for number in range(20_000))
 

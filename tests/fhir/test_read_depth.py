@@ -11,7 +11,7 @@ import pytest
 
 from medtwin.core.pseudonyms import Pseudonyms
 from medtwin.fhir import FhirSource, index_source
-from medtwin.fhir.index import actors_table
+from medtwin.fhir.reading.index import actors_table
 from tests.fhir.samples import (
     ENCOUNTER,
     LOINC,

@@ -17,9 +17,9 @@ from medtwin.fhir import (
     validate_references,
     validate_resource,
 )
-from medtwin.fhir.actors import shared_resources
 from medtwin.fhir.elements import ACTORS
-from medtwin.fhir.index import actors_table
+from medtwin.fhir.reading.index import actors_table
+from medtwin.fhir.writing.actors import shared_resources
 from tests.fhir.samples import UNSHIFTED
 
 pytestmark = pytest.mark.real

@@ -17,8 +17,8 @@ from medtwin.core.events import Event, table_to_events
 from medtwin.core.pseudonyms import Pseudonyms
 from medtwin.core.sources import Ledger
 from medtwin.fhir import FhirSource, index_source
-from medtwin.fhir.index import IncompleteIndexError
 from medtwin.fhir.read import Reader, read_tables
+from medtwin.fhir.reading.index import IncompleteIndexError
 from medtwin.pipelines.ingest_fhir import FhirRecords, read_fhir
 from tests.fhir.hostile import hostile_resources
 from tests.fhir.samples import ENCOUNTER, PATIENT, ndjson, observation, read_resources

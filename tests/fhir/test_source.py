@@ -12,7 +12,7 @@ import pytest
 from medtwin.core.errors import ConfigError, SourceError
 from medtwin.core.sources import Ledger
 from medtwin.fhir import FhirSource, has_fhir, index_source, read_events
-from medtwin.fhir.lines import Limits
+from medtwin.fhir.reading.lines import Limits
 from tests.fhir.samples import PATIENT, SUBJECT_ID, UNSHIFTED, ndjson, observation, read, rows_of, write_gzip
 
 

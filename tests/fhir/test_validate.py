@@ -10,7 +10,7 @@ import pytest
 
 from medtwin.core.findings import errors_in
 from medtwin.fhir.checks.documents import documents
-from medtwin.fhir.source import FhirSource
+from medtwin.fhir.reading.source import FhirSource
 from medtwin.fhir.validate import LAYERS, ReferenceBook, Validation, validate_references, validate_resource
 from tests.fhir.samples import ENCOUNTER, LOINC, PATIENT, SNOMED, concept, observation, resource
 

@@ -15,15 +15,23 @@ import pytest
 
 from medtwin.core.events import Event, events_to_table
 from medtwin.core.shards import map_shards
-from medtwin.fhir.actors import shared_resources
-from medtwin.fhir.context import NAMESPACE, ExportContext, stable_id
-from medtwin.fhir.export import Piece, Shard, Written, join_parts, provenance_resources, split_shard, write_shard
-from medtwin.fhir.ingredients import is_ingredient
+from medtwin.fhir.export import (
+    Piece,
+    Shard,
+    Written,
+    join_parts,
+    provenance_resources,
+    split_shard,
+    write_shard,
+)
 from medtwin.fhir.profiles import met_profiles, profile_findings
-from medtwin.fhir.rows import moment_text
 from medtwin.fhir.times import format_moment
 from medtwin.fhir.validate import validate_references, validate_resource
 from medtwin.fhir.write import SubjectExport, events_to_resources, table_to_resources
+from medtwin.fhir.writing.actors import shared_resources
+from medtwin.fhir.writing.context import NAMESPACE, ExportContext, stable_id
+from medtwin.fhir.writing.ingredients import is_ingredient
+from medtwin.fhir.writing.rows import moment_text
 from medtwin.hospital import codes as hospital_codes
 
 RECORDED = datetime(2025, 1, 2, tzinfo=UTC)

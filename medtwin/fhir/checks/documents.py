@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 
 from medtwin.core.sources import Reject
-from medtwin.fhir.lines import BadLine, Line, read_document, read_lines
-from medtwin.fhir.source import FhirSource, is_ndjson
+from medtwin.fhir.reading.lines import BadLine, Line, read_document, read_lines
+from medtwin.fhir.reading.source import FhirSource, is_ndjson
 
 _LIVES = (b'"Patient"', b'"Encounter"')
 

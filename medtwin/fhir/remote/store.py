@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from medtwin.core.errors import DatasetError, ReleaseRefusedError
-from medtwin.fhir.index import HTEST_SYSTEM
+from medtwin.fhir.terms import HTEST_SYSTEM
 
 REFERENCE = re.compile(rb'"reference"\s*:\s*"([A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64})"')
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")

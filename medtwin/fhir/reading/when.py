@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from medtwin.fhir.batch import NO_TIME
 from medtwin.fhir.codings import ShapeError, as_list, as_object, as_text
-from medtwin.fhir.details import RejectedError, bad_date
-from medtwin.fhir.plans import Plan, TimeChoice
-from medtwin.fhir.source import Texts
-from medtwin.fhir.subjects import Subject, Visit
+from medtwin.fhir.reading.batch import NO_TIME
+from medtwin.fhir.reading.details import RejectedError, bad_date
+from medtwin.fhir.reading.plans import Plan, TimeChoice
+from medtwin.fhir.reading.source import Texts
+from medtwin.fhir.reading.subjects import Subject, Visit
 from medtwin.fhir.terms import ELEMENT_NAMES
 from medtwin.fhir.times import INSTANTS, BadDateError, join_period, micros_of, moment_of
 

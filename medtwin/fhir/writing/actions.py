@@ -12,9 +12,9 @@ from medtwin.core.codes import CHILD_PREFIX
 from medtwin.core.events import split_child_code
 from medtwin.fhir.codings import UNIT_SYSTEM, code_to_coding, codes_to_concept
 from medtwin.fhir.kinds import Element, Kind
-from medtwin.fhir.rows import Quantities, Resource, Rows
 from medtwin.fhir.terms import ELEMENT_NAMES
 from medtwin.fhir.times import BadDateError, parse_moment
+from medtwin.fhir.writing.rows import Quantities, Resource, Rows
 
 _STEP = re.compile(r"([A-Za-z]+)(?:\[(\d{1,3})\])?")
 _CHOICE = re.compile(r"(value|rate|dose|asNeeded|reported)(?!AndRate)[A-Z]\w+")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from medtwin.fhir.details import RECORDED, row_name
 from medtwin.fhir.elements import TABLES, Element, Kind, Node, ResourceTable, implied_time
+from medtwin.fhir.reading.details import RECORDED, row_name
+from medtwin.fhir.reading.values import VALUE_NAMES
 from medtwin.fhir.terms import ELEMENT_NAMES
-from medtwin.fhir.values import VALUE_NAMES
 
 # How many different texts of one element are remembered.
 MAX_MEMO = 1 << 14

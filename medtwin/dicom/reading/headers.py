@@ -20,7 +20,7 @@ from pydicom.tag import BaseTag
 
 from medtwin.core.errors import SourceError
 from medtwin.dicom import terms
-from medtwin.dicom.series import Header, Instance, PixelFormat
+from medtwin.dicom.reading.series import Header, Instance, PixelFormat
 from medtwin.dicom.values import PARSE_ERRORS, Values, quiet
 
 IMAGE_CLASSES = frozenset(

@@ -1,4 +1,4 @@
-"""The Patient of a subject: its static rows, birth and death as a resource, the inverse of `medtwin.fhir.patient`."""
+"""The Patient of a subject: static rows, birth and death as a resource; inverse of `medtwin.fhir.reading.patient`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from medtwin.core.codes import AGE_CAPPED, BIRTH, DEATH, GENDERS, SYSTEMS
-from medtwin.fhir.rows import Resource, moment_text
+from medtwin.fhir.writing.rows import Resource, moment_text
 
 US_CORE = "http://hl7.org/fhir/us/core/StructureDefinition/"
 TAG_SYSTEM = "urn:medtwin:tag"

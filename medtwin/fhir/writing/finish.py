@@ -9,7 +9,7 @@ from typing import Any
 from medtwin.core.codes import SYSTEMS
 from medtwin.fhir.elements import COMPONENT_ELEMENTS
 from medtwin.fhir.kinds import Kind, ResourceTable
-from medtwin.fhir.rows import Resource
+from medtwin.fhir.writing.rows import Resource
 
 # v3-ActCode. Source: hl7.org/fhir/R4/v3/ActEncounterCode/vs.html.
 ENCOUNTER_CLASSES = {

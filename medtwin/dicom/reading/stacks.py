@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtwin.core.findings import Finding
-from medtwin.dicom.headers import ImageFile
-from medtwin.dicom.series import Geometry, Instance, Series
+from medtwin.dicom.reading.headers import ImageFile
+from medtwin.dicom.reading.series import Geometry, Instance, Series
 from medtwin.dicom.terms import PROJECTION_MODALITIES
 
 SAME_PLANE_MM = 0.001

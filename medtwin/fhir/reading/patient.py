@@ -1,4 +1,4 @@
-"""A Patient as static rows, birth and death; `medtwin.fhir.write_patient` is the inverse."""
+"""A Patient as static rows, birth and death; `medtwin.fhir.writing.patient` is the inverse."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 from medtwin.core.codes import AGE_CAPPED, BIRTH, DEATH, GENDERS
 from medtwin.fhir.codings import as_list, as_object, coding_code
-from medtwin.fhir.details import Draft, RejectedError
+from medtwin.fhir.reading.details import Draft, RejectedError
 from medtwin.fhir.terms import words
 from medtwin.fhir.times import Moment
-from medtwin.fhir.write_patient import NULL_FLAVORS, TAG_SYSTEM, US_CORE
+from medtwin.fhir.writing.patient import NULL_FLAVORS, TAG_SYSTEM, US_CORE
 
 _GENDER_CODES = {word: code for code, word in GENDERS.items()}
 # Which systems the codes of a static row come from; a null flavour stands beside them.

@@ -14,7 +14,7 @@ import orjson
 from isal import isal_zlib
 
 from medtwin.core.errors import ConfigError
-from medtwin.fhir.inflate import GzipStream
+from medtwin.fhir.reading.inflate import GzipStream
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 import pyarrow as pa
 
 from medtwin.fhir.codings import codes_to_concept
-from medtwin.fhir.context import ExportContext
-from medtwin.fhir.rows import Resource
-from medtwin.fhir.us_core import finish_shared
+from medtwin.fhir.writing.context import ExportContext
+from medtwin.fhir.writing.rows import Resource
+from medtwin.fhir.writing.us_core import finish_shared
 
 # Our name for an actor's number, whatever it stands for in the source.
 ACTOR_SYSTEM = "urn:medtwin:actor"

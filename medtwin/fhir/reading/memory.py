@@ -9,16 +9,16 @@ import orjson
 
 from medtwin.core.codes import NEGATED_PREFIX, preferred
 from medtwin.core.pseudonyms import Pseudonyms
-from medtwin.fhir.batch import Row, Templates
 from medtwin.fhir.codings import joined
-from medtwin.fhir.components import read_components
-from medtwin.fhir.details import Draft, RejectedError, read_element, walk
-from medtwin.fhir.index import FhirIndex
-from medtwin.fhir.plans import MAX_MEMO, Detail, Given, Memo, Plan, Shape
-from medtwin.fhir.source import Scope, Texts, fields_of
-from medtwin.fhir.subjects import Subject
-from medtwin.fhir.values import read_value
-from medtwin.fhir.what import first_coded, read_what
+from medtwin.fhir.reading.batch import Row, Templates
+from medtwin.fhir.reading.components import read_components
+from medtwin.fhir.reading.details import Draft, RejectedError, read_element, walk
+from medtwin.fhir.reading.index import FhirIndex
+from medtwin.fhir.reading.plans import MAX_MEMO, Detail, Given, Memo, Plan, Shape
+from medtwin.fhir.reading.source import Scope, Texts, fields_of
+from medtwin.fhir.reading.subjects import Subject
+from medtwin.fhir.reading.values import read_value
+from medtwin.fhir.reading.what import first_coded, read_what
 
 _NULL = b"null"
 NOTHING_GIVEN = Given()

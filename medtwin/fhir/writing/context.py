@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import medtwin
-from medtwin.fhir.index import HTEST_SYSTEM, ORIGIN_SYSTEM
-from medtwin.fhir.rows import Resource
+from medtwin.fhir.terms import HTEST_SYSTEM, ORIGIN_SYSTEM
+from medtwin.fhir.writing.rows import Resource
 
 Profile = Literal["r4", "us-core-6.1"]
 PROFILES: tuple[Profile, ...] = ("r4", "us-core-6.1")

@@ -14,7 +14,7 @@ from medtwin.fhir.codings import (
     joined,
     quantity_columns,
 )
-from medtwin.fhir.details import Draft
+from medtwin.fhir.reading.details import Draft
 from medtwin.fhir.terms import is_result_word, is_time_of_day
 
 # Read here; the other forms of value[x] are child rows by the element table.

@@ -9,7 +9,6 @@ from typing import Any
 from medtwin.core.codes import preferred
 from medtwin.core.events import child_code
 from medtwin.core.pseudonyms import Pseudonyms
-from medtwin.fhir.batch import Row
 from medtwin.fhir.codings import (
     ShapeError,
     as_list,
@@ -24,8 +23,9 @@ from medtwin.fhir.codings import (
     quantity_columns,
 )
 from medtwin.fhir.elements import Element, Kind, Node
-from medtwin.fhir.index import FhirIndex
-from medtwin.fhir.source import Scope
+from medtwin.fhir.reading.batch import Row
+from medtwin.fhir.reading.index import FhirIndex
+from medtwin.fhir.reading.source import Scope
 from medtwin.fhir.terms import ELEMENT_NAMES
 from medtwin.fhir.times import BadDateError, Moment, moved_text, parse_moment
 

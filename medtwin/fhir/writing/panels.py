@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from medtwin.core.codes import CHILD_PREFIX
 from medtwin.core.events import split_child_code
-from medtwin.fhir.actions import bare_path
-from medtwin.fhir.context import stable_id
 from medtwin.fhir.elements import COMPONENT_ELEMENTS
-from medtwin.fhir.rows import Rows
-from medtwin.fhir.vitals import DIASTOLIC, PANEL, SYSTOLIC
+from medtwin.fhir.writing.actions import bare_path
+from medtwin.fhir.writing.context import stable_id
+from medtwin.fhir.writing.rows import Rows
+from medtwin.fhir.writing.vitals import DIASTOLIC, PANEL, SYSTOLIC
 
 _PAIR = (SYSTOLIC, DIASTOLIC)
 _OF_COMPONENT = frozenset({element.row_path for element in COMPONENT_ELEMENTS})

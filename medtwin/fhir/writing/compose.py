@@ -8,19 +8,19 @@ from typing import Any
 
 from medtwin.core.codes import AGE_CAPPED, BIRTH, DEATH, NEGATED_PREFIX
 from medtwin.core.events import split_child_code
-from medtwin.fhir.actions import INDEXED, PAIRED, Action, bare_path, compile_action
 from medtwin.fhir.codings import code_to_coding, codes_to_concept
-from medtwin.fhir.context import ExportContext, fhir_id
 from medtwin.fhir.elements import COMPONENT_ELEMENTS, TABLES
-from medtwin.fhir.finish import count_uneven, even_ends, finish, pruned
-from medtwin.fhir.ingredients import is_ingredient
 from medtwin.fhir.kinds import ResourceTable, implied_time
-from medtwin.fhir.panels import join_pressures
-from medtwin.fhir.rows import Quantities, Resource, Rows, moment_text
-from medtwin.fhir.us_core import complete_us_core, met_profiles
-from medtwin.fhir.vitals import add_panel_code, all_codings, complete_vital_sign, vital_quantity, vital_sign
-from medtwin.fhir.write_patient import Fact, is_patient_code, patient_id, patient_tags, write_patient
-from medtwin.fhir.write_value import write_value
+from medtwin.fhir.writing.actions import INDEXED, PAIRED, Action, bare_path, compile_action
+from medtwin.fhir.writing.context import ExportContext, fhir_id
+from medtwin.fhir.writing.finish import count_uneven, even_ends, finish, pruned
+from medtwin.fhir.writing.ingredients import is_ingredient
+from medtwin.fhir.writing.panels import join_pressures
+from medtwin.fhir.writing.patient import Fact, is_patient_code, patient_id, patient_tags, write_patient
+from medtwin.fhir.writing.rows import Quantities, Resource, Rows, moment_text
+from medtwin.fhir.writing.us_core import complete_us_core, met_profiles
+from medtwin.fhir.writing.value import write_value
+from medtwin.fhir.writing.vitals import add_panel_code, all_codings, complete_vital_sign, vital_quantity, vital_sign
 
 _COMPONENT_ROWS = {element.row_path: element for element in COMPONENT_ELEMENTS}
 _MAX_COMPILED = 1 << 17

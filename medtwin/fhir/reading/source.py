@@ -18,9 +18,9 @@ import msgspec
 import orjson
 
 from medtwin.core.errors import SourceError
-from medtwin.fhir.bulk import check_manifest, read_manifest
 from medtwin.fhir.codings import ShapeError
-from medtwin.fhir.lines import BadLine, Limits, read_document, read_lines
+from medtwin.fhir.reading.bulk import check_manifest, read_manifest
+from medtwin.fhir.reading.lines import BadLine, Limits, read_document, read_lines
 from medtwin.fhir.terms import RESOURCE_TYPES
 
 _SUFFIXES = (".json", ".ndjson", ".jsonl")

@@ -16,12 +16,9 @@ from medtwin.core.dataset import ACTORS_SCHEMA
 from medtwin.core.pseudonyms import Pseudonyms
 from medtwin.fhir.codings import ShapeError, as_list, as_object, concept_codes, parse_reference
 from medtwin.fhir.elements import ACTORS
-from medtwin.fhir.source import FhirSource, Item, Scope, is_ndjson
+from medtwin.fhir.reading.source import FhirSource, Item, Scope, is_ndjson
+from medtwin.fhir.terms import HTEST_SYSTEM, ORIGIN_SYSTEM
 from medtwin.fhir.times import BadDateError, Moment, parse_moment
-
-# Our own mark of what is no real patient, beside HL7's security label HTEST.
-ORIGIN_SYSTEM = "urn:medtwin:origin"
-HTEST_SYSTEM = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
 
 Key = tuple[str, str]
 # What is looked up when something else refers to it.

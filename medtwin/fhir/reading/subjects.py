@@ -10,11 +10,11 @@ import orjson
 
 from medtwin.core.pseudonyms import Pseudonyms
 from medtwin.fhir.codings import ShapeError, as_list, as_object, as_text
-from medtwin.fhir.details import Draft, RejectedError
-from medtwin.fhir.index import EncounterPeriod, FhirIndex
 from medtwin.fhir.kinds import ResourceTable
-from medtwin.fhir.plans import MAX_MEMO, Plan
-from medtwin.fhir.source import Scope, Texts
+from medtwin.fhir.reading.details import Draft, RejectedError
+from medtwin.fhir.reading.index import EncounterPeriod, FhirIndex
+from medtwin.fhir.reading.plans import MAX_MEMO, Plan
+from medtwin.fhir.reading.source import Scope, Texts
 
 # What of a Reference is read.
 _REFERENCE = ("reference", "type", "identifier")

@@ -7,7 +7,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from medtwin.dicom.series import Stored
+from medtwin.dicom.reading.series import Stored
 from medtwin.dicom.terms import ANATOMIC_REGIONS
 from medtwin.dicom.uids import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
 

@@ -9,8 +9,8 @@ import re
 
 from medtwin.core.codes import SYSTEMS, preferred
 from medtwin.fhir.codings import JOIN, UCUM, code_to_coding
-from medtwin.fhir.rows import Resource
 from medtwin.fhir.terms import VITAL_SIGNS
+from medtwin.fhir.writing.rows import Resource
 
 PANEL, SYSTOLIC, DIASTOLIC = "LOINC//85354-9", "LOINC//8480-6", "LOINC//8462-4"
 _SATURATION = ("LOINC//59408-5", "LOINC//2708-6")

@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import Any
 
 from medtwin.fhir.codings import codes_to_concept
-from medtwin.fhir.rows import Quantities, Rows
 from medtwin.fhir.terms import is_result_word, is_time_of_day
+from medtwin.fhir.writing.rows import Quantities, Rows
 
 _is_word = lru_cache(maxsize=1 << 12)(is_result_word)
 _concept = lru_cache(maxsize=1 << 12)(codes_to_concept)

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 from medtwin.core.codes import preferred
 from medtwin.fhir.codings import as_list, as_object, coding_code, concept_codes, joined
-from medtwin.fhir.details import Draft
-from medtwin.fhir.index import FhirIndex, Medication, contained_resources, read_medication
 from medtwin.fhir.kinds import ResourceTable
-from medtwin.fhir.values import Detail
+from medtwin.fhir.reading.details import Draft
+from medtwin.fhir.reading.index import FhirIndex, Medication, contained_resources, read_medication
+from medtwin.fhir.reading.values import Detail
 
 
 class What(NamedTuple):

@@ -14,14 +14,14 @@ from typing import Any
 
 import orjson
 
-from medtwin.fhir.batch import Batch
 from medtwin.fhir.codings import ShapeError
-from medtwin.fhir.details import RejectedError
-from medtwin.fhir.memory import NOTHING_GIVEN, Memory
-from medtwin.fhir.plans import Detail, Given, Plan, Route, Shape
-from medtwin.fhir.source import Scope, Texts
-from medtwin.fhir.subjects import NO_VISIT, Subject, Subjects, Visit
-from medtwin.fhir.when import Clock, When
+from medtwin.fhir.reading.batch import Batch
+from medtwin.fhir.reading.details import RejectedError
+from medtwin.fhir.reading.memory import NOTHING_GIVEN, Memory
+from medtwin.fhir.reading.plans import Detail, Given, Plan, Route, Shape
+from medtwin.fhir.reading.source import Scope, Texts
+from medtwin.fhir.reading.subjects import NO_VISIT, Subject, Subjects, Visit
+from medtwin.fhir.reading.when import Clock, When
 
 # Where a resource is: its number in the source, its file and its line.
 Place = tuple[int, str, int]

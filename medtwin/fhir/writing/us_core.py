@@ -11,11 +11,11 @@ from typing import Any
 
 from medtwin.core.codes import SYSTEMS
 from medtwin.fhir.codings import UNIT_SYSTEM
-from medtwin.fhir.context import ExportContext
-from medtwin.fhir.finish import MASKED_HERE, UNKNOWN_HERE
-from medtwin.fhir.rows import Resource
 from medtwin.fhir.terms import words
-from medtwin.fhir.vitals import add_absent_reason
+from medtwin.fhir.writing.context import ExportContext
+from medtwin.fhir.writing.finish import MASKED_HERE, UNKNOWN_HERE
+from medtwin.fhir.writing.rows import Resource
+from medtwin.fhir.writing.vitals import add_absent_reason
 
 _LABORATORY_SERVICE = ("http://terminology.hl7.org/CodeSystem/v2-0074", "LAB")
 _RELEASED = frozenset({"partial", "preliminary", "final", "amended", "corrected", "appended"})

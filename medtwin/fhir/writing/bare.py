@@ -9,8 +9,8 @@ from dataclasses import replace
 from medtwin.core.codes import BARE_RESOURCES, BARE_STAYS, CHILD_PREFIX, NEGATED_PREFIX
 from medtwin.core.events import Event
 from medtwin.core.images import ImageRow
-from medtwin.fhir.context import stable_id
-from medtwin.fhir.write_patient import is_patient_code
+from medtwin.fhir.writing.context import stable_id
+from medtwin.fhir.writing.patient import is_patient_code
 
 # What a code of a system without a value most likely is; everything else is an Observation.
 _RESOURCES = BARE_RESOURCES | dict.fromkeys(BARE_STAYS, "Encounter")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from medtwin.core.codes import NEGATED_PREFIX, preferred
-from medtwin.fhir.batch import Row
 from medtwin.fhir.codings import as_list, as_object, joined
-from medtwin.fhir.details import Draft, walk
 from medtwin.fhir.elements import COMPONENT_TREE
-from medtwin.fhir.values import VALUE_NAMES, read_value
+from medtwin.fhir.reading.batch import Row
+from medtwin.fhir.reading.details import Draft, walk
+from medtwin.fhir.reading.values import VALUE_NAMES, read_value
 
 PATH = "Observation.component"
 _KNOWN = frozenset(f"{PATH}.{name}" for name in ("code", *VALUE_NAMES))

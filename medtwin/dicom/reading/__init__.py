@@ -1,0 +1,1 @@
+"""DICOM files into series; `medtwin.dicom.read` is the door."""

@@ -1,0 +1,1 @@
+"""Images into DICOM files; `medtwin.dicom.write` is the door."""

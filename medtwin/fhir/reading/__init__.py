@@ -1,0 +1,1 @@
+"""FHIR files into rows of events; `medtwin.fhir.read` is the door."""
