@@ -71,16 +71,16 @@ class Pseudonyms:
 
     def event_digest(self, resource: str, resource_id: str) -> bytes:
         """The 16 bytes that `event_id` writes out."""
-        return self.event_digests(resource)(resource_id)
+        return self.event_digests(resource)(resource_id.encode())
 
-    def event_digests(self, resource: str) -> Callable[[str], bytes]:
-        """`event_digest` of one type of resource, for many ids."""
+    def event_digests(self, resource: str) -> Callable[[bytes], bytes]:
+        """`event_digest` of one type of resource, for many ids in UTF-8."""
         start = self._event_hash.copy()
         start.update(f"{resource}/".encode())
 
-        def digest(resource_id: str) -> bytes:
+        def digest(resource_id: bytes) -> bytes:
             state = start.copy()
-            state.update(resource_id.encode())
+            state.update(resource_id)
             return state.digest()
 
         return digest

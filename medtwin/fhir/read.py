@@ -7,6 +7,7 @@ on its text alone (and on its subject, where it holds a date): it is worked out 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,6 +15,7 @@ from operator import itemgetter
 
 import orjson
 import pyarrow as pa
+from msgspec import Raw
 
 from medtwin.core.encoded import decode_events
 from medtwin.core.events import Event, table_to_events
@@ -27,9 +29,9 @@ from medtwin.fhir.reading.details import Draft, RejectedError
 from medtwin.fhir.reading.index import INDEXED, FhirIndex, IncompleteIndexError, actor_elements, item_id, name_of
 from medtwin.fhir.reading.memory import Memory
 from medtwin.fhir.reading.patient import patient_facts
-from medtwin.fhir.reading.plans import MAX_MEMO, Given, Plan, Route, Shape, plans
-from medtwin.fhir.reading.source import FhirSource, Item, texts_of
-from medtwin.fhir.reading.subjects import Subjects, read_status
+from medtwin.fhir.reading.plans import Given, Plan, Route, Shape, plans
+from medtwin.fhir.reading.source import FhirSource, Item
+from medtwin.fhir.reading.subjects import Subjects
 from medtwin.fhir.times import micros_of
 
 # Events of a batch, and templates after which what was remembered is forgotten: some 100 MB together.
@@ -38,6 +40,8 @@ _MAX_TEMPLATES = 1 << 18
 _CHECK_EVERY = 64
 # Resources that are read together, and resources that wait for others of their shape.
 _MAX_BLOCK, _MAX_OPEN = 1 << 9, 1 << 12
+# An id that JSON writes as it is.
+_PLAIN_ID = re.compile(rb'"[A-Za-z0-9\-.]{1,64}"')
 
 
 @dataclass
@@ -114,10 +118,10 @@ class Reader:
         self._memory = Memory(index, pseudonyms, remembers=remembers)
         self._subjects = Subjects(index, pseudonyms)
         self._blocks = BlockReader(self._memory, self._subjects)
-        self._open: dict[int, Block] = {}
+        self._open: dict[Shape, Block] = {}
         self._num_open = 0
         self._num_read = 0
-        self._digests: dict[str, Callable[[str], bytes]] = {}
+        self._digests: dict[str, Callable[[bytes], bytes]] = {}
         self._rejects: list[tuple[int, Reject]] = []
 
     @property
@@ -172,11 +176,13 @@ class Reader:
             if kind == "Encounter":
                 self._require_indexed(item)
             fields = item.fields or {}
-            shape = plan.shape(tuple(fields))
-            texts = texts_of(fields)
-            status = self._status(plan, shape, texts)
-            digest = self._claim(item, texts[shape.places["id"]] if "id" in shape.places else None)
-            self._block_of(item, plan, shape).add(texts, place, status, digest)
+            names = tuple(fields)
+            shape = plan.shapes.get(names) or plan.shape(names)
+            digest = self._claim(item, fields.get("id"))
+            block = self._open.get(shape)
+            if block is None or block.scope is not item.scope or len(block.places) >= _MAX_BLOCK:
+                block = self._new_block(item, plan, shape)
+            block.add(fields, place, digest)
         except FAILURES as failure:
             self._note_failure(place, kind, failure)
             return
@@ -184,13 +190,11 @@ class Reader:
         if self._num_open >= _MAX_OPEN:
             self._read_blocks()
 
-    def _block_of(self, item: Item, plan: Plan, shape: Shape) -> Block:
-        """The open block of an item's shape."""
-        block = self._open.get(id(shape))
-        if block is None or block.scope is not item.scope or len(block.texts) >= _MAX_BLOCK:
-            if block is not None:
-                self._blocks.read(block)
-            block = self._open[id(shape)] = Block(plan, shape, item.scope)
+    def _new_block(self, item: Item, plan: Plan, shape: Shape) -> Block:
+        """A block for an item's shape in the place of the one that is full or of another bundle, which is read."""
+        if (block := self._open.get(shape)) is not None:
+            self._blocks.read(block)
+        block = self._open[shape] = Block(plan, shape, item.scope)
         return block
 
     def _read_blocks(self) -> None:
@@ -225,36 +229,21 @@ class Reader:
         if self.index.files is not None and item.file not in self.index.files:
             raise IncompleteIndexError(item.file)
 
-    def _claim(self, item: Item, text: bytes | None) -> bytes:
-        """The digest of an item's type and id, which nothing before it may have had; `text` is its element id."""
-        name = name_of(item, orjson.loads(text) if text is not None else None)
-        if name is None:
-            raise ShapeError(f"{item.kind}.id must be a short text")
+    def _claim(self, item: Item, raw: Raw | None) -> bytes:
+        """The digest of an item's type and id, which nothing before it may have had; `raw` is its element id."""
         digests = self._digests.get(item.kind)
         if digests is None:
             digests = self._digests[item.kind] = self.pseudonyms.event_digests(item.kind)
-        digest = digests(name)
+        digest = digests(_id_of(item, raw))
         if digest in self.claims.ids:
             raise RejectedError("duplicate-id", "type and id must be unique: the first of them was taken")
         self.claims.ids.add(digest)
         return digest
 
-    def _status(self, plan: Plan, shape: Shape, texts: list[bytes]) -> str | None:
-        place = shape.places.get(plan.table.status)
-        if place is None:
-            return None
-        text = texts[place]
-        if text not in plan.statuses:
-            if len(plan.statuses) >= MAX_MEMO:
-                plan.statuses.clear()
-            plan.statuses[text] = read_status(plan, text)
-        return plan.statuses[text]
-
     def _patient(self, item: Item, number: int) -> bool:
         """Takes the facts of a Patient; False if there are none, or another Patient stands for it."""
         resource = item.parsed()
-        raw = (item.fields or {}).get("id")
-        self._claim(item, bytes(raw) if raw is not None else None)
+        self._claim(item, (item.fields or {}).get("id"))
         name = item_id(item) or ""
         subject = self._subjects.of_patient(name)
         if name in self.index.replaced:
@@ -283,3 +272,14 @@ class Reader:
         draft.leave_all(item.fields or {}, actor_elements(item.kind), item.kind)
         self._blocks.hit.append(Given(left=tuple(draft.left), hits=1))
         return (item.kind, item_id(item)) in self.index.actors
+
+
+def _id_of(item: Item, raw: Raw | None) -> bytes:
+    """What a resource goes by whose element id is `raw`, in UTF-8."""
+    text = bytes(raw) if raw is not None else b"null"
+    if _PLAIN_ID.fullmatch(text):
+        return text[1:-1]
+    name = name_of(item, orjson.loads(text))
+    if name is None:
+        raise ShapeError(f"{item.kind}.id must be a short text")
+    return name.encode()

@@ -1,12 +1,16 @@
 """The embedded source hospital: people, disease courses and their records, by laws that are known."""
 
-from medtwin.hospital.codes import DESCRIPTIONS
-from medtwin.hospital.imaging import ImageOrder
-from medtwin.hospital.keep import kept_indices, parse_keep
-from medtwin.hospital.laws import LAWS, Laws
-from medtwin.hospital.pictures import draw_picture
-from medtwin.hospital.simulate import SubjectRecord, simulate_hospital, simulate_subject
-from medtwin.hospital.truth import subject_truth, truth
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medtwin.hospital.codes import DESCRIPTIONS
+    from medtwin.hospital.imaging import ImageOrder
+    from medtwin.hospital.keep import kept_indices, parse_keep
+    from medtwin.hospital.laws import LAWS, Laws
+    from medtwin.hospital.pictures import draw_picture
+    from medtwin.hospital.simulate import SubjectRecord, simulate_hospital, simulate_subject
+    from medtwin.hospital.truth import subject_truth, truth
 
 __all__ = [
     "DESCRIPTIONS",
@@ -22,3 +26,26 @@ __all__ = [
     "subject_truth",
     "truth",
 ]
+
+# Where each stands: loaded when it is asked for, since a table of codes is wanted more often than a hospital.
+_PLACES = {
+    "DESCRIPTIONS": "codes",
+    "ImageOrder": "imaging",
+    "LAWS": "laws",
+    "Laws": "laws",
+    "SubjectRecord": "simulate",
+    "draw_picture": "pictures",
+    "kept_indices": "keep",
+    "parse_keep": "keep",
+    "simulate_hospital": "simulate",
+    "simulate_subject": "simulate",
+    "subject_truth": "truth",
+    "truth": "truth",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What `__all__` names, from its module."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)

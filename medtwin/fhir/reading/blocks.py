@@ -13,14 +13,15 @@ from itertools import chain
 from typing import Any
 
 import orjson
+from msgspec import Raw
 
 from medtwin.fhir.codings import ShapeError
 from medtwin.fhir.reading.batch import Batch
 from medtwin.fhir.reading.details import RejectedError
 from medtwin.fhir.reading.memory import NOTHING_GIVEN, Memory
-from medtwin.fhir.reading.plans import Detail, Given, Plan, Route, Shape
-from medtwin.fhir.reading.source import Scope, Texts
-from medtwin.fhir.reading.subjects import NO_VISIT, Subject, Subjects, Visit
+from medtwin.fhir.reading.plans import MAX_MEMO, Detail, Given, Plan, Route, Shape
+from medtwin.fhir.reading.source import Fields, Scope, Texts, texts_of
+from medtwin.fhir.reading.subjects import NO_VISIT, Subject, Subjects, Visit, read_status
 from medtwin.fhir.reading.when import Clock, When
 
 # Where a resource is: its number in the source, its file and its line.
@@ -35,7 +36,7 @@ class Block:
     """Resources of one type whose elements have the same names in the same order, of one bundle if of any.
 
     Attributes:
-        texts: The elements of each, in the order of the shape's names.
+        elements: Those of each as JSON text, in the order of the shape's names, one resource after the other.
         places: Where each is.
         digests: What names each.
     """
@@ -43,16 +44,14 @@ class Block:
     plan: Plan
     shape: Shape
     scope: Scope
-    texts: list[list[bytes]] = field(default_factory=list)
+    elements: list[Raw] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
-    statuses: list[str | None] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
 
-    def add(self, texts: list[bytes], place: Place, status: str | None, digest: bytes) -> None:
+    def add(self, fields: Fields, place: Place, digest: bytes) -> None:
         """Appends a resource."""
-        self.texts.append(texts)
+        self.elements.extend(fields.values())
         self.places.append(place)
-        self.statuses.append(status)
         self.digests.append(digest)
 
 
@@ -60,27 +59,31 @@ class _Columns:
     """The columns of those resources of a block that have not failed.
 
     Attributes:
+        texts: The elements of all resources of the block, failed or not, one resource after the other.
+        columns: By name; `number` is the place of a resource in the block.
         failures: Place and failure of the others.
     """
 
-    def __init__(self, shape: Shape, columns: dict[str, list[Any]]) -> None:
-        self.shape, self.columns = shape, columns
+    def __init__(self, shape: Shape, texts: list[bytes], columns: dict[str, list[Any]]) -> None:
+        self.shape, self.texts, self.columns = shape, texts, columns
         self.failures: list[tuple[Place, Failure]] = []
 
     def __getitem__(self, name: str) -> list[Any]:
         return self.columns[name]
 
     def __len__(self) -> int:
-        return len(self.columns["texts"])
+        return len(self.columns["number"])
 
-    def texts(self, name: str) -> list[bytes]:
+    def texts_of(self, name: str) -> list[bytes]:
         """The text of an element of each."""
-        place = self.shape.places[name]
-        return [texts[place] for texts in self.columns["texts"]]
+        texts = self.texts[self.shape.places[name] :: len(self.shape.names)]
+        numbers = self.columns["number"]
+        return texts if len(numbers) == len(texts) else [texts[number] for number in numbers]
 
-    def fields(self, number: int) -> Texts:
-        """The elements of one."""
-        return dict(zip(self.shape.names, self.columns["texts"][number], strict=True))
+    def fields(self, number: int, names: Iterable[str]) -> Texts:
+        """Those of these elements that one has."""
+        places, start = self.shape.places, self.columns["number"][number] * len(self.shape.names)
+        return {name: self.texts[start + places[name]] for name in names if name in places}
 
     def complete(
         self, name: str, values: list[Any], read: Callable[[int], Any], keys: Sequence[Any] | None = None
@@ -120,9 +123,8 @@ class _Columns:
         if all(when.choice == choice for when in self.columns["when"]):
             return self
         numbers = [number for number, when in enumerate(self.columns["when"]) if when.choice == choice]
-        return _Columns(
-            self.shape, {name: [column[number] for number in numbers] for name, column in self.columns.items()}
-        )
+        chosen = {name: [column[number] for number in numbers] for name, column in self.columns.items()}
+        return _Columns(self.shape, self.texts, chosen)
 
 
 class BlockReader:
@@ -143,11 +145,13 @@ class BlockReader:
 
     def read(self, block: Block) -> None:
         """Reads a block."""
-        plan = block.plan
+        plan, places = block.plan, block.places
         columns = _Columns(
             block.shape,
-            {"texts": block.texts, "places": block.places, "status": block.statuses, "digest": block.digests},
+            texts_of(block.elements),
+            {"number": list(range(len(places))), "places": places, "digest": block.digests},
         )
+        self._read_statuses(columns, block)
         self._read_subjects(columns, block)
         self._read_visits(columns, block)
         self._read_times(columns, block)
@@ -160,29 +164,48 @@ class BlockReader:
                 columns.failures += part.failures
         self.failures += [(place, plan.name, failure) for place, failure in columns.failures]
 
+    def _read_statuses(self, columns: _Columns, block: Block) -> None:
+        plan = block.plan
+        if plan.table.status not in block.shape.places:
+            columns.columns["status"] = [None] * len(columns)
+            return
+        texts = columns.texts_of(plan.table.status)
+        found: list[Any] = list(map(plan.statuses.get, texts))
+        columns.complete("status", found, lambda number: self._status(plan, texts[number]))
+
+    def _status(self, plan: Plan, text: bytes) -> str | None:
+        if text not in plan.statuses:
+            if len(plan.statuses) >= MAX_MEMO:
+                plan.statuses.clear()
+            plan.statuses[text] = read_status(plan, text)
+        return plan.statuses[text]
+
     def _read_subjects(self, columns: _Columns, block: Block) -> None:
         plan, scope = block.plan, block.scope
         is_there = plan.table.subject in block.shape.places
         memo = self.subjects.known(plan, scope)
-        texts = columns.texts(plan.table.subject) if is_there else None
+        texts = columns.texts_of(plan.table.subject) if is_there else None
         found: list[Any] = list(map(memo.get, texts)) if texts is not None else [None] * len(columns)
-        columns.complete("subject", found, lambda number: self.subjects.of(plan, columns.fields(number), scope), texts)
+
+        def read(number: int) -> Texts:
+            return columns.fields(number, (plan.table.subject,))
+
+        columns.complete("subject", found, lambda number: self.subjects.of(plan, read(number), scope), texts)
 
     def _read_visits(self, columns: _Columns, block: Block) -> None:
-        plan, subjects = block.plan, columns["subject"]
+        plan, subjects, persons = block.plan, self.subjects, columns["subject"]
         found: list[Any] = [NO_VISIT] * len(columns)
         keys = None
         if plan.encounter in block.shape.places:
-            memo = self.subjects.known_visits(plan, block.scope)
-            texts = columns.texts(plan.encounter or "")
-            keys = [(text, subject.id) for text, (subject, _) in zip(texts, subjects, strict=True)]
+            memo = subjects.known_visits(plan, block.scope)
+            texts = columns.texts_of(plan.encounter or "")
+            keys = [(text, subject.id) for text, (subject, _) in zip(texts, persons, strict=True)]
             found = list(map(memo.get, keys))
-        columns.complete(
-            "visit",
-            found,
-            lambda number: self.subjects.visit(plan, columns.fields(number), subjects[number][0], block.scope),
-            keys,
-        )
+
+        def read(number: int) -> Visit:
+            return subjects.visit(plan, keys[number][0] if keys else None, persons[number][0], block.scope)
+
+        columns.complete("visit", found, read, keys)
 
     def _read_times(self, columns: _Columns, block: Block) -> None:
         plan = block.plan
@@ -190,11 +213,13 @@ class BlockReader:
         found: list[Any] = [None] * len(columns)
         # An element of the end makes a period of an instant.
         if plan.instant in block.shape.places and plan.table.end not in block.shape.places:
-            found = self._clock.whens(plan, columns.texts(plan.instant or ""), [subject for subject, _ in subjects])
+            found = self._clock.whens(plan, columns.texts_of(plan.instant or ""), [subject for subject, _ in subjects])
         columns.complete(
             "when",
             found,
-            lambda number: self._clock.when(plan, columns.fields(number), subjects[number][0], visits[number]),
+            lambda number: self._clock.when(
+                plan, columns.fields(number, plan.time_names), subjects[number][0], visits[number]
+            ),
         )
 
     def _read_codes(self, columns: _Columns, block: Block) -> None:
@@ -202,12 +227,13 @@ class BlockReader:
         found: list[Any] = [None] * len(columns)
         texts = None
         if name in block.shape.places:
-            texts = columns.texts(name)
+            texts = columns.texts_of(name)
             found = list(map(plan.memo(name).get, texts))
         # Without a second element that may say it, equal texts are equal codes.
         keys = texts if self.memory.remembers and len(plan.code_names) == 1 else None
+        wanted = (*plan.code_names, "contained")
         columns.complete(
-            "what", found, lambda number: self.memory.code(plan, columns.fields(number), block.scope), keys
+            "what", found, lambda number: self.memory.code(plan, columns.fields(number, wanted), block.scope), keys
         )
 
     def _read_values(self, columns: _Columns, block: Block) -> None:
@@ -215,11 +241,14 @@ class BlockReader:
         found: list[Any] = [None if shape.num_values > 1 else NOTHING_GIVEN] * len(columns)
         texts = None
         if shape.num_values == 1 and shape.value is not None:
-            texts = columns.texts(shape.value)
+            texts = columns.texts_of(shape.value)
             found = list(map(plan.memo(shape.value).get, texts))
         keys = texts if self.memory.remembers else None
         columns.complete(
-            "value", found, lambda number: self.memory.value(shape, plan, columns.fields(number), block.scope), keys
+            "value",
+            found,
+            lambda number: self.memory.value(shape, plan, texts[number] if texts else None, block.scope),
+            keys,
         )
 
     def _read_rows(self, columns: _Columns, block: Block, route: Route) -> None:
@@ -251,12 +280,12 @@ class BlockReader:
         negated = block.plan.table.negated
         found = [status in negated for status in columns["status"]]
         if "doNotPerform" in block.shape.places:
-            texts = columns.texts("doNotPerform")
+            texts = columns.texts_of("doNotPerform")
             found = [is_not or text == b"true" for is_not, text in zip(found, texts, strict=True)]
         return found
 
     def _read_detail(self, name: str, detail: Detail, columns: _Columns, block: Block) -> None:
-        plan, scope, texts = block.plan, block.scope, columns.texts(detail.name)
+        plan, scope, texts = block.plan, block.scope, columns.texts_of(detail.name)
         if detail.refers and scope.full_urls:
             found: list[Any] = [None] * len(texts)
         else:
@@ -275,7 +304,7 @@ class BlockReader:
         )
 
     def _read_components(self, columns: _Columns, block: Block) -> None:
-        texts, subjects, negated = columns.texts("component"), columns["subject"], columns["negated"]
+        texts, subjects, negated = columns.texts_of("component"), columns["subject"], columns["negated"]
 
         def read(number: int) -> Given:
             subject: Subject = subjects[number][0]

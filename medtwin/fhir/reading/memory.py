@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
 import orjson
 
 from medtwin.core.codes import NEGATED_PREFIX, preferred
+from medtwin.core.events import child_code
 from medtwin.core.pseudonyms import Pseudonyms
 from medtwin.fhir.codings import joined
 from medtwin.fhir.reading.batch import Row, Templates
@@ -20,7 +22,9 @@ from medtwin.fhir.reading.subjects import Subject
 from medtwin.fhir.reading.values import read_value
 from medtwin.fhir.reading.what import first_coded, read_what
 
-_NULL = b"null"
+_NULL, _LIST = b"null", ord("[")
+# A reference to one thing by its type and id, alone or in a list.
+_PLAIN_REFERENCE = re.compile(rb'\[?\{"reference": ?"([A-Z][A-Za-z]{1,40})/([A-Za-z0-9\-.]{1,64})"\}\]?')
 NOTHING_GIVEN = Given()
 _NO_SHIFT = timedelta(0)
 _NOWHERE = Scope()
@@ -104,17 +108,22 @@ class Memory:
         rows = [Row(code, source_code=source), Row(NEGATED_PREFIX + code, source_code=source), *draft.rows]
         return self._keep(memo, key, self._given(draft, rows, codes=tuple(what.codes)))
 
-    def value(self, shape: Shape, plan: Plan, fields: Texts, scope: Scope) -> Given:
+    def value(self, shape: Shape, plan: Plan, text: bytes | None, scope: Scope) -> Given:
         """The value of an Observation: `value` is its template, `rows` say what that cannot.
+
+        Args:
+            shape: Of the resource.
+            plan: Of its type.
+            text: Of its one value[x]; None: there is none, or several.
+            scope: Its bundle.
 
         Raises:
             ShapeError: If it is malformed, or there are several.
         """
-        if shape.num_values > 1 or shape.value is None:
+        if text is None or shape.value is None:
             if shape.num_values > 1:
                 read_value(dict.fromkeys(shape.names), plan.name, self._draft(plan.name, None, scope))
             return NOTHING_GIVEN
-        text = fields[shape.value]
         memo = plan.memo(shape.value)
         given = memo.get(text)
         if given is None:
@@ -140,6 +149,9 @@ class Memory:
             given = memo.get((key, subject.shift_us))
         if given is not None:
             return given
+        plain = _PLAIN_REFERENCE.fullmatch(text) if detail.targets and not is_scoped else None
+        if plain is not None and (text[0] == _LIST) == (detail.leaf is None):
+            return self._keep(memo, key, self._referred(plan, detail, plain))
         draft = self._draft(plan.name, subject, scope)
         if detail.parts is not None and text != _NULL:
             return self._keep_dated(memo, key, draft, subject, self._parts(plan, detail, text, (subject, scope, draft)))
@@ -154,6 +166,14 @@ class Memory:
             draft.main = (f"{plan.name}.{detail.name}", main[0]) if main is not None else None
         walk(draft, detail.root, {detail.name: value}, detail.place, detail.known)
         return self._keep_dated(memo, key, draft, subject, ())
+
+    def _referred(self, plan: Plan, detail: Detail, plain: re.Match[bytes]) -> Given:
+        """What a relative reference to another event gives; as `read_element`, of which it is a short cut."""
+        kind = plain[1].decode()
+        if kind not in detail.targets:
+            return Given(left=(f"{detail.place[1]}.{detail.name}",))
+        code, name = child_code(plan.name, detail.row, None), plain[2].decode()
+        return Given((self.templates.add(Row(code, text_value=self.pseudonyms.event_id(kind, name))),))
 
     def _parts(self, plan: Plan, detail: Detail, text: bytes, about: tuple[Subject, Scope, Draft]) -> tuple[int, ...]:
         """The rows of the elements of a structure; what they leave behind goes to the draft."""

@@ -56,6 +56,8 @@ class Detail:
         may_be_dated: Whether it may hold a date.
         is_recorded: Whether it is a row only where it is not the time of its event.
         leaf: The element, where it is one that neither repeats nor has elements of its own, and the path of its row.
+        row: Path of the row of its element, if it is one.
+        targets: What it may refer to, if it is a reference to another event.
         parts: Its own elements, where each gives the same whatever stands beside it; None: it is read whole.
     """
 
@@ -67,6 +69,8 @@ class Detail:
     may_be_dated: bool
     is_recorded: bool
     leaf: tuple[Element, str] | None
+    row: str = ""
+    targets: frozenset[str] = frozenset()
     memo: Memo = field(default_factory=dict)
     parts: dict[str, Detail] | None = None
 
@@ -137,6 +141,7 @@ class Plan:
         code_names: The elements that say what happened, the first that does so alone.
         encounter: The top-level element in which its encounter stands.
         times: The elements that may date it, the best first.
+        time_names: The top-level elements in which these stand, and that of its end.
         instant: The best of them, if it is an instant.
         implied: The one of which no row tells: without, and with an end.
     """
@@ -157,6 +162,8 @@ class Plan:
         is_instant = not (first.steps or first.is_period or first.is_borrowed)
         self.instant = first.top if is_instant else None
         self.times = tuple(TimeChoice(table.name, choice) for choice in table.times)
+        tops = [choice.top for choice in self.times if not choice.is_borrowed]
+        self.time_names = tuple(tops if table.end is None else [*tops, table.end])
 
     def memo(self, name: Any) -> Memo:
         """What an element gave so far."""
@@ -211,8 +218,11 @@ class Plan:
         refers = _holds(node, Kind.REFERENCE) or _holds(node, Kind.ACTOR)
         is_dated = _holds(node, Kind.DATE)
         element = node.element
-        leaf = (element, row_name(element, prefix, name)) if element is not None and not node.repeats else None
+        row = row_name(element, prefix, name) if element is not None else ""
+        leaf = (element, row) if element is not None and not node.repeats else None
         detail = Detail(name, Node(children={name: node}), place, known, refers, is_dated, name == RECORDED, leaf)
+        if element is not None and element.kind is Kind.REFERENCE:
+            detail.row, detail.targets = row, element.targets
         detail.memo = self.memo((path, name, known))
         # In lists, and where a unit stands beside its number, elements are not independent; dates seldom come again.
         is_apart = not node.repeats and not any(child.is_read_along for child in node.children.values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,13 +184,13 @@ def _walk(root: Path) -> Iterator[Path]:
             yield Path(folder) / file
 
 
-def texts_of(fields: Fields) -> list[bytes]:
-    """The texts of the elements, in their order: JSON holds no NUL, so one copy of all of them can be cut at it.
+def texts_of(elements: Sequence[Raw]) -> list[bytes]:
+    """The texts of elements: JSON holds no NUL, so one copy of all of them can be cut at it.
 
-    >>> texts_of({"id": Raw(b'"a"'), "active": Raw(b"true")})
+    >>> texts_of([Raw(b'"a"'), Raw(b"true")])
     [b'"a"', b'true']
     """
-    return b"\0".join(fields.values()).split(b"\0") if fields else []
+    return b"\0".join(elements).split(b"\0") if elements else []
 
 
 def is_ndjson(path: Path) -> bool:

@@ -114,13 +114,18 @@ class Subjects:
         found: dict[tuple[bytes, int], Visit] = scope.memo.setdefault(("visit", plan.name), {})
         return found
 
-    def visit(self, plan: Plan, fields: Texts, subject: Subject, scope: Scope) -> Visit:
+    def visit(self, plan: Plan, text: bytes | None, subject: Subject, scope: Scope) -> Visit:
         """The encounter of a resource, if it is one of the same subject.
+
+        Args:
+            plan: Of its type.
+            text: Of the element that refers to it, `plan.encounter`; None: there is none.
+            subject: Of the resource.
+            scope: Its bundle.
 
         Raises:
             ShapeError: If the reference is malformed.
         """
-        text = fields.get(plan.encounter) if plan.encounter is not None else None
         if text is None:
             return NO_VISIT
         memo = self.known_visits(plan, scope)
