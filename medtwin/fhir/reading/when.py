@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +21,9 @@ from medtwin.fhir.times import INSTANTS, BadDateError, join_period, micros_of, m
 Instant = tuple[int, str]
 _NULL = b"null"
 _QUOTE = ord('"')
+# A period of two instants and nothing else, in either order.
+_TEXT = rb'("[^"\\]*")'
+_PLAIN_PERIOD = re.compile(rb'\{"(start|end)": ?%s, ?"(start|end)": ?%s\}' % (_TEXT, _TEXT))
 
 
 class When(NamedTuple):
@@ -140,6 +144,10 @@ class Clock:
             return None, None
         if not choice.steps and not choice.is_period:
             return self._instant(text, choice.path), None
+        plain = _PLAIN_PERIOD.fullmatch(text) if not choice.steps else None
+        if plain is not None and plain[1] != plain[3]:
+            start, end = (plain[2], plain[4]) if plain[1] == b"start" else (plain[4], plain[2])
+            return self._instant(start, f"{choice.path}.start"), self._instant(end, f"{choice.path}.end")
         value = orjson.loads(text)
         for name, _ in choice.steps:
             if value is None:
