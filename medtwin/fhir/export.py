@@ -27,13 +27,15 @@ from medtwin.fhir.writing.us_core import finish_shared
 BASE_URL = "https://medtwin.invalid/fhir"
 Form = Literal["ndjson", "collection", "transaction"]
 _DEVICE_TYPE = {"system": "urn:medtwin:device", "code": "software"}
+# Targets of one Provenance: 60 kB of them, where servers take 4 MB in a request.
+_MAX_TARGETS = 1_000
 _PART = ".part"
 # Rows of a piece: enough that reading the file once more for each costs little, few enough to share the work.
 _PIECE_ROWS = 200_000
 
 
 def provenance_resources(context: ExportContext, targets: Iterable[str]) -> list[Resource]:
-    """The Device and the Provenance of an export, one each.
+    """The Device of an export, and its Provenance: one for every thousand targets, so that no resource is too large.
 
     Args:
         context: The export.
@@ -53,12 +55,19 @@ def provenance_resources(context: ExportContext, targets: Iterable[str]) -> list
         "type": {"coding": [_DEVICE_TYPE]},
         "version": [{"value": context.version}],
     }
+    parts = [references[start : start + _MAX_TARGETS] for start in range(0, len(references), _MAX_TARGETS)]
+    provenances = [_provenance(context, device, part, number) for number, part in enumerate(parts)]
+    return [finish_shared(context, each) for each in (device, *provenances)]
+
+
+def _provenance(context: ExportContext, device: Resource, targets: list[Resource], number: int) -> Resource:
     activity = "transmit" if context.origin == "real" else "originate"
-    provenance: Resource = {
+    part = f"|{number}" if number else ""
+    return {
         "resourceType": "Provenance",
-        "id": stable_id(f"provenance|{context.run}|{context.recorded.isoformat()}"),
+        "id": stable_id(f"provenance|{context.run}|{context.recorded.isoformat()}{part}"),
         "meta": context.meta(),
-        "target": references,
+        "target": targets,
         "recorded": context.recorded.isoformat(timespec="seconds"),
         "activity": {
             "coding": [{"system": "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle", "code": activity}]
@@ -66,7 +75,6 @@ def provenance_resources(context: ExportContext, targets: Iterable[str]) -> list
         "agent": [{"who": {"reference": f"Device/{device['id']}"}}],
         "entity": [{"role": "source", "what": {"identifier": {"system": "urn:ietf:rfc:3986", "value": context.run}}}],
     }
-    return [finish_shared(context, each) for each in (device, provenance)]
 
 
 def resources_to_bundle(resources: Iterable[Resource], kind: Literal["collection", "transaction"]) -> Resource:

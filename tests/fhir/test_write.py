@@ -302,6 +302,15 @@ def test_one_device_and_one_provenance_name_the_export() -> None:
         provenance_resources(CONTEXT, [])
 
 
+def test_no_provenance_names_more_than_a_thousand_targets() -> None:
+    targets = [f"Patient/subject-{number}" for number in range(2500)]
+    _, *provenances = provenance_resources(CONTEXT, targets)
+    named = [target["reference"] for each in provenances for target in each["target"]]
+    assert [len(each["target"]) for each in provenances] == [1000, 1000, 500]
+    assert named == targets
+    assert len({each["id"] for each in provenances}) == 3
+
+
 def test_events_of_several_subjects_are_refused() -> None:
     with pytest.raises(ValueError, match="one subject"):
         events_to_resources([GENDER, Event(8, None, "GENDER//F")], context=CONTEXT)
