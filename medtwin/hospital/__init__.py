@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from medtwin.hospital.laws import LAWS, Laws
     from medtwin.hospital.pictures import draw_picture
     from medtwin.hospital.simulate import SubjectRecord, simulate_hospital, simulate_subject
-    from medtwin.hospital.truth import subject_truth, truth
+    from medtwin.hospital.ground_truth import subject_truth, truth
 
 __all__ = [
     "DESCRIPTIONS",
@@ -39,8 +39,8 @@ _PLACES = {
     "parse_keep": "keep",
     "simulate_hospital": "simulate",
     "simulate_subject": "simulate",
-    "subject_truth": "truth",
-    "truth": "truth",
+    "subject_truth": "ground_truth",
+    "truth": "ground_truth",
 }
 
 
