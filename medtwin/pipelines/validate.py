@@ -1,4 +1,4 @@
-"""`medtwin validate`: every rule that a dataset directory breaks, or that FHIR files break."""
+"""`medtwin validate`: every rule that a dataset directory breaks, or that FHIR or DICOM files break."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from medtwin.fhir.checks.documents import documents
 from medtwin.fhir.reading.source import FhirSource
 from medtwin.fhir.validate import Chronology, ReferenceBook, Validation
 from medtwin.pipelines.say import progress, tell, tell_counts
+from medtwin.pipelines.validate_dicom import validate_dicom
 
 _SHOWN = 40
 
@@ -32,11 +33,12 @@ class ValidateSettings:
     sample: int = 0
     references: Literal["error", "warning", "off"] = "warning"
     chronology: bool = True
+    dicom: tuple[Path, ...] | None = None
     out: Path | None = None
 
     def __post_init__(self) -> None:
-        if (self.dataset is None) == (self.fhir is None):
-            raise ConfigError("validate needs dataset=DIR or fhir=PATH, and only one of them")
+        if sum(each is not None for each in (self.dataset, self.fhir, self.dicom)) != 1:
+            raise ConfigError("validate needs dataset=DIR or fhir=PATH or dicom=PATH, and only one of them")
         if not self.layers:
             raise ConfigError("layers must be some of schema, rules, models, got none")
         if self.sample < 0:
@@ -47,11 +49,13 @@ def main(config: Mapping[str, Any]) -> None:
     """Prints every finding.
 
     Raises:
-        DatasetError: If one of them makes the dataset, or a resource, invalid.
+        DatasetError: If one of them makes the dataset, a resource or a DICOM object invalid.
     """
     chosen = settings(ValidateSettings, config)
     if chosen.fhir is not None:
         validate_fhir(chosen)
+    elif chosen.dicom is not None:
+        validate_dicom(chosen.dicom, chosen.out)
     elif chosen.dataset is not None:
         _validate_dataset(chosen.dataset, deep=chosen.deep)
 
