@@ -24,6 +24,10 @@ from medtwin.core.errors import ConfigError
 KEY_BYTES = 32
 
 
+SUBJECT_SYSTEM = "urn:medtwin:subject"
+"""Who issues the number of a subject: `system` of Patient.identifier in FHIR, IssuerOfPatientID in DICOM."""
+
+
 @dataclass(frozen=True)
 class Pseudonyms:
     """The pseudonyms of one dataset.

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from medtwin.core.events import Event, events_to_table, table_to_events
 from medtwin.core.images import ImageRow
+from medtwin.fhir.writing.accessions import add_accessions
 from medtwin.fhir.writing.bare import complete, with_images
 from medtwin.fhir.writing.compose import Subject, Tools
 from medtwin.fhir.writing.context import ExportContext, fhir_id
@@ -121,4 +122,5 @@ def _image_rows(
 
 def _export(subject: Subject) -> SubjectExport:
     resources = subject.resources()
+    add_accessions(resources)
     return SubjectExport(resources, +subject.not_carried, +subject.flags, +subject.declared, frozenset(subject.actors))

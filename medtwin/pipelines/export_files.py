@@ -15,6 +15,9 @@ from medtwin.pipelines.export_fhir import write_fhir
 from medtwin.pipelines.export_settings import ExportSettings
 from medtwin.pipelines.say import progress
 
+# These keep what a killed run wrote of them, series by series.
+_RESUMED = {"dicom"}
+
 
 def write_files(dataset: Dataset, chosen: ExportSettings, output: Output) -> dict[str, dict[str, int]]:
     """Writes each format as a stage of its own: what a killed run completed is kept."""
@@ -23,23 +26,19 @@ def write_files(dataset: Dataset, chosen: ExportSettings, output: Output) -> dic
     for name in chosen.formats:
         if not output.is_done(name):
             folder = output.path / name
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            if name not in _RESUMED:
+                shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True, exist_ok=True)
             output.mark_done(name, writers[name](dataset, chosen, folder))
         counts[name] = output.result(name)
     return counts
 
 
 def _write_dicom(dataset: Dataset, chosen: ExportSettings, folder: Path) -> dict[str, int]:
-    """Copies the images as <PatientID>/<study>/<series>/*.dcm, the layout that PACS importers expect."""
-    counts = {"series": 0, "files": 0}
-    rows = dataset.images().select(["subject_id", "study_uid", "series_uid", "path"]).to_pylist()
-    for row in progress(rows, "DICOM", unit="series"):
-        target = folder / str(row["subject_id"]) / row["study_uid"] / row["series_uid"]
-        shutil.copytree(dataset.path / row["path"], target)
-        counts["series"] += 1
-        counts["files"] += len(list(target.iterdir()))
-    return counts
+    """Writes the images as DICOM files."""
+    from medtwin.pipelines.export_dicom import write_dicom  # pydicom takes a while to load
+
+    return write_dicom(dataset, chosen.dicom, folder)
 
 
 def _write_csv(dataset: Dataset, chosen: ExportSettings, folder: Path) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
@@ -20,10 +20,11 @@ from medtwin.core.dataset_writer import EventSpill, SplitRule, num_buckets, writ
 from medtwin.core.errors import ConfigError
 from medtwin.core.events import Event, events_to_table, table_to_events
 from medtwin.core.files import atomic_file, file_digest, read_json, write_json, write_table
-from medtwin.core.images import ImageRow, image_path, images_to_table
+from medtwin.core.images import ImageRow, accession_number, image_path, images_to_table
 from medtwin.core.output import Output, is_finished, writing
 from medtwin.core.provenance import PROVENANCE, Provenance, describe_input, write_provenance
 from medtwin.dicom import Patient, ProjectionImage, Study, projection_to_dataset, write_series
+from medtwin.dicom.write import can_be_dx
 from medtwin.pipelines.runs import MODEL
 from medtwin.pipelines.say import progress, tell, tell_counts
 from medtwin.pipelines.sources import public_config, require_outside
@@ -251,8 +252,10 @@ class _Generation:
             self._write_scan(drawn, image, people[drawn.call.subject_id])
         found: dict[int, list[Drawn]] = {}
         for drawn, _ in wanted:
-            found.setdefault(drawn.call.subject_id, []).append(drawn)
-            self.images.append(self._image_row(drawn, people[drawn.call.subject_id]))
+            row = self._image_row(drawn, people[drawn.call.subject_id])
+            self.images.append(row)
+            written = replace(drawn, written_modality=row.modality)
+            found.setdefault(drawn.call.subject_id, []).append(written)
         return found
 
     def _requests(
@@ -292,16 +295,19 @@ class _Generation:
     def _write_scan(self, drawn: Drawn, scan: GeneratedScan, person: _Person) -> None:
         """Writes a scan whole or not at all."""
         call = drawn.call
-        time = call.time.replace(tzinfo=UTC) if call.time is not None else None
-        image = ProjectionImage(scan.pixels, scan.bits_stored, call.view, scan.spacing_mm)
+        pixels = scan.pixels.astype("uint8") if scan.bits_stored <= 8 else scan.pixels
+        image = ProjectionImage(pixels, scan.bits_stored, call.view, scan.spacing_mm)
+        if call.modality == "DX" and can_be_dx(image, call.body_part):
+            image = replace(image, modality="DX")
         study = Study(
             drawn.study_uid,
             drawn.series_uid,
             "synthetic",
-            time,
+            person.study_time(call),
             model="medtwin scan_diffusion",
             body_part=call.body_part,
             description=f"{(call.body_part or 'image').lower()} {call.view or call.modality}",
+            accession_number=accession_number(drawn.study_uid),
             software_version=__version__,
         )
         birth = person.birth.date() if person.birth is not None else None
@@ -322,7 +328,7 @@ class _Generation:
         return ImageRow(
             subject_id=call.subject_id,
             time=call.time,
-            modality=call.modality,
+            modality=series.header.modality,
             body_part=call.body_part,
             view=call.view,
             rows=shape.rows,
@@ -375,10 +381,20 @@ class _Generation:
 
 @dataclass(frozen=True)
 class _Person:
-    """Sex (M, F, O) and birth of a twin, where its record says them."""
+    """Sex (M, F, O) and birth of a twin, where its record says them, and how precisely it dates its events, by id."""
 
     sex: str | None
     birth: datetime | None
+    precisions: Mapping[str, str] = field(default_factory=dict)
+
+    def study_time(self, call: ScanCall) -> datetime | None:
+        """When a study took place, as FHIR says it: an instant (UTC), a day (naive), or None: no date of DICOM."""
+        precision = self.precisions.get(call.study_id or "", "second")
+        if call.time is None or precision.startswith(("year", "month")):
+            return None
+        if precision.startswith("day"):
+            return datetime(call.time.year, call.time.month, call.time.day)
+        return call.time.replace(tzinfo=UTC)
 
     def age_at(self, time: datetime | None) -> float | None:
         """Years, 0 to 90; None if unknown."""
@@ -390,7 +406,13 @@ class _Person:
 def _person(events: Sequence[Event]) -> _Person:
     codes = {event.code for event in events if event.time is None}
     sex = next((letter for letter in ("M", "F", "O") if f"GENDER//{letter}" in codes), None)
-    return _Person(sex, next((event.time for event in events if event.code == BIRTH), None))
+    birth = next((event.time for event in events if event.code == BIRTH), None)
+    precisions = {
+        event.event_id: event.time_precision
+        for event in events
+        if event.resource == "ImagingStudy" and event.event_id and event.time_precision
+    }
+    return _Person(sex, birth, precisions)
 
 
 def _records(block: Path) -> Iterator[list[Event]]:

@@ -19,7 +19,7 @@ from medtwin import __version__
 from medtwin.config import settings
 from medtwin.core.errors import ConfigError, DatasetError
 from medtwin.core.files import read_json, write_json, write_table
-from medtwin.core.images import ImageRow
+from medtwin.core.images import ImageRow, accession_number
 from medtwin.core.output import Output, writing
 from medtwin.core.provenance import Provenance, write_provenance
 from medtwin.core.shards import map_shards
@@ -29,8 +29,8 @@ from medtwin.dicom import (
     Study,
     Volume,
     projection_to_dataset,
-    volume_to_datasets,
     write_series,
+    write_volume,
 )
 from medtwin.fhir import ExportContext, events_to_resources, provenance_resources, write_ndjson
 from medtwin.hospital import (
@@ -41,10 +41,9 @@ from medtwin.hospital import (
     kept_indices,
     parse_keep,
     simulate_subject,
-    subject_truth,
-    truth,
 )
 from medtwin.hospital.chest_ct import CtSeries
+from medtwin.hospital.ground_truth import subject_truth, truth
 from medtwin.hospital.imaging import NUM_IMAGES
 from medtwin.pipelines.hospital_report import write_hospital_report
 from medtwin.pipelines.say import progress, tell, tell_counts
@@ -211,6 +210,7 @@ def _write_picture(folder: Path, order: ImageOrder, seed: int, record: SubjectRe
         model="medtwin-hospital",
         body_part="CHEST",
         description=f"chest {order.view or order.modality}",
+        accession_number=accession_number(order.study_uid),
         software_version=__version__,
     )
     picture = draw_picture(order, seed)
@@ -225,7 +225,7 @@ def _write_picture(folder: Path, order: ImageOrder, seed: int, record: SubjectRe
             slice_thickness_mm=picture.slice_thickness_mm,
             origin_mm=picture.slice_positions_mm[0],
         )
-        return len(write_series(target, volume_to_datasets(volume, patient, study)))
+        return len(write_volume(target, volume, patient, study))
     image = ProjectionImage(picture.pixels, picture.bits_stored, picture.view, picture.imager_pixel_spacing_mm)
     return len(write_series(target, [projection_to_dataset(image, patient, study)]))
 

@@ -183,6 +183,7 @@ class ScanModel:
                     modality=request.modality,
                     body_part=request.body_part,
                     view=request.view,
+                    bits_stored=self.description.intensity.bits_written(request.modality),
                 )
 
     @torch.inference_mode()

@@ -17,6 +17,8 @@ PERCENTILES = (0.1, 99.9)
 """Of all training pixels of a projection or MR of one modality and bit depth: black and white of the network."""
 
 BITS_WRITTEN = 12
+"""The most that is written of what is no CT."""
+
 _PROJECTIONS = frozenset({"CR", "DX"})
 _PIXELS_PER_IMAGE = 1024
 
@@ -84,8 +86,8 @@ class IntensityMap:
     def to_stored(self, x: NDArray[np.float32], modality: str) -> NDArray[np.int16] | NDArray[np.uint16]:
         """The scale of the network to what a DICOM writer takes.
 
-        Hounsfield units (int16) for CT, else stored values of 12 bits (uint16): those of the training images, or of a
-        projection in other than 12 bits the same share of the full range. Rounded, and clipped to the window.
+        Hounsfield units (int16) for CT, else stored values of `bits_written` bits (uint16): those of the training
+        images, or of a projection in more bits the same share of the full range. Rounded, and clipped to the window.
 
         Raises:
             KeyError: If no training image had the modality.
@@ -94,10 +96,19 @@ class IntensityMap:
         values = low + (np.clip(x.astype(np.float64), -1, 1) + 1) / 2 * (high - low)
         if modality == "CT":
             return np.rint(values).astype(np.int16)
-        top = 2**BITS_WRITTEN - 1
+        top = 2 ** self.bits_written(modality) - 1
         if modality in _PROJECTIONS or high > top:
             values = values * (top / (2**bits - 1))
         return np.rint(np.clip(values, 0, top)).astype(np.uint16)
+
+    def bits_written(self, modality: str) -> int:
+        """Bits of the stored values that `to_stored` gives: 12, and of a projection no more than it was learned from.
+
+        Raises:
+            KeyError: If no training image had the modality.
+        """
+        bits = self.windows[self.written[modality]].bits
+        return min(bits, BITS_WRITTEN) if modality in _PROJECTIONS else BITS_WRITTEN
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medtwin.core.codes import CHILD_PREFIX
 from medtwin.core.events import Event
@@ -23,11 +23,19 @@ class Drawn:
     Attributes:
         call: What called for it.
         study_uid, series_uid: DICOM UIDs.
+        written_modality: That of its files; None: what the call says. A radiograph that was called for as DX is CR
+            where too little of it is known for that class.
     """
 
     call: ScanCall
     study_uid: str
     series_uid: str
+    written_modality: str | None = None
+
+    @property
+    def modality(self) -> str:
+        """What FHIR and the image table say, as the files do."""
+        return self.written_modality or self.call.modality
 
 
 def scan_uids(run: str, call: ScanCall, number: int) -> tuple[str, str]:
@@ -53,9 +61,13 @@ def with_studies(events: Sequence[Event], drawn: Sequence[Drawn]) -> list[Event]
     for event in events:
         if event.code.startswith(_SERIES):
             continue
-        rows.append(event)
         if event.resource == "ImagingStudy" and event.parent_id is None and event.event_id in by_study:
-            rows += _series_rows(event, by_study[event.event_id])
+            each = by_study[event.event_id]
+            if event.code == f"DCM//{each.call.modality}":
+                event = replace(event, code=f"DCM//{each.modality}")
+            rows += [event, *_series_rows(event, each)]
+        else:
+            rows.append(event)
     for number, each in enumerate(each for each in drawn if each.call.study_id is None):
         rows += _new_study(each, number)
     return rows
@@ -66,7 +78,7 @@ def _series_rows(study: Event, drawn: Drawn) -> list[Event]:
     rows = [
         study.child("studyInstanceUID", text_value=drawn.study_uid),
         study.child("series", text_value=drawn.series_uid),
-        study.child("series.modality", f"DCM//{call.modality}"),
+        study.child("series.modality", f"DCM//{drawn.modality}"),
         study.child("series.numberOfInstances", numeric_value=1.0),
     ]
     if call.view is not None:
@@ -79,7 +91,7 @@ def _new_study(drawn: Drawn, number: int) -> list[Event]:
     study = Event(
         call.subject_id,
         call.time,
-        f"DCM//{call.modality}",
+        f"DCM//{drawn.modality}",
         event_id=_id_of(drawn.study_uid, "s"),
         status="available",
         resource="ImagingStudy",

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import FileDataset
 
+from medtwin.core.images import accession_number
 from medtwin.dicom import (
     Patient,
     ProjectionImage,
@@ -62,6 +63,7 @@ CASES: dict[str, Callable[[], list[FileDataset]]] = {
     "DX": lambda: [projection_to_dataset(replace(RADIOGRAPH, modality="DX"), PATIENT, STUDY)],
     "DX lateral": lambda: [projection_to_dataset(replace(RADIOGRAPH, modality="DX", view="LL"), PATIENT, STUDY)],
     "CT": lambda: list(volume_to_datasets(CT, PATIENT, replace(STUDY, origin="simulated"))),
+    "CT beyond 12 bits": lambda: list(volume_to_datasets(replace(CT, values=CT.values * 9), PATIENT, STUDY)),
     "CT of 16 bits, sagittal": lambda: list(
         volume_to_datasets(replace(CT, bits_stored=16, orientation=(0, 1, 0, 0, 0, -1)), PATIENT, STUDY)
     ),
@@ -142,6 +144,55 @@ def test_any_volume_reads_back(
     assert series.geometry.pixel_spacing_row_mm == pytest.approx(spacing[0])
 
 
+def test_a_ct_that_12_bits_do_not_hold_is_written_in_16_signed_ones(tmp_path: Path) -> None:
+    volume = replace(CT, values=np.array([[[-32_768.0, -1024.4], [3071.4, 32_767.0]]]))
+    (dataset,) = volume_to_datasets(volume, PATIENT, STUDY)
+    assert (dataset.PixelRepresentation, dataset.BitsStored, dataset.RescaleIntercept) == (1, 16, 0)
+    write_series(tmp_path, [dataset])
+    assert open_series(tmp_path).pixels().tolist() == [[[-32_768, -1024], [3071, 32_767]]]
+    (small,) = volume_to_datasets(replace(volume, values=np.array([[[-1024.4, 3071.4]]])), PATIENT, STUDY)
+    assert (small.PixelRepresentation, small.BitsStored, small.RescaleIntercept) == (0, 12, -1024)
+
+
+def test_a_ct_has_a_window_for_soft_tissue_and_one_for_the_lung() -> None:
+    dataset = next(volume_to_datasets(CT, PATIENT, STUDY))
+    windows = zip(dataset.WindowCenterWidthExplanation, dataset.WindowCenter, dataset.WindowWidth, strict=True)
+    assert list(windows) == [("SOFT TISSUE", 40, 400), ("LUNG", -600, 1500)]
+
+
+def test_a_dx_codes_its_view_and_region() -> None:
+    dataset = projection_to_dataset(replace(RADIOGRAPH, modality="DX", view="LL"), PATIENT, STUDY)
+    assert (dataset.PresentationIntentType, dataset.ImageLaterality) == ("FOR PRESENTATION", "U")
+    assert dataset.ViewCodeSequence[0].CodeMeaning == "left lateral"
+    assert dataset.AnatomicRegionSequence[0].CodeValue == "816094009"
+    assert (dataset.PixelIntensityRelationship, dataset.PixelIntensityRelationshipSign) == ("LOG", -1)
+    assert dataset.PresentationLUTShape == "IDENTITY"
+
+
+def test_eight_bits_stay_eight_bits() -> None:
+    dataset = projection_to_dataset(ProjectionImage(np.full((3, 5), 7, np.uint8), bits_stored=8), PATIENT, STUDY)
+    assert dataset.SOPClassUID.name == "Computed Radiography Image Storage"
+    assert (dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit) == (8, 8, 7)
+    assert dataset["PixelData"].VR == "OB"
+
+
+def test_the_number_of_a_patient_names_its_issuer_and_a_study_its_accession() -> None:
+    study = replace(STUDY, accession_number=accession_number(STUDY.study_uid))
+    dataset = projection_to_dataset(RADIOGRAPH, Patient("7", name="Müller^Zoë"), study)
+    assert dataset.IssuerOfPatientID == "urn:medtwin:subject"
+    assert len(dataset.AccessionNumber) == 16
+    assert str(dataset.PatientName) == "Müller^Zoë"
+    assert dataset.SpecificCharacterSet == "ISO_IR 192"
+    assert "IssuerOfPatientID" not in projection_to_dataset(RADIOGRAPH, Patient("7", issuer=None), study)
+
+
+def test_years_before_1000_keep_their_zeros() -> None:
+    dataset = projection_to_dataset(
+        RADIOGRAPH, Patient("7", birth_date=date(987, 6, 5)), replace(STUDY, time=datetime(999, 1, 2, 3))
+    )
+    assert (dataset.PatientBirthDate, dataset.StudyDate) == ("09870605", "09990102")
+
+
 def test_synthetic_images_say_so_everywhere() -> None:
     dataset = projection_to_dataset(RADIOGRAPH, PATIENT, STUDY)
     assert dataset.SyntheticData == "YES"
@@ -216,7 +267,19 @@ def test_the_uid_depends_on_every_part() -> None:
         (lambda: replace(RADIOGRAPH, pixel_spacing_mm=(0, 1)), "positive"),
         (lambda: replace(RADIOGRAPH, modality="DX", pixel_spacing_mm=None), "DX must have"),
         (lambda: replace(RADIOGRAPH, modality="US"), "modality"),
-        (lambda: replace(CT, values=CT.values + 1), "values must be finite, from -1024 to 3071"),
+        (lambda: replace(CT, values=CT.values + 1, bits_stored=12), "values must be finite, from -1024 to 3071"),
+        (lambda: replace(CT, values=CT.values + 32_000), "values must be finite, from -32768 to 32767"),
+        (lambda: replace(CT, values=CT.values, bits_stored=17), "bits_stored"),
+        (lambda: replace(CT, origin_mm=(0, 0, np.nan)), "origin_mm"),
+        (lambda: replace(CT, values=np.zeros((1, 1, 70_000))), "65,535"),
+        (lambda: replace(MR, values=MR.values + 65_536), "values must be finite, from 0 to 65535"),
+        (lambda: Patient("X\\Y"), "no backslash"),
+        (lambda: Patient("X", name="A" * 65), "name must have"),
+        (lambda: Patient("X", name="A\nB"), "control character"),
+        (lambda: Patient("X", issuer="I" * 65), "issuer"),
+        (lambda: replace(STUDY, accession_number="1" * 17), "accession_number"),
+        (lambda: replace(STUDY, study_uid="1.02"), "study_uid must be a UID"),
+        (lambda: replace(STUDY, description="a\\b"), "description"),
         (lambda: replace(CT, values=CT.values * np.nan), "values must be finite"),
         (lambda: replace(MR, values=-MR.values), "values must be finite, from 0"),
         (lambda: replace(CT, values=CT.values[0]), "slices, rows, columns"),
@@ -224,6 +287,10 @@ def test_the_uid_depends_on_every_part() -> None:
         (lambda: replace(CT, slice_spacing_mm=0), "positive"),
         (lambda: replace(CT, modality="PT"), "modality"),
         (lambda: projection_to_dataset(replace(RADIOGRAPH, laterality="L"), PATIENT, STUDY), "unpaired"),
+        (
+            lambda: projection_to_dataset(replace(RADIOGRAPH, modality="DX"), PATIENT, replace(STUDY, body_part=None)),
+            "DX must have a body_part",
+        ),
     ],
 )
 def test_what_cannot_be_written_is_refused(make: Callable[[], Any], message: str) -> None:

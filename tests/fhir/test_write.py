@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from medtwin.core.events import Event
-from medtwin.core.images import ImageRow
+from medtwin.core.images import ImageRow, accession_number
 from medtwin.fhir import (
     ExportContext,
     events_to_resources,
@@ -267,7 +267,9 @@ def test_an_imaging_study_takes_its_series_from_the_image_table() -> None:
     rows = [study, study.child("studyInstanceUID", text_value="2.25.1"), study.child("series", text_value="2.25.11")]
     images = [_image("2.25.11"), _image("2.25.12"), _image("2.25.21", "2.25.2")]
     _, first, second = events_to_resources(rows, context=CONTEXT, images=images).resources
-    assert first["identifier"] == [{"system": "urn:dicom:uid", "value": "urn:oid:2.25.1"}]
+    uid, accession = first["identifier"]
+    assert uid == {"system": "urn:dicom:uid", "value": "urn:oid:2.25.1"}
+    assert (accession["type"]["coding"][0]["code"], accession["value"]) == ("ACSN", accession_number("2.25.1"))
     assert [each["uid"] for each in first["series"]] == ["2.25.11", "2.25.12"]
     assert (first["numberOfSeries"], first["numberOfInstances"]) == (2, 2)
     assert first["series"][1]["bodySite"]["code"] == "51185008"

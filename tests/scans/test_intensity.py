@@ -32,10 +32,15 @@ def test_radiographs_of_two_depths_share_a_scale_and_are_written_as_the_most() -
     assert np.abs(back - values).max() < 1
 
 
-def test_eight_bits_are_written_as_the_same_share_of_twelve() -> None:
+def test_a_radiograph_gains_no_depth_that_it_was_not_learned_from() -> None:
     intensity = IntensityMap.fit([(ramp(0, 255), "DX", 8)])
     values = np.array([[51.0, 204.0]], np.float32)
     back = intensity.to_stored(intensity.to_model(values, "DX", 8), "DX")
+    assert intensity.bits_written("DX") == 8
+    assert np.abs(back - values).max() < 1
+    deep = IntensityMap.fit([(ramp(0, 65535), "DX", 16)])
+    back = deep.to_stored(deep.to_model(values * 257, "DX", 16), "DX")
+    assert deep.bits_written("DX") == 12
     assert np.abs(back - values * 4095 / 255).max() < 1
 
 

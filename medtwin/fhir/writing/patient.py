@@ -8,13 +8,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from medtwin.core.codes import AGE_CAPPED, BIRTH, DEATH, GENDERS, SYSTEMS
+from medtwin.core.pseudonyms import SUBJECT_SYSTEM
 from medtwin.fhir.writing.rows import Resource, moment_text
 
 US_CORE = "http://hl7.org/fhir/us/core/StructureDefinition/"
 TAG_SYSTEM = "urn:medtwin:tag"
 MR_TYPE: Resource = {"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "MR"}
-# Our name for a subject's number, whatever it stands for in the source.
-SUBJECT_SYSTEM = "urn:medtwin:subject"
 NULL_FLAVORS = frozenset({"UNK", "ASKU", "OTH"})
 # CDC race and ethnicity codes. US Core 6.1 (omb-race-category, omb-ethnicity-category) has the categories; what else
 # the CDC codes name is a detail of one.
