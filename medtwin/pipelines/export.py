@@ -1,4 +1,4 @@
-"""`medtwin export`: a dataset -> files, a FHIR server, OMOP, MEDS; refused where the verdict does not allow it."""
+"""`medtwin export`: a dataset -> files, a FHIR server, a PACS, OMOP, MEDS; refused without a verdict that allows it."""
 
 from __future__ import annotations
 
@@ -24,19 +24,28 @@ Writer = Callable[[Dataset, ExportSettings, Output], dict[str, int]]
 _WRITERS = {
     "fhir_server": "export_server:write_fhir_server",
     "bulk_import": "export_bulk:write_bulk_import",
+    "dimse": "export_pacs:write_dimse",
+    "dicomweb": "export_pacs:write_dicomweb",
     "omop": "export_omop:write_omop",
     "meds": "export_meds:write_meds",
 }
 # The settings that matter to each; provenance leaves those of the others out.
 _GROUPS = {
-    "files": {"formats", "fhir"},
+    "files": {"formats", "fhir", "dicom"},
     "fhir_server": {"server", "fhir"},
     "bulk_import": {"bulk", "fhir"},
+    "dimse": {"pacs", "dicom"},
+    "dicomweb": {"pacs", "dicom"},
     "omop": {"omop"},
     "meds": {"meds"},
 }
 # What can be said of the settings before an output is begun, which other settings would then not continue.
-_CHECKS = {"fhir_server": "export_server:check_fhir_server", "bulk_import": "export_bulk:check_bulk_import"}
+_CHECKS = {
+    "fhir_server": "export_server:check_fhir_server",
+    "bulk_import": "export_bulk:check_bulk_import",
+    "dimse": "export_pacs:check_dimse",
+    "dicomweb": "export_pacs:check_dicomweb",
+}
 
 
 def main(config: Mapping[str, Any]) -> None:

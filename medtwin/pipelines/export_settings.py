@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from medtwin.core.errors import ConfigError
+from medtwin.dicom.remote.settings import PacsSettings
 from medtwin.fhir.remote.settings import BulkSettings, ServerSettings
+from medtwin.pipelines.dicom_settings import DicomSettings
 from medtwin.pipelines.table_settings import MedsSettings, OmopSettings
 
 FORMATS = ("fhir", "dicom", "csv")
@@ -41,11 +43,13 @@ class ExportSettings:
 
     dataset: Path
     out: Path
-    to: Literal["files", "fhir_server", "bulk_import", "omop", "meds"] = "files"
+    to: Literal["files", "fhir_server", "bulk_import", "dimse", "dicomweb", "omop", "meds"] = "files"
     formats: tuple[str, ...] = FORMATS
     fhir: FhirSettings = field(default_factory=FhirSettings)
+    dicom: DicomSettings = field(default_factory=DicomSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
     bulk: BulkSettings = field(default_factory=BulkSettings)
+    pacs: PacsSettings = field(default_factory=PacsSettings)
     omop: OmopSettings = field(default_factory=OmopSettings)
     meds: MedsSettings = field(default_factory=MedsSettings)
     check: Path | None = None

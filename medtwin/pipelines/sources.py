@@ -16,6 +16,7 @@ _NOT_CONTENT = {"out", "overwrite", "workers"}
 # How a server is reached, and how patiently: a run that was stopped may go on with other values.
 _NOT_CONTENT |= {"auth", "ca_file", "proxy", "concurrency", "retries", "max_wait_s", "max_poll_s"}
 _NOT_CONTENT |= {"connect_timeout_s", "read_timeout_s", "allow_failures", "max_failures"}
+_NOT_CONTENT |= {"client_cert_file", "client_key_file", "calling_aet", "max_pdu", "max_instances", "verify"}
 
 
 def public_config(chosen: Any) -> dict[str, Any]:

@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
-import socket
 import subprocess
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import pydicom
 import pytest
 
+from medtwin.cli import main
 from tests.e2e.conftest import Medtwin
 from tests.peers import require_peer
 from tests.servers.fhir import running_server
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.servers.orthanc import Orthanc, running_orthanc
 
 
 def ask(url: str, body: bytes | None = None, kind: str = "application/fhir+json") -> dict[str, object]:
     request = urllib.request.Request(url, body, {"Content-Type": kind} if body else {})
     with urllib.request.urlopen(request, timeout=60) as answer:
         return dict(json.load(answer))
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(300):
-        assert process.poll() is None, "the peer ended at once"
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-        except (OSError, urllib.error.URLError):
-            time.sleep(0.1)
-        else:
-            return
-    raise TimeoutError(url)
 
 
 @pytest.fixture(scope="module")
@@ -73,34 +56,95 @@ def test_a_fhir_server_with_strict_validation_takes_the_transactions(
     assert ask(f"{fhir_server}/Patient?_summary=count&_total=accurate")["total"] == 6
 
 
-def test_orthanc_takes_the_images_and_knows_their_patients(dataset: Path, tmp_path: Path) -> None:
-    orthanc, port = require_peer("Orthanc"), free_port()
-    config = {
-        "Name": "medtwin-test",
-        "HttpPort": port,
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
-        "DicomServerEnabled": False,
-        "StorageDirectory": str(tmp_path / "db"),
-        "IndexDirectory": str(tmp_path / "db"),
-        "Plugins": [],
+@pytest.fixture(scope="module")
+def orthanc() -> Iterator[Orthanc]:
+    with running_orthanc() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def study_series(dataset: Path, medtwin: Medtwin, tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """The series UIDs of each study, as the ImagingStudy resources of the FHIR export tell them."""
+    out = tmp_path_factory.mktemp("records") / "fhir"
+    medtwin("export", f"dataset={dataset}", f"out={out}", "formats=[fhir]")
+    found: dict[str, set[str]] = {}
+    for line in (out / "fhir" / "ImagingStudy.ndjson").read_text().splitlines():
+        study = json.loads(line)
+        (uid,) = (each["value"] for each in study["identifier"] if each.get("system") == "urn:dicom:uid")
+        assert uid.startswith("urn:oid:")
+        found[uid.removeprefix("urn:oid:")] = {series["uid"] for series in study["series"]}
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("way", ["dicomweb", "dimse"])
+def test_orthanc_takes_the_images_and_knows_what_the_records_say_of_them(
+    medtwin: Medtwin, dataset: Path, tmp_path: Path, orthanc: Orthanc, study_series: dict[str, set[str]], way: str
+) -> None:
+    orthanc.empty()
+    files = sorted((dataset / "images").rglob("*.dcm"))
+    place = {
+        "dicomweb": [f"pacs.url={orthanc.base}"],
+        "dimse": ["pacs.host=127.0.0.1", f"pacs.port={orthanc.port}"],
     }
-    (tmp_path / "orthanc.json").write_text(json.dumps(config))
-    command = [str(orthanc), str(tmp_path / "orthanc.json")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(f"{url}/system", process)
-        files = sorted((dataset / "images").rglob("*.dcm"))
-        for path in files:
-            assert ask(f"{url}/instances", path.read_bytes(), "application/dicom")["Status"] == "Success"
-        assert ask(f"{url}/statistics")["CountInstances"] == len(files)
-        with urllib.request.urlopen(f"{url}/patients?expand", timeout=60) as answer:
-            patients = {patient["MainDicomTags"]["PatientID"] for patient in json.load(answer)}
-        assert patients == {path.name for path in (dataset / "images").iterdir()}
-    finally:
-        process.terminate()
-        process.wait(30)
+    order = ["export", f"dataset={dataset}", f"to={way}", "pacs=orthanc", *place[way], f"out={tmp_path / 'sent'}"]
+    medtwin(*order)
+    assert orthanc.count() == len(files)
+    counts = json.loads((tmp_path / "sent" / "counts.json").read_text())[way]
+    assert counts["stored"] == len(files)
+    assert not (tmp_path / "sent" / "rejected").exists()
+    assert {pydicom.dcmread(io.BytesIO(data)).SyntheticData for data in orthanc.files()} == {"YES"}
+    # PatientIDs as in the dataset; the studies and series of the records are those that QIDO-RS finds.
+    assert {each["MainDicomTags"]["PatientID"] for each in orthanc.ask("/patients?expand")} == {
+        path.name for path in (dataset / "images").iterdir()
+    }
+    for study_uid, series_uids in study_series.items():
+        held = orthanc.ask(f"/dicom-web/studies/{study_uid}/series")
+        assert {each["0020000E"]["Value"][0] for each in held} == series_uids
+    medtwin(*order, "overwrite=true")  # sent anew, nothing is doubled
+    assert orthanc.count() == len(files)
+
+
+def test_a_dataset_comes_back_from_the_pacs(medtwin: Medtwin, dataset: Path, tmp_path: Path, orthanc: Orthanc) -> None:
+    orthanc.empty()
+    medtwin("export", f"dataset={dataset}", "to=dicomweb", f"pacs.url={orthanc.base}", f"out={tmp_path / 'sent'}")
+    source = [f"source.dicomweb.url={orthanc.base}", "source.origin=simulated", f"out={tmp_path / 'back'}"]
+    medtwin("ingest", *source)
+    sent, back = (sorted(pixels(folder)) for folder in (dataset, tmp_path / "back"))
+    assert len(sent) > 10
+    assert back == sent
+    assert orthanc.base.split("/")[2] in (tmp_path / "back" / "provenance.json").read_text()
+
+
+def pixels(folder: Path) -> Iterator[bytes]:
+    return (pydicom.dcmread(path).PixelData for path in (folder / "images").rglob("*.dcm"))
+
+
+@pytest.mark.parametrize(
+    ("way", "settings", "rule"),
+    [
+        ("dicomweb", [], "pacs.url=... is required"),
+        ("dimse", [], "pacs.host=... is required"),
+        ("dimse", ["pacs.host=pacs.example"], "DIMSE without TLS"),
+        ("dimse", ["pacs.called_aet=A_TITLE_THAT_IS_TOO_LONG"], "called_aet must be 1 to 16 characters"),
+        ("dicomweb", ["pacs.url=http://pacs.example/rs"], "plain http to pacs.example"),
+        ("dicomweb", ["pacs.url=http://127.0.0.1:1/rs", "pacs.retries=0"], "it cannot be reached"),
+        ("dimse", ["pacs.host=127.0.0.1", "pacs.port=1", "pacs.retries=0"], "127.0.0.1:1 cannot be reached"),
+        (
+            "dicomweb",
+            ["pacs=dcm4chee", "pacs.url=https://x.example/rs"],
+            "environment variable PACS_TOKEN holds nothing",
+        ),
+    ],
+)
+def test_a_pacs_that_cannot_be_used_is_told_at_once(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], way: str, settings: list[str], rule: str
+) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["export", f"dataset={dataset}", f"out={tmp_path / 'sent'}", f"to={way}", *settings])
+    assert done.value.code == 2
+    assert rule in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_dciodvfy_finds_no_error_in_the_images(dataset: Path) -> None:
