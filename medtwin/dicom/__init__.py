@@ -4,7 +4,7 @@ from medtwin.dicom.deidentify import deidentify_series, series_to_image_row
 from medtwin.dicom.read import has_dicom, open_series, read_folder
 from medtwin.dicom.reading.series import Series
 from medtwin.dicom.uids import synthetic_uid
-from medtwin.dicom.validate import validate_dataset, validate_series
+from medtwin.dicom.validate import validate_dataset, validate_folder, validate_series
 from medtwin.dicom.write import (
     Patient,
     ProjectionImage,
@@ -13,23 +13,34 @@ from medtwin.dicom.write import (
     projection_to_dataset,
     volume_to_datasets,
     write_series,
+    write_volume,
 )
+from medtwin.dicom.writing.derived import Maker
+from medtwin.dicom.writing.report import Measurement, labels_to_report
+from medtwin.dicom.writing.segmentation import Segment, segmentation_to_dataset
 
 __all__ = [
+    "Maker",
+    "Measurement",
     "Patient",
     "ProjectionImage",
+    "Segment",
     "Series",
     "Study",
     "Volume",
     "deidentify_series",
     "has_dicom",
+    "labels_to_report",
     "open_series",
     "projection_to_dataset",
     "read_folder",
+    "segmentation_to_dataset",
     "series_to_image_row",
     "synthetic_uid",
     "validate_dataset",
+    "validate_folder",
     "validate_series",
     "volume_to_datasets",
     "write_series",
+    "write_volume",
 ]

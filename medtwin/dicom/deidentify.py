@@ -10,9 +10,10 @@ the stored values stay equal, and native pixels stay equal bit by bit.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -23,12 +24,15 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.sr.coding import Code
 
 from medtwin.core.errors import SourceError
-from medtwin.core.images import ImageRow, image_path
-from medtwin.core.pseudonyms import Pseudonyms
+from medtwin.core.images import ImageRow, accession_number, image_path
+from medtwin.core.pseudonyms import SUBJECT_SYSTEM, Pseudonyms
 from medtwin.core.sources import Ledger
 from medtwin.dicom import terms
-from medtwin.dicom.reading.series import DECODE_ERRORS, Instance, Series, used_bits
-from medtwin.dicom.validate import COMMON_TYPE_2, TYPE_2
+from medtwin.dicom.checks.tables import load_tables
+from medtwin.dicom.classic import MAMMOGRAPHY_CLASSES, state_classic, state_mammogram
+from medtwin.dicom.reading.decode import DECODE_ERRORS
+from medtwin.dicom.reading.enhanced import frame_dataset
+from medtwin.dicom.reading.series import Instance, Series, Stored, iter_raw, used_bits
 from medtwin.dicom.values import PARSE_ERRORS, Values, format_age, format_ds, parse_age, parse_offset, quiet
 from medtwin.dicom.writing.encode import code_item, file_dataset, region_items, set_pixels
 
@@ -49,10 +53,12 @@ NUMBERS: dict[str, tuple[int, float, float]] = {
     # Modality LUT, VOI LUT, Image Pixel: C.11.1, C.11.2, C.7.6.3
     "RescaleIntercept": (1, -1e6, 1e6),
     "RescaleSlope": (1, -1e6, 1e6),
+    "PixelAspectRatio": (2, 1, 100_000),
     "PixelPaddingValue": (1, -32_768, 65_535),
     "LossyImageCompressionRatio": (1, 0, 1_000),
     # CR, DX and X-ray acquisition: C.8.1, C.8.7.2, C.8.11
     "ImagerPixelSpacing": (2, 1e-4, 100),
+    "NominalScannedPixelSpacing": (2, 1e-4, 100),
     "PixelIntensityRelationshipSign": (1, -1, 1),
     "EstimatedRadiographicMagnificationFactor": (1, 0, 10),
     "DistanceSourceToDetector": (1, 0, 10_000),
@@ -82,6 +88,14 @@ NUMBERS: dict[str, tuple[int, float, float]] = {
     "NumberOfAverages": (1, 0, 10_000),
     "ImagingFrequency": (1, 0, 10_000),
     "PixelBandwidth": (1, 0, 100_000),
+    # PET: C.8.9.1, C.8.9.4
+    "NumberOfSlices": (1, 0, 65_535),
+    "ImageIndex": (1, 0, 65_535),
+    "ActualFrameDuration": (1, 0, 1e9),
+    "FrameReferenceTime": (1, -1e9, 1e9),
+    "DecayFactor": (1, 0, 1e9),
+    "DoseCalibrationFactor": (1, 0, 1e12),
+    "ScatterFractionFactor": (1, 0, 1),
 }
 """Attribute to number of values, smallest and largest."""
 
@@ -95,6 +109,12 @@ DATES = {
 
 _LOSSY_SYNTAXES = frozenset({uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless})
 """Always lossy (PS3.5 A.4); JPEG 2000 is, unless the file says that it is not."""
+
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+_GENERAL_TYPE_2 = ["Manufacturer"]
+"""Wanted by every class but Secondary Capture, where it does no harm (C.7.5.1)."""
+_PLANE_TYPE_2 = ["PatientPosition", "PositionReferenceIndicator"]
+"""General Series (2C of CT and MR), Frame of Reference C.7.4.1."""
 
 _DX_CLASSES = frozenset({uid.DigitalXRayImageStorageForPresentation, uid.DigitalXRayImageStorageForProcessing})
 _ORIENTATION_LETTERS = frozenset("APRLHF")
@@ -147,8 +167,9 @@ def deidentify_series(
         birth_date=birth_date,
     )
     flags: Counter[str] = Counter(privacy_flags(series))
-    for instance in series.instances:
-        yield _deidentify(instance, target, flags)
+    headers = _Headers()
+    for instance, cells in _with_cells(series.instances):
+        yield _deidentify(instance, cells, headers.of(instance), target, flags)
     if ledger is not None:
         ledger.flags.update({f"DICOM.{name}": count for name, count in flags.items()})
 
@@ -157,7 +178,9 @@ def privacy_flags(series: Series) -> list[str]:
     """What the pixels themselves may reveal, which no header rule removes.
 
     `burned-in-annotation`: the file says that text is burned in; `recognisable-head`: a volume of a body part with a
-    face; `head-not-excluded`: a volume whose files do not name a body part.
+    face; `head-not-excluded`: a volume whose files do not name a body part. Two more are known only when the images
+    are read, and stand in the ledger: `annotation-not-excluded`, of a Secondary Capture or colour image that does not
+    say whether text is burned in, and `recognisable-features`, where an image says so.
     """
     flags = ["burned-in-annotation"] if series.header.burned_in_annotation == "YES" else []
     is_volume = series.header.modality not in terms.PROJECTION_MODALITIES
@@ -215,12 +238,44 @@ def _shifted_time(time: datetime | None, shift: timedelta) -> datetime | None:
         return None
 
 
-def _deidentify(instance: Instance, target: _Target, flags: Counter[str]) -> FileDataset:
-    with quiet():
+class _Headers:
+    """The headers of images; that of a multi-frame file is parsed once for all its frames."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._dataset = Dataset()
+
+    def of(self, instance: Instance) -> Dataset:
+        """The header of an image, of a frame as a single-frame image would have it; call within `quiet`.
+
+        Raises:
+            SourceError: If the file is gone or garbled.
+        """
         try:
-            source = pydicom.dcmread(instance.path, stop_before_pixels=True, force=True)
+            with quiet():
+                if instance.path != self._path:
+                    self._dataset = pydicom.dcmread(instance.path, stop_before_pixels=True, force=True)
+                    self._path = instance.path
+                return self._dataset if instance.frame is None else frame_dataset(self._dataset, instance.frame)
         except (*PARSE_ERRORS, *DECODE_ERRORS) as error:
             raise SourceError(f"{instance.file}: cannot be read any more ({type(error).__name__})") from error
+
+
+def _with_cells(instances: Sequence[Instance]) -> Iterator[tuple[Instance, Stored]]:
+    """Each image with its pixel cells, in order; a compressed multi-frame file is decoded in one go."""
+    if all(instance.frame is None or instance.pixel.offset is not None for instance in instances):
+        for instance in instances:
+            yield instance, instance.raw()
+        return
+    cells = dict(iter_raw(instances))
+    for index, instance in enumerate(instances):
+        yield instance, cells.pop(index)
+
+
+def _deidentify(
+    instance: Instance, cells: Stored, source: Dataset, target: _Target, flags: Counter[str]
+) -> FileDataset:
+    with quiet():
         values = Values(source)
         dataset = Dataset()
         dataset.SOPClassUID = values.text("SOPClassUID")
@@ -230,16 +285,46 @@ def _deidentify(instance: Instance, target: _Target, flags: Counter[str]) -> Fil
         _copy_numbers(dataset, values, instance)
         _copy_dates(dataset, values, target.shift)
         _copy_rest(dataset, values, target)
+        _note_what_shows(dataset, instance, flags)
+        if instance.frame is not None:
+            state_classic(dataset, values)
+        if instance.conversion is not None:
+            _state_conversion(dataset, instance, source)
         _complete(dataset)
-        _set_stored(dataset, instance, source, flags)
+        _set_stored(dataset, instance, cells, flags)
     flags.update({f"dropped.{keyword}": count for keyword, count in values.bad.items()})
     return file_dataset(dataset)
+
+
+def _note_what_shows(dataset: Dataset, instance: Instance, flags: Counter[str]) -> None:
+    """Notes, once for a series, what an image says that its pixels show, whichever of the images says so."""
+    if dataset.get("BurnedInAnnotation") == "YES":
+        flags["burned-in-annotation"] = 1
+    elif "BurnedInAnnotation" not in dataset and (
+        dataset.SOPClassUID == uid.SecondaryCaptureImageStorage or instance.conversion == "grey"
+    ):
+        flags["annotation-not-excluded"] = 1
+    if dataset.get("RecognizableVisualFeatures") == "YES":
+        flags["recognisable-features"] = 1
+
+
+def _state_conversion(dataset: Dataset, instance: Instance, source: Dataset) -> None:
+    """What follows from pixels that are no longer those of the file: a colour made grey, a look-up table applied."""
+    kept = [str(value) for value in dataset.get("ImageType") or []]
+    dataset.ImageType = ["DERIVED", *(kept[1:] or ["SECONDARY"])]
+    dataset.pop("PixelPaddingValue", None)
+    if instance.conversion != "modality-lut":
+        return
+    unit = (Values(source.ModalityLUTSequence[0]).text("ModalityLUTType") or "").upper()
+    dataset.RescaleIntercept, dataset.RescaleSlope = "0", "1"
+    dataset.RescaleType = "HU" if unit in terms.HOUNSFIELD_SPELLINGS else unit if unit in terms.RESCALE_TYPES else "US"
 
 
 def _set_identity(dataset: Dataset, target: _Target) -> None:
     dataset.StudyInstanceUID = target.study_uid
     dataset.SeriesInstanceUID = target.series_uid
-    dataset.PatientID = str(target.subject_id)
+    dataset.AccessionNumber = accession_number(target.study_uid)
+    dataset.PatientID, dataset.IssuerOfPatientID = str(target.subject_id), SUBJECT_SYSTEM
     dataset.PatientName = f"Subject^{target.subject_id}"
     dataset.PatientBirthDate = target.birth_date.strftime("%Y%m%d") if target.birth_date else ""
     dataset.PatientIdentityRemoved = "YES"
@@ -344,26 +429,37 @@ def _copy_window(dataset: Dataset, values: Values) -> None:
 def _complete(dataset: Dataset) -> None:
     """Adds what the SOP class wants present, empty where unknown; and Laterality only where it has a meaning."""
     body_part = dataset.get("BodyPartExamined")
-    if str(dataset.SOPClassUID) in _DX_CLASSES:
+    sop_class = str(dataset.SOPClassUID)
+    if sop_class in _DX_CLASSES:
         dataset.AnatomicRegionSequence = region_items(body_part)
-    for keyword in TYPE_2.get(str(dataset.SOPClassUID), COMMON_TYPE_2):
+    if sop_class in MAMMOGRAPHY_CLASSES:
+        state_mammogram(dataset)
+    if sop_class in _DX_CLASSES | MAMMOGRAPHY_CLASSES and len(dataset.get("ImageType") or []) == 2:
+        dataset.ImageType = [*dataset.ImageType, ""]  # value 3 is there, if only empty (C.8.11.3.1.1)
+    is_plane = "ImageOrientationPatient" in dataset
+    conditional = _PLANE_TYPE_2 if is_plane else ["PatientOrientation"]
+    conditional = [*conditional, *(["RepetitionTime"] if sop_class == uid.MRImageStorage else [])]
+    for keyword in [*_GENERAL_TYPE_2, *load_tables().required(sop_class, "2"), *conditional]:
         if keyword not in dataset:
             setattr(dataset, keyword, [] if dictionary_VR(keyword) == "SQ" else None)
+    if any(spacing in dataset for spacing in _SPACINGS):
+        dataset.pop("PixelAspectRatio", None)  # stands for a spacing that is unknown (C.7.6.3.1.7)
+    if "PatientOrientationCodeSequence" in dataset:
+        dataset.pop("PatientPosition", None)  # one of the two (C.7.3.1)
     if body_part in terms.UNPAIRED_BODY_PARTS:
         dataset.pop("Laterality", None)
     elif "ImageLaterality" not in dataset and "Laterality" not in dataset:
         dataset.Laterality = ""
 
 
-def _set_stored(dataset: Dataset, instance: Instance, source: Dataset, flags: Counter[str]) -> None:
-    raw = instance.raw()
+def _set_stored(dataset: Dataset, instance: Instance, raw: Stored, flags: Counter[str]) -> None:
     stored = used_bits(raw, instance.pixel.bits_stored)
     mask = (1 << instance.pixel.bits_stored) - 1
     if not np.array_equal(raw, stored) and not np.array_equal(raw, stored & mask):
         flags["overlay-bits-cleared"] += 1  # neither zero nor the sign: an overlay of before 2004 (PS3.5 8.1.2)
         raw = stored
     set_pixels(dataset, raw, bits_stored=instance.pixel.bits_stored, photometric=instance.photometric)
-    syntax = uid.UID(str(source.file_meta.get("TransferSyntaxUID", "")))
+    syntax = uid.UID(instance.transfer_syntax)
     is_lossy = syntax in (uid.JPEG2000, uid.HTJ2K) and dataset.get("LossyImageCompression") != "00"
     if is_lossy or syntax in _LOSSY_SYNTAXES:
         dataset.LossyImageCompression = "01"

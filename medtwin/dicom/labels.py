@@ -179,16 +179,9 @@ class LabelTable:
     def _labels(self, row: Mapping[str, str]) -> list[str] | None:
         if not self.findings:
             return None
-        names = [name.strip() for name in row[self.findings["column"]].split(self.findings["separator"])]
-        names = [name for name in names if name]
-        if not names:
-            return None
-        codes = {**self.findings["codes"], self.findings["none"]: None}
-        if any(name not in codes for name in names):
-            raise RowError(
-                "unknown-finding", f"column {self.findings['column']} holds a finding that the mapping lacks"
-            )
-        return sorted({codes[name] for name in names if codes[name]})
+        group = self.findings
+        codes = {**group["codes"], group["none"]: None}
+        return parse_findings(row[group["column"]], group["separator"], codes, f"column {group['column']}")
 
     def _spacing(self, row: Mapping[str, str], shape: tuple[int, ...]) -> tuple[float, float] | None:
         if not self.spacing_mm or not row[self.spacing_mm["row"]].strip():
@@ -254,6 +247,29 @@ class ArrayTable:
                     pixels=np.ascontiguousarray(image),
                     labels=sorted(self.classes[int(number)]),
                 )
+
+
+def parse_findings(text: str, separator: str, codes: Mapping[str, str | None], where: str) -> list[str] | None:
+    """The codes of the findings that a text names, sorted; empty: it names none; None: it is empty.
+
+    Args:
+        text: Findings with a separator between them.
+        separator: That separator.
+        codes: Finding to its code; None as the code of what states that there is none.
+        where: The column or attribute, for the message.
+
+    Raises:
+        RowError: If the text holds something that `codes` lacks.
+
+    >>> parse_findings("Mass| Edema", "|", {"Mass": "A//1", "Edema": "A//2", "No Finding": None}, "findings")
+    ['A//1', 'A//2']
+    """
+    names = [name for part in text.split(separator) if (name := part.strip())]
+    if not names:
+        return None
+    if any(name not in codes for name in names):
+        raise RowError("unknown-finding", f"{where} holds a finding that the mapping lacks")
+    return sorted({code for name in names if (code := codes[name]) is not None})
 
 
 def read_pixels(folder: Path, name: str) -> NDArray[np.uint8] | NDArray[np.uint16]:

@@ -2,60 +2,62 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from medtwin.core.errors import SourceError
 from medtwin.core.sources import Ledger, Reject
-from medtwin.dicom.reading.headers import ImageFile, NotImageError, UnfitError, read_image_file
+from medtwin.dicom.reading.faults import NotImageError, UnfitError
+from medtwin.dicom.reading.headers import Colour, ImageFile, read_image_file
+from medtwin.dicom.reading.media import DICOM_SUFFIXES, find_files, has_dicom, is_dicom
 from medtwin.dicom.reading.series import Series
 from medtwin.dicom.reading.stacks import stack_series
 
+__all__ = ["KIND", "has_dicom", "open_series", "read_folder"]
+
 KIND = "DICOM"
-_DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima"})
-_OTHER_SUFFIXES = frozenset(
-    {".bz2", ".csv", ".gz", ".html", ".jpeg", ".jpg", ".json", ".log", ".md", ".ndjson", ".nii", ".npy", ".npz"}
-    | {".parquet", ".pdf", ".png", ".tar", ".toml", ".tsv", ".txt", ".xlsx", ".xml", ".yaml", ".yml", ".zip"}
-)
 
 
-def read_folder(folder: Path, ledger: Ledger) -> list[Series]:
+def read_folder(folder: Path, ledger: Ledger, colour: Colour = "refuse", scratch: Path | None = None) -> list[Series]:
     """The image series below a folder, whatever its files are called, sorted by patient, study, series and part.
 
-    Counts in the ledger, kind `DICOM`: `read` every DICOM file, `rejected` those that are corrupt or cannot be carried,
-    `not_carried` objects without an image. Those that are in a series are for the caller to count as `carried`. Flags
-    begin with `DICOM.`; other files are counted by the flag `DICOM.ignored-file`.
+    Counts images in the ledger, kind `DICOM`: `read` every DICOM file, and each frame of a multi-frame file that is
+    read; `rejected` those that are corrupt or cannot be carried, `not_carried` objects without an image. Those that are
+    in a series are for the caller to count as `carried`. Flags begin with `DICOM.`; other files are counted by the flag
+    `DICOM.ignored-file`.
+
+    Args:
+        folder: The source.
+        ledger: Takes the counts.
+        colour: `refuse` rejects colour images; `grey` reads them as their luminance.
+        scratch: Folder to unpack zip archives into, needed as long as the pixels are; None leaves them packed.
 
     Raises:
         SourceError: If the folder does not exist.
+        ValueError: If `colour` is another word.
     """
     if not folder.is_dir():
         raise SourceError(f"{folder} is no folder: name the folder that holds the DICOM files")
+    if colour not in ("refuse", "grey"):
+        raise ValueError(f"colour must be refuse or grey, got {colour!r}")
     images: list[ImageFile] = []
     seen: set[str] = set()
-    for path in _files(folder):
-        file = path.relative_to(folder).as_posix()
+    for path, file in find_files(folder, ledger, scratch):
         try:
-            image = _read_file(path, file, ledger)
-            if image is not None and image.instance.sop_uid in seen:
+            found = _read_file(path, file, ledger, colour)
+            if found and found[0].instance.sop_uid in seen:
                 raise UnfitError("duplicate-instance", "another file has the same SOPInstanceUID: the first is kept")
         except UnfitError as error:
             ledger.reject(Reject(file, 0, KIND, error.rule, str(error)))
             continue
-        if image is not None:
-            seen.add(image.instance.sop_uid)
-            images.append(image)
-            ledger.flags.update({f"{KIND}.{name}": count for name, count in image.flags.items()})
+        ledger.read[KIND] += max(len(found) - 1, 0)
+        images += found
+        seen.update(image.instance.sop_uid for image in found)
+        for image in found:
+            ledger.flags.update({f"{KIND}.{name}": count for name, count in image.flags.items() if count})
     series = stack_series(images)
     for one in series:
         ledger.flags.update(f"{KIND}.{finding.rule}" for finding in one.findings)
     return series
-
-
-def has_dicom(folder: Path) -> bool:
-    """Whether there is a DICOM file anywhere below a folder."""
-    return any(_is_dicom(path) for path in _files(folder))
 
 
 def open_series(folder: Path) -> Series:
@@ -74,39 +76,18 @@ def open_series(folder: Path) -> Series:
     return series[0]
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            yield Path(parent, name)
-
-
-def _read_file(path: Path, file: str, ledger: Ledger) -> ImageFile | None:
-    """The image of a file; None where it is no DICOM file, or a DICOM object without an image."""
-    if not _is_dicom(path):
-        if path.suffix.lower() not in _DICOM_SUFFIXES:
+def _read_file(path: Path, file: str, ledger: Ledger, colour: Colour) -> list[ImageFile]:
+    """The images of a file; none where it is no DICOM file, or a DICOM object without an image."""
+    if not is_dicom(path):
+        if Path(file).suffix.lower() not in DICOM_SUFFIXES:
             ledger.flags[f"{KIND}.ignored-file"] += 1
-            return None
+            return []
         ledger.read[KIND] += 1
         raise UnfitError("not-dicom", "the file is named like DICOM but is empty or something else")
     ledger.read[KIND] += 1
     try:
-        return read_image_file(path, file)
+        return read_image_file(path, file, colour)
     except NotImageError as error:
         ledger.not_carried[KIND] += 1
         ledger.elements_not_carried[f"{KIND}.{error}"] += 1
-        return None
-
-
-def _is_dicom(path: Path) -> bool:
-    """Whether a file has the DICM prefix (PS3.10 7.1), or begins with group 2 or 8 as a bare dataset does."""
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(132)
-    except OSError:
-        return path.suffix.lower() in _DICOM_SUFFIXES
-    if head[128:] == b"DICM":
-        return True
-    if path.suffix.lower() in _OTHER_SUFFIXES or len(head) < 16:
-        return False
-    return head[:2] in (b"\x02\x00", b"\x08\x00") and head[3] == 0 and head[2] <= 0x18
+        return []

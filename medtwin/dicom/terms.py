@@ -95,6 +95,12 @@ SINGLE_TERMS: dict[str, frozenset[str]] = {
     # C.8.9.1.1 (PET)
     "Units": frozenset({"CNTS", "NONE", "CPS", "BQML", "MGMINML", "UMOLMINML", "PROPCNTS", "GML", "PCNT"}),
     "DecayCorrection": frozenset({"NONE", "START", "ADMIN"}),
+    "CountsSource": frozenset({"EMISSION", "TRANSMISSION"}),
+    "CollimatorType": frozenset({"NONE", "RING"}),
+    # C.8.11.5 and C.8.11.7 (DX positioning, mammography)
+    "PositionerType": _terms("CARM COLUMN MAMMOGRAPHIC PANORAMIC CEPHALOSTAT RIGID NONE"),
+    "BreastImplantPresent": frozenset({"YES", "NO"}),
+    "PartialView": frozenset({"YES", "NO"}),
 }
 """Attributes of one value and the terms that they may have."""
 

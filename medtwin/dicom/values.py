@@ -5,6 +5,7 @@ Formats: DICOM PS3.5-2023, Table 6.2-1 (AS, DA, TM, DT, DS, IS).
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import warnings
@@ -44,10 +45,22 @@ PARSE_ERRORS = (
 
 @contextmanager
 def quiet() -> Iterator[list[warnings.WarningMessage]]:
-    """Keeps pydicom's warnings about bad values off the screen; gives them as a list to count."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield caught
+    """Keeps pydicom's warnings about bad values off the screen and out of logs; gives them as a list to count.
+
+    They quote the values, which may name a patient.
+    """
+    logger = logging.getLogger("pydicom")
+
+    def refuse(_: logging.LogRecord) -> bool:
+        return False
+
+    logger.addFilter(refuse)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield caught
+    finally:
+        logger.removeFilter(refuse)
 
 
 def parse_age(text: str) -> tuple[float | None, bool]:
@@ -138,6 +151,10 @@ class Values:
     def has(self, keyword: str) -> bool:
         """Whether an attribute is present with a value, or a sequence with an item."""
         return keyword in self._dataset and not self._dataset[keyword].is_empty
+
+    def missing(self, keywords: tuple[str, ...]) -> list[str]:
+        """Those of some attributes that are absent or empty."""
+        return [keyword for keyword in keywords if self.text(keyword) is None]
 
     def text(self, keyword: str) -> str | None:
         """A text without outer spaces; None where it is absent or empty. Several values are joined by a backslash."""

@@ -28,7 +28,7 @@ REPORT_CODE = "LOINC//18748-4"
 class StudyIndex:
     """Joins the DICOM studies of a source with its record: which are known, and what their reports concluded."""
 
-    known: set[str] = field(default_factory=set)
+    _study_of_uid: dict[str, str] = field(default_factory=dict)
     _uid_of_study: dict[str, str] = field(default_factory=dict)
     _study_of_report: dict[str, str] = field(default_factory=dict)
     _codes_of_report: dict[str, set[str]] = field(default_factory=dict)
@@ -37,12 +37,16 @@ class StudyIndex:
     def add(self, table: pa.Table) -> None:
         """Takes what the rows of an event table say of studies."""
         for row in _rows(table, pc.equal(table["code"], STUDY_UID)):
-            self.known.add(row["text_value"])
+            self._study_of_uid.setdefault(row["text_value"], row["parent_id"])
             self._uid_of_study[row["parent_id"]] = row["text_value"]
         for row in _rows(table, pc.equal(table["code"], REPORTED_STUDY)):
             self._study_of_report[row["parent_id"]] = row["text_value"]
         for row in _rows(table, pc.starts_with(table["code"], CONCLUSION)):
             self._codes_of_report.setdefault(row["parent_id"], set()).add(row["code"].removeprefix(CONCLUSION))
+
+    def event_id(self, study_uid: str) -> str | None:
+        """The event of a study that the record has; None: it has none."""
+        return self._study_of_uid.get(study_uid)
 
     def labels(self, study_uid: str) -> list[str] | None:
         """The findings that the reports of a study name; empty: reported as normal; None: no coded report."""
@@ -83,9 +87,32 @@ def study_events(rows: Sequence[ImageRow], *, is_new: bool) -> list[Event]:
     events += [study, study.child("studyInstanceUID", text_value=first.study_uid)]
     for index, row in enumerate(rows):
         events += _series_rows(study, row, "" if index == 0 else f"[{index}]")
-    if first.labels is not None:
-        events += _report(study, first)
+    events += report_events(rows, study.event_id)
     return events
+
+
+def report_events(rows: Sequence[ImageRow], study_event_id: str | None) -> list[Event]:
+    """The report that the findings of a study's series make; none where no series has any.
+
+    Args:
+        rows: Its series, each with the findings that its labels or headers state.
+        study_event_id: The event of the study.
+    """
+    stated = [row.labels for row in rows if row.labels is not None]
+    if not stated:
+        return []
+    first = rows[0]
+    report = Event(
+        first.subject_id,
+        first.time,
+        REPORT_CODE,
+        event_id=_event_id("report", first.study_uid),
+        status="final",
+        resource="DiagnosticReport",
+    )
+    codes = sorted(set().union(*stated)) or [NORMAL]
+    conclusions = [report.child("conclusionCode", code) for code in codes]
+    return [report, report.child("imagingStudy", text_value=study_event_id), *conclusions]
 
 
 def _series_rows(study: Event, row: ImageRow, index: str) -> list[Event]:
@@ -96,20 +123,6 @@ def _series_rows(study: Event, row: ImageRow, index: str) -> list[Event]:
     if row.view is not None:
         rows.append(study.child(f"series{index}.view", text_value=row.view))
     return rows
-
-
-def _report(study: Event, row: ImageRow) -> list[Event]:
-    report = Event(
-        study.subject_id,
-        study.time,
-        REPORT_CODE,
-        event_id=_event_id("report", row.study_uid),
-        status="final",
-        resource="DiagnosticReport",
-    )
-    codes = row.labels or [NORMAL]
-    conclusions = [report.child("conclusionCode", code) for code in codes]
-    return [report, report.child("imagingStudy", text_value=study.event_id), *conclusions]
 
 
 def _event_id(kind: str, uid: str) -> str:

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from medtwin.config import settings
+from medtwin.config import compose, settings
 from medtwin.core.dataset import Dataset, open_dataset
 from medtwin.core.dataset_writer import EventSpill, SplitRule, num_buckets, write_dataset_metadata, write_events
 from medtwin.core.encoded import decode_events
@@ -56,6 +56,9 @@ class Source:
     max_subjects: int | None = None
     max_resource_mb: float = 256
     server: ServerSource = field(default_factory=ServerSource)
+    # A `medtwin.dicom.network.WebSource`, or the mapping of its settings, which becomes one; None without a URL.
+    dicomweb: Any = None
+    colour: Literal["refuse", "grey"] = "refuse"
 
     def __post_init__(self) -> None:
         if self.max_subjects is not None and (self.meds is None or self.max_subjects < 1):
@@ -65,19 +68,24 @@ class Source:
             if self.fhir is not None:
                 raise ConfigError("source.server and source.fhir are two sources of records: choose one")
             given.append("server")
+        given += self._pacs()
         if not given:
             raise ConfigError(
-                "source=DIR is required, or one of source.fhir=, source.server.url=, source.dicom=, source.meds=, "
-                "source.omop=, source.images="
+                "source=DIR is required, or one of source.fhir=, source.server.url=, source.dicom=, "
+                "source.dicomweb.url=, source.meds=, source.omop=, source.images="
             )
-        if "meds" in given and len(given) > 1:
-            raise ConfigError("source.meds stands alone: its subjects share no identifier with other sources")
-        if "omop" in given and len(given) > 1:
-            raise ConfigError("source.omop stands alone: its subjects share no identifier with other sources")
+        alone = [name for name in ("meds", "omop", "images") if name in given]
+        if alone and len(given) > 1:
+            raise ConfigError(f"source.{alone[0]} stands alone: its subjects share no identifier with other sources")
         if self.vocab is not None and self.omop is None:
             raise ConfigError("source.vocab goes with source.omop: it says which codes its concepts are")
-        if "images" in given and len(given) > 1:
-            raise ConfigError("source.images stands alone: its subjects share no identifier with other sources")
+
+    def _pacs(self) -> list[str]:
+        if isinstance(self.dicomweb, Mapping):
+            object.__setattr__(self, "dicomweb", _web_source(self.dicomweb))
+        if self.dicomweb is not None and self.dicom is not None:
+            raise ConfigError("source.dicomweb and source.dicom are two sources of scans: choose one")
+        return [] if self.dicomweb is None else ["dicomweb"]
 
     def parts(self) -> dict[str, Path]:
         """The sources that are given, by role."""
@@ -111,8 +119,13 @@ class IngestSettings:
     splits: Splits = field(default_factory=Splits)
     workers: int = 1
     labels: Mapping[str, Any] | None = None
+    dicom_label: Mapping[str, Any] | None = None
     seed: int = 0
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dicom_label and self.source.dicom is None and self.source.dicomweb is None:
+            raise ConfigError("dicom_label goes with DICOM files: give source.dicom= or source.dicomweb.url=")
 
 
 def main(config: Mapping[str, Any]) -> None:
@@ -124,7 +137,11 @@ def main(config: Mapping[str, Any]) -> None:
     source = config["source"]
     if not isinstance(source, Mapping):
         source = _parts_of(Path(str(source)).expanduser())
-    ingest(settings(IngestSettings, {**config, "source": source, "labels": config.get("labels") or None}))
+    source = dict(source)
+    if option := source.pop("dicom_label", None):
+        config = {**config, "dicom_label": compose("ingest", [f"dicom_label={option}"])["dicom_label"]}
+    groups = {name: config.get(name) or None for name in ("labels", "dicom_label")}
+    ingest(settings(IngestSettings, {**config, "source": source, **groups}))
 
 
 def source_in(folder: Path) -> Source:
@@ -134,6 +151,14 @@ def source_in(folder: Path) -> Source:
         SourceError: If the folder is missing, unreadable or empty.
     """
     return settings(Source, _parts_of(folder), "source")
+
+
+def _web_source(chosen: Mapping[str, Any]) -> Any:
+    if not chosen.get("url"):
+        return None
+    from medtwin.dicom.network import WebSource  # pydicom takes a while to load
+
+    return settings(WebSource, chosen, "source.dicomweb")
 
 
 def _parts_of(folder: Path) -> dict[str, Path]:
@@ -186,6 +211,11 @@ class _Ingest:
 
             self.source = replace(self.source, fhir=fetch(self.source.server, output), server=ServerSource())
         self.ledger = Ledger()
+        if self.source.dicomweb is not None:
+            from medtwin.pipelines.ingest_dicomweb import fetch as fetch_scans  # so does requests
+
+            scans = fetch_scans(self.source.dicomweb, output, self.ledger)
+            self.source = replace(self.source, dicom=scans, dicomweb=None)
         self.images: list[ImageRow] = []
         self.identities: dict[str, int] = {}
         self.aliases: dict[str, str] = {}
@@ -278,6 +308,10 @@ class _Ingest:
             from medtwin.pipelines.ingest_server import describe_server
 
             inputs.append(describe_server(self.chosen.source.server))
+        if self.chosen.source.dicomweb is not None:
+            from medtwin.pipelines.ingest_dicomweb import describe_server as describe_pacs
+
+            inputs.append(describe_pacs(self.chosen.source.dicomweb))
         depth = max(part.lineage_depth for part in inputs)
         record = Provenance("ingest", self.origin, self.config, self.chosen.seed, inputs, depth, privacy)
         write_provenance(path, record)
@@ -343,7 +377,7 @@ class _Ingest:
         if self.source.dicom is not None:
             for table in self.records.tables() if self.records is not None else ():
                 reader.note(decode_events(table))
-            reader.read_dicom(self.source.dicom)
+            reader.read_dicom(self.source.dicom, self.source.colour, self.chosen.dicom_label)
         if self.source.images is not None:
             reader.read_labelled(self.source.images, self.source.labels, self.chosen.labels, self.origin)
 

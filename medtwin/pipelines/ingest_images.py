@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +15,7 @@ from medtwin.config import build
 from medtwin.core.dataset_writer import EventSpill
 from medtwin.core.errors import ConfigError, DatasetError, SourceError
 from medtwin.core.events import Event, events_to_table
-from medtwin.core.images import ImageRow
+from medtwin.core.images import ImageRow, accession_number
 from medtwin.core.output import Output
 from medtwin.core.provenance import Origin
 from medtwin.core.pseudonyms import Pseudonyms
@@ -23,6 +23,7 @@ from medtwin.core.sources import Ledger, Reject
 from medtwin.dicom import (
     Patient,
     ProjectionImage,
+    Series,
     Study,
     deidentify_series,
     projection_to_dataset,
@@ -30,7 +31,8 @@ from medtwin.dicom import (
     series_to_image_row,
     write_series,
 )
-from medtwin.pipelines.imaging_events import StudyIndex, labelled_row, study_events
+from medtwin.dicom.findings_tag import FindingsTag
+from medtwin.pipelines.imaging_events import StudyIndex, labelled_row, report_events, study_events
 from medtwin.pipelines.say import progress
 
 
@@ -67,20 +69,35 @@ class ImageReader:
         self.note(table)
         self.spill.add(table)
 
-    def read_dicom(self, folder: Path) -> None:
+    def read_dicom(
+        self,
+        folder: Path,
+        colour: Literal["refuse", "grey"] = "refuse",
+        dicom_label: Mapping[str, Any] | None = None,
+    ) -> None:
         """Reads the DICOM series below a folder.
 
+        The findings of a series are those of the reports of its study; without any, those that `dicom_label` reads
+        from its headers, which become a report.
+
+        Args:
+            folder: Where they are, also in zip archives.
+            colour: What becomes of colour images: refused, or read as grey ones.
+            dicom_label: The config of a `FindingsTag`.
+
         Raises:
-            SourceError: If there is none.
+            ConfigError: If the config names no usable attribute.
+            SourceError: If there is no DICOM file.
         """
-        all_series = read_folder(folder, self.ledger)
+        findings = build(dicom_label, "dicom_label") if dicom_label else None
+        all_series = read_folder(folder, self.ledger, colour=colour, scratch=self.output.scratch("archives"))
         if not self.ledger.read["DICOM"]:
             raise SourceError(f"source.dicom: {folder} holds no DICOM file")
         by_study: dict[str, list[ImageRow]] = {}
         for series in progress(all_series, "reading DICOM", unit="series", total=len(all_series)):
             subject = self._subject_of(series.identity)
             row = series_to_image_row(series, self.pseudonyms, subject)
-            row = replace(row, labels=self._studies.labels(row.study_uid))
+            row = replace(row, labels=self._labels(series, row, findings))
             try:
                 self._write_series(row, deidentify_series(series, self.pseudonyms, subject, ledger=self.ledger))
             except SourceError as error:
@@ -92,8 +109,19 @@ class ImageReader:
             self.images.append(row)
             by_study.setdefault(row.study_uid, []).append(row)
         for study, rows in by_study.items():
-            if study not in self._studies.known:
+            known = self._studies.event_id(study)
+            if known is None:
                 self._spill(study_events(rows, is_new=rows[0].subject_id not in self._known_subjects))
+            elif self._studies.labels(study) is None:
+                self._spill(report_events(rows, known))
+
+    def _labels(self, series: Series, row: ImageRow, findings: FindingsTag | None) -> list[str] | None:
+        """The findings of the study's reports, else those of the headers."""
+        reported = self._studies.labels(row.study_uid)
+        stated = findings.labels(series, self.ledger) if findings is not None else None
+        if reported is not None and stated is not None and stated != reported:
+            self.ledger.flags["DICOM.label-differs-from-report"] += 1
+        return stated if reported is None else reported
 
     def read_labelled(
         self, folder: Path, label_file: Path | None, labels: Mapping[str, Any] | None, origin: Origin
@@ -123,7 +151,14 @@ class ImageReader:
             dataset = projection_to_dataset(
                 ProjectionImage(image.pixels, bits, image.view, image.spacing_mm),
                 Patient(str(subject), sex=image.sex, age_years=image.age_years),
-                Study(study_uid, series_uid, origin, time, body_part=image.body_part),
+                Study(
+                    study_uid,
+                    series_uid,
+                    origin,
+                    time,
+                    body_part=image.body_part,
+                    accession_number=accession_number(study_uid),
+                ),
             )
             self._write_series(row, [dataset])
             self.images.append(row)

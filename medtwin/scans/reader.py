@@ -30,6 +30,9 @@ from medtwin.dicom import Series, open_series
 SPACING = "pixel_spacing_mm"
 """Key of the metadata: (row, column) in mm, or None where the files do not say."""
 
+ASPECT = "pixel_aspect_ratio"
+"""Key of the metadata: height to width of a pixel, (vertical, horizontal), where only that is known; else None."""
+
 Slices = Literal["skip", "middle"]
 
 
@@ -37,7 +40,8 @@ class SeriesReader(ImageReader):
     """Reads the one DICOM series of a folder as float32 modality values, (slices, rows, columns).
 
     Slices are sorted in space, rescaled (HU for CT), MONOCHROME1 inverted. The metadata holds `pixel_spacing_mm`,
-    `slice_spacing_mm`, `modality` and `bits_stored`; what the files do not say is None, never 1.
+    `pixel_aspect_ratio`, `slice_spacing_mm`, `modality`, `bits_stored` and `affine_lps` (4 x 4, from (column, row,
+    slice, 1) to mm; not MONAI's `affine`, whose axes are those of the array). What the files do not say is None, not 1.
     """
 
     def verify_suffix(self, filename: Sequence[Any] | Any) -> bool:
@@ -68,7 +72,9 @@ class SeriesReader(ImageReader):
             "original_channel_dim": float("nan"),  # MONAI's word for: there is no channel axis
             "spatial_shape": np.array(values.shape),
             SPACING: None if row is None or column is None else (row, column),
+            ASPECT: geometry.pixel_aspect_ratio,
             "slice_spacing_mm": geometry.slice_spacing_mm,
+            "affine_lps": img.affine(),
             "modality": img.header.modality,
             "bits_stored": img.instances[0].pixel.bits_stored,
         }
@@ -106,10 +112,10 @@ class PickSliced(MapTransform):
 class FitSquared(MapTransform):
     """Fits an image into a square without squashing it, and keeps the true spacing.
 
-    Pixels become square (by their spacing; unknown spacing counts as square), the longer side becomes `size`, and the
-    shorter one is padded alike on both sides with the image's darkest value. So nothing of the body is cut off.
-    Shrinking averages over areas, which does not alias; enlarging is bilinear. `pixel_spacing_mm` becomes that of the
-    new pixels: the extent of the longer side over `size`.
+    Pixels become square (by their spacing, else their aspect ratio, else they count as square), the longer side becomes
+    `size`, and the shorter one is padded alike on both sides with the image's darkest value. So nothing of the body is
+    cut off. Shrinking averages over areas, which does not alias; enlarging is bilinear. `pixel_spacing_mm` becomes that
+    of the new pixels: the extent of the longer side over `size`.
     """
 
     def __init__(self, keys: Hashable | Sequence[Hashable], size: int) -> None:
@@ -127,7 +133,7 @@ class FitSquared(MapTransform):
 
     def _fit(self, image: MetaTensor) -> MetaTensor:
         spacing: tuple[float, float] | None = image.meta[SPACING]
-        pixel = spacing or (1.0, 1.0)
+        pixel = spacing or image.meta.get(ASPECT) or (1.0, 1.0)
         extent = [n * mm for n, mm in zip(image.shape[1:], pixel, strict=True)]
         step = max(extent) / self.size
         target = [max(1, round(length / step)) for length in extent]

@@ -99,6 +99,44 @@ def cr(values: np.ndarray | None = None, **more: Any) -> FileDataset:
     return _file(dataset, ExplicitVRLittleEndian)
 
 
+def enhanced(sop_class: str, modality: str) -> FileDataset:
+    """Three frames of 2.5 mm."""
+    cells = (100 * np.arange(3)[:, None, None] + np.arange(20).reshape(4, 5)).astype(np.int16)
+    dataset = ct(0, cells[0], SOPClassUID=sop_class, Modality=modality)
+    dataset.file_meta.MediaStorageSOPClassUID = sop_class
+    dataset.NumberOfFrames, dataset.PixelData = 3, cells.tobytes()
+    for keyword in words("ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness RescaleIntercept"):
+        del dataset[keyword]
+    del dataset.RescaleSlope, dataset.KVP
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    dataset.EchoPulseSequence, dataset.Spoiling = "GRADIENT", "RF"
+    shared = Dataset()
+    for keyword, values in {
+        "PixelMeasuresSequence": {"PixelSpacing": [0.5, 0.75], "SliceThickness": 2.5},
+        "PlaneOrientationSequence": {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]},
+        "PixelValueTransformationSequence": {"RescaleIntercept": -1024, "RescaleSlope": 1, "RescaleType": "HU"},
+        "FrameVOILUTSequence": {"WindowCenter": 40, "WindowWidth": 400},
+    }.items():
+        setattr(shared, keyword, [_item(values)])
+    dataset.SharedFunctionalGroupsSequence = [shared]
+    dataset.PerFrameFunctionalGroupsSequence = [_frame(index) for index in range(3)]
+    return dataset
+
+
+def _frame(index: int) -> Dataset:
+    group = Dataset()
+    group.PlanePositionSequence = [_item({"ImagePositionPatient": [-10, -20, 5 + 2.5 * index]})]
+    group.FrameContentSequence = [_item({"StackID": "1", "InStackPositionNumber": index + 1, "FrameComments": ""})]
+    return group
+
+
+def _item(values: dict[str, Any]) -> Dataset:
+    item = Dataset()
+    for keyword, value in values.items():
+        setattr(item, keyword, value)
+    return item
+
+
 def save(path: Path, dataset: FileDataset) -> Path:
     """Writes a dataset, and makes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     RLELossless,
+    UltrasoundImageStorage,
 )
 
 from medtwin.core.errors import SourceError
@@ -223,7 +224,8 @@ CORRUPT: dict[str, tuple[str, Callable[[], FileDataset]]] = {
     "colour": ("colour", lambda: cr(np.zeros((2, 6), np.uint8), SamplesPerPixel=3, PhotometricInterpretation="RGB")),
     "palette": ("colour", lambda: cr(PhotometricInterpretation="PALETTE COLOR")),
     "multi-frame": ("multi-frame", lambda: ct(9, NumberOfFrames=2)),
-    "enhanced": ("sop-class", lambda: ct(9, SOPClassUID=EnhancedCTImageStorage)),
+    "enhanced without frames": ("multi-frame", lambda: ct(9, SOPClassUID=EnhancedCTImageStorage)),
+    "ultrasound": ("sop-class", lambda: ct(9, SOPClassUID=UltrasoundImageStorage)),
     "modality LUT": ("modality-lut", lambda: ct(9, ModalityLUTSequence=[pydicom.Dataset()])),
     "modality": ("modality", lambda: ct(9, Modality="ZZ")),
 }

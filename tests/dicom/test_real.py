@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pydicom
 import pytest
 
+from medtwin.config import build, compose
 from medtwin.core.images import images_to_table, validate_images
 from medtwin.core.sources import Ledger
 from medtwin.dicom import Series, deidentify_series, open_series, read_folder, series_to_image_row, write_series
+from medtwin.pipelines.ingest import main
 from tests.dicom.samples import PSEUDONYMS
 
 pytestmark = pytest.mark.real
@@ -90,3 +93,28 @@ def test_mr_volume(public_data: Path) -> None:
     assert ledger.flags["DICOM.bad-value.PatientAge"] == 32
     numbers = [instance.instance_number for instance in series.instances]
     assert numbers in (sorted(numbers), sorted(numbers, reverse=True))
+
+
+def test_the_comments_of_all_radiographs_say_what_the_label_table_says(public_data: Path, tmp_path: Path) -> None:
+    nih = public_data / "nih_cxr"
+    config = compose("ingest", ["labels=nih_cxr", "dicom_label=nih_cxr"])
+    tag, table = build(config["dicom_label"]), build(config["labels"])
+    series, _ = _read(nih / "dicom")
+    ledger = Ledger()
+    images = {Path(image.file).stem: image.labels for image in table.read(nih / "png256", nih / "labels.csv", Ledger())}
+    found = {Path(one.instances[0].file).stem: tag.labels(one, ledger) for one in series}
+    assert len(found) == 154
+    assert found == {name: images[name] for name in found}
+    assert ledger.flags == {}
+
+    # The same way into the dataset: images.parquet, and the events of a report.
+    main(compose("ingest", [f"source.dicom={nih / 'dicom'}", "dicom_label=nih_cxr", f"out={tmp_path / 'out'}"]))
+    rows = pq.read_table(tmp_path / "out" / "images.parquet").to_pylist()
+    assert Counter(map(tuple, (row["labels"] for row in rows))) == Counter(map(tuple, found.values()))
+    codes = [code for path in (tmp_path / "out" / "data").rglob("*.parquet") for code in _codes(path)]
+    assert sum("conclusionCode" in code for code in codes) == sum(len(labels) or 1 for labels in found.values())
+
+
+def _codes(path: Path) -> list[str]:
+    codes: list[str] = pq.read_table(path, columns=["code"])["code"].to_pylist()
+    return codes

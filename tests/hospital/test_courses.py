@@ -11,9 +11,9 @@ from medtwin.core.errors import MedtwinError
 from medtwin.core.events import events_to_table, sort_events, validate_events
 from medtwin.core.units import is_ucum
 from medtwin.hospital import DESCRIPTIONS, LAWS, codes, kept_indices, parse_keep, simulate_subject, truth
+from medtwin.hospital.ground_truth import subject_truth
 from medtwin.hospital.imaging import anatomy_of, findings_of
 from medtwin.hospital.simulate import simulate_hospital
-from medtwin.hospital.ground_truth import subject_truth
 
 NUM_SUBJECTS = 250
 SEED = 11

@@ -72,6 +72,23 @@ def test_pixels_that_are_not_square_become_square(tmp_path) -> None:
     assert image.spacing_mm == (2.0, 2.0)
 
 
+def test_pixels_of_known_ratio_become_square_and_their_spacing_stays_unknown(tmp_path) -> None:
+    folder = write(tmp_path / "s", disc(8, (20, 40))[:, ::2], None, PixelAspectRatio=[1, 2])
+    image = load_image(folder, image_transform(20))
+    bright = image.values > 2000
+    assert abs(int(bright.any(axis=0).sum()) - int(bright.any(axis=1).sum())) <= 2
+    assert image.spacing_mm is None
+
+
+def test_the_affine_is_in_the_metadata(tmp_path) -> None:
+    values = np.stack([np.full((8, 8), hu) for hu in (-1000, 0, 1000)])
+    volume = Volume(values, "CT", pixel_spacing_mm=(1.0, 2.0), slice_spacing_mm=5.0)
+    write_series(tmp_path / "s", list(volume_to_datasets(volume, PATIENT, STUDY)))
+    image = LoadSeriesd("image")({"image": str(tmp_path / "s")})["image"]
+    affine = image.meta["affine_lps"]
+    assert np.linalg.norm(affine[:3, :3], axis=0).tolist() == [2, 1, 5]
+
+
 def test_small_images_are_enlarged_and_unknown_spacing_stays_unknown(tmp_path) -> None:
     image = load_image(write(tmp_path / "s", disc(3, (10, 10)), None), image_transform(20))
     assert image.values.shape == (20, 20)

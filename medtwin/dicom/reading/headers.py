@@ -6,22 +6,36 @@ import os
 import struct
 import zlib
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import pydicom.uid as uid
 from pydicom.dataelem import RawDataElement
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_partial
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.tag import BaseTag
 
-from medtwin.core.errors import SourceError
 from medtwin.dicom import terms
+from medtwin.dicom.reading.decode import COLOURS, DECODE_ERRORS, Conversion, ModalityLut
+from medtwin.dicom.reading.enhanced import SINGLE_FRAME_CLASS, frame_dataset, num_groups
+from medtwin.dicom.reading.faults import NotImageError, UnfitError
+from medtwin.dicom.reading.pixel_checks import (
+    PixelElement,
+    check_decodes,
+    check_has_pixels,
+    converted_format,
+    has_loose_end,
+    pixel_format,
+)
+from medtwin.dicom.reading.quick import PIXEL_TAGS, Plain, PlainValues, read_quickly
 from medtwin.dicom.reading.series import Header, Instance, PixelFormat
 from medtwin.dicom.values import PARSE_ERRORS, Values, quiet
+
+Colour = Literal["refuse", "grey"]
+"""What becomes of a colour image: it is rejected, or read as its luminance."""
 
 IMAGE_CLASSES = frozenset(
     {
@@ -36,12 +50,13 @@ IMAGE_CLASSES = frozenset(
         uid.SecondaryCaptureImageStorage,
     }
 )
-"""Single-frame image storage classes that are read; multi-frame ones are rejected by name."""
+"""Single-frame image storage classes that are read; `enhanced.SINGLE_FRAME_CLASS` lists the multi-frame ones."""
 
-_PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
-_PIXEL_DATA = 0x7FE00010
+MAX_FRAMES = 65_536
+"""More frames than any scan has: a file that says so is rejected before that many images are made."""
+
 _UNDEFINED = 0xFFFFFFFF
-_ITEM, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE0DD
+_MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 _FILE_ERRORS = (*PARSE_ERRORS, EOFError, OSError, struct.error, zlib.error, InvalidDicomError, RecursionError)
 _REQUIRED = (
     "SOPClassUID",
@@ -62,91 +77,141 @@ _REQUIRED = (
 """Type 1 by PS3.3 (PatientID is Type 2, but without it there is nobody to join the image to)."""
 
 
-class UnfitError(Exception):
-    """A file that cannot be carried: a stable rule name, and a reason without values of the record."""
-
-    def __init__(self, rule: str, reason: str) -> None:
-        super().__init__(reason)
-        self.rule = rule
-
-
-class NotImageError(Exception):
-    """A DICOM object without an image, such as a report or a DICOMDIR; its message names the SOP class."""
-
-
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """What one file says: the image, the header, and how often which value was malformed."""
+    """What a file says of one image: pixels, header, and how often which value was malformed.
+
+    Attributes:
+        spacing_mm: Row and column spacing; None where unknown. spacing_source: The attribute it is from.
+        aspect_ratio: Height to width of a pixel where the spacing is unknown.
+        magnification: EstimatedRadiographicMagnificationFactor where the spacing is that of a detector.
+    """
 
     instance: Instance
     header: Header
     spacing_mm: tuple[float, ...] | None
     spacing_source: str | None
-    flags: Counter[str]
+    aspect_ratio: tuple[float, ...] | None = None
+    magnification: float | None = None
+    flags: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
-class _PixelElement:
-    tag: int
-    length: int
-    offset: int
+class _Parsed:
+    """A file up to its pixels; the dataset is None where the values were read fast."""
+
+    values: Values
+    element: PixelElement | None
+    dataset: FileDataset | None
+    media_class: str
 
 
-def read_image_file(path: Path, file: str) -> ImageFile:
-    """What a DICOM file says about its image.
+def read_image_file(path: Path, file: str, colour: Colour = "refuse") -> list[ImageFile]:
+    """What a DICOM file says about its image, or about each of its frames.
 
     Args:
         path: The file, known to begin like DICOM.
         file: Its name in messages, relative to the source.
+        colour: Whether a colour image is rejected or read as its luminance.
 
     Raises:
         UnfitError: If it is corrupt, or an image that cannot be carried.
         NotImageError: If it is an intact DICOM object without an image.
     """
-    with quiet() as caught:
-        try:
-            with path.open("rb") as stream:
-                dataset, element = _read_until_pixels(stream)
-                _check_whole(stream, dataset, element)
-                values = Values(dataset)
-                _check_class(dataset, values)
-                _check_has_pixels(element)
-                _check_header(values)
-                pixel = _pixel_format(stream, dataset, element, values)
-        except _FILE_ERRORS as error:
-            raise UnfitError("unreadable-file", f"the file is garbled ({type(error).__name__})") from error
-        image = _image_file(path, file, values, pixel)
-        if pixel.offset is None:
-            _check_decodes(image.instance)
-    flags = Counter({f"bad-value.{keyword}": count for keyword, count in values.bad.items()})
-    flags["malformed-value"] += len(caught)
-    return ImageFile(image.instance, image.header, image.spacing_mm, image.spacing_source, +flags)
+    try:
+        with path.open("rb") as stream:
+            quick = _parse_quickly(stream)
+            if quick is not None:
+                return _images(stream, quick, path, file, colour)
+            with quiet() as caught:
+                images = _images(stream, _parse(stream), path, file, colour)
+    except _FILE_ERRORS as error:
+        raise UnfitError("unreadable-file", f"the file is garbled ({type(error).__name__})") from error
+    if caught:
+        images[0].flags["malformed-value"] += len(caught)
+    return images
 
 
-def _read_until_pixels(stream: BinaryIO) -> tuple[FileDataset, _PixelElement | None]:
-    found: list[_PixelElement] = []
+def _parse_quickly(stream: BinaryIO) -> _Parsed | None:
+    header = read_quickly(stream, os.fstat(stream.fileno()).st_size)
+    if header is None:
+        stream.seek(0)
+        return None
+    is_implicit = header.syntax == uid.ImplicitVRLittleEndian
+    where = (header.pixel_tag, header.pixel_length, header.pixel_offset)
+    element = PixelElement(*where, header.syntax, is_big_endian=False, is_implicit=is_implicit)
+    return _Parsed(header.values, element, None, "")
+
+
+def _parse(stream: BinaryIO) -> _Parsed:
+    found: list[tuple[int, int, int]] = []
 
     def at_pixels(tag: BaseTag, _vr: str | None, length: int) -> bool:
-        if tag in _PIXEL_TAGS:
-            found.append(_PixelElement(int(tag), length, stream.tell()))
-        return tag in _PIXEL_TAGS
+        if tag in PIXEL_TAGS:
+            found.append((int(tag), length, stream.tell()))
+        return tag in PIXEL_TAGS
 
     dataset = read_partial(stream, stop_when=at_pixels, force=True)
-    return dataset, found[0] if found else None
+    is_implicit, is_little_endian = dataset.original_encoding
+    syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
+    element = PixelElement(*found[0], syntax, not is_little_endian, bool(is_implicit)) if found else None
+    _check_whole(stream, dataset, element)
+    media_class = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+    return _Parsed(Values(dataset), element, dataset, media_class)
 
 
-def _check_class(dataset: FileDataset, values: Values) -> None:
-    sop_class = values.text("SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-    if not sop_class or sop_class in IMAGE_CLASSES:
+def _images(stream: BinaryIO, parsed: _Parsed, path: Path, file: str, colour: Colour) -> list[ImageFile]:
+    values = parsed.values
+    _check_class(values, parsed.media_class)
+    element = check_has_pixels(parsed.element)
+    conversion = _check_header(values, colour)
+    frames = _num_frames(parsed, conversion)
+    samples = 3 if conversion == "grey" and values.integer("SamplesPerPixel") == 3 else 1
+    pixel = pixel_format(stream, element, values, frames or 1, samples)
+    if frames is None:
+        image = _image_file(path, file, values, pixel, element.syntax)
+        images = [image if conversion is None else _converted(image, conversion, parsed.dataset)]
+    else:
+        images = _frames(path, file, parsed.dataset, pixel, frames, element.syntax)
+    if pixel.offset is None and conversion is None:
+        check_decodes([image.instance for image in images])
+    for keyword, count in values.bad.items():
+        images[0].flags[f"bad-value.{keyword}"] += count
+    if has_loose_end(stream, element):
+        images[0].flags["loose-end"] += 1
+    return images
+
+
+def _check_class(values: Values, media_class: str) -> None:
+    sop_class = values.text("SOPClassUID") or media_class
+    if not sop_class or sop_class in IMAGE_CLASSES or sop_class in SINGLE_FRAME_CLASS:
         return
     name = uid.UID(sop_class).name
-    if name != sop_class and "Image Storage" not in name:
+    if name != sop_class and "Image Storage" not in name and sop_class not in _OTHER_IMAGES:
         raise NotImageError(name)
     shown = name if name != sop_class else "a private SOP class"
-    raise UnfitError("sop-class", f"{shown} is not read: export single-frame images of CT, MR, CR, DX, MG or PT")
+    why = _NOT_READ.get(sop_class, "it is not an image of CT, MR, CR, DX, MG or PT")
+    raise UnfitError("sop-class", f"{shown} is not read: {why}")
 
 
-def _check_whole(stream: BinaryIO, dataset: FileDataset, element: _PixelElement | None) -> None:
+_OTHER_IMAGES = frozenset({uid.SegmentationStorage, uid.ParametricMapStorage, uid.RTDoseStorage})
+_DISPLAY = "its values are for display, of moments in time, and no measurement of a place"
+_NOT_READ: dict[str, str] = {
+    uid.UltrasoundImageStorage: _DISPLAY,
+    uid.UltrasoundMultiFrameImageStorage: _DISPLAY,
+    uid.XRayAngiographicImageStorage: _DISPLAY,
+    uid.XRayRadiofluoroscopicImageStorage: _DISPLAY,
+    uid.NuclearMedicineImageStorage: "its frames are energy windows, detectors and phases, not places",
+    uid.BreastTomosynthesisImageStorage: "its planes are no slices of measured values",
+    uid.MultiFrameSingleBitSecondaryCaptureImageStorage: "one bit is no grey value",
+    uid.MultiFrameTrueColorSecondaryCaptureImageStorage: "frames in colour have no modality value",
+    uid.SegmentationStorage: "it says what others' pixels show, and is no image of a patient",
+    uid.ParametricMapStorage: "it is computed from images, and none itself",
+    uid.RTDoseStorage: "it is a plan of dose, and no image of a patient",
+}
+
+
+def _check_whole(stream: BinaryIO, dataset: FileDataset, element: PixelElement | None) -> None:
     """Whether the last element is as long as it says, and the file ends there or at the pixels.
 
     Nothing may have been converted before: a converted element has forgotten its length.
@@ -162,101 +227,81 @@ def _check_whole(stream: BinaryIO, dataset: FileDataset, element: _PixelElement 
         raise UnfitError("truncated", "the file ends within its header: transfer it again")
 
 
-def _check_has_pixels(element: _PixelElement | None) -> None:
-    if element is None:
-        raise UnfitError("no-pixel-data", "the image has no PixelData: export it again with pixels")
-    if element.tag != _PIXEL_DATA:
-        raise UnfitError("float-pixels", "floating-point pixel data is not read: export integer pixel data")
-
-
-def _check_header(values: Values) -> None:
-    missing = [keyword for keyword in _REQUIRED if values.text(keyword) is None]
+def _check_header(values: Values, colour: Colour) -> Conversion | None:
+    """What must be done to the cells."""
+    missing = values.missing(_REQUIRED)
     if missing:
         raise UnfitError("missing-attribute", f"{', '.join(missing)} must be present and not empty")
-    if values.integer("SamplesPerPixel") != 1 or values.text("PhotometricInterpretation") not in (
-        "MONOCHROME1",
-        "MONOCHROME2",
-    ):
-        raise UnfitError("colour", "a colour image has no modality value: PhotometricInterpretation must be MONOCHROME")
-    if (values.integer("NumberOfFrames") or 1) != 1:
-        raise UnfitError("multi-frame", "multi-frame images are not read yet: export single-frame images")
+    photometric = values.text("PhotometricInterpretation") or ""
+    samples = values.integer("SamplesPerPixel")
+    is_grey = samples == 1 and photometric in _MONOCHROME
+    is_colour = photometric in COLOURS and samples == (1 if photometric == "PALETTE COLOR" else 3)
+    if not is_grey and (colour == "refuse" or not is_colour):
+        reason = "a colour image has no modality value: PhotometricInterpretation must be MONOCHROME"
+        raise UnfitError("colour", f"{reason}, or colour=grey read its luminance" if is_colour else reason)
     if values.term("Modality", terms.MODALITIES) is None:
         raise UnfitError("modality", f"Modality must be one of {', '.join(sorted(terms.MODALITIES))}")
-    if values.has("ModalityLUTSequence"):
-        raise UnfitError("modality-lut", "a Modality LUT is not read: the file must give RescaleSlope and Intercept")
+    has_table = values.has("ModalityLUTSequence")
+    if has_table and (is_colour or values.has("RescaleSlope") or values.has("RescaleIntercept")):
+        raise UnfitError("modality-lut", "a Modality LUT must stand alone, without rescale and without colour")
+    return "grey" if is_colour else "modality-lut" if has_table else None
 
 
-def _pixel_format(stream: BinaryIO, dataset: FileDataset, element: _PixelElement | None, values: Values) -> PixelFormat:
-    keywords = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation")
-    numbers = [values.integer(keyword) for keyword in keywords]
-    rows, columns, allocated, stored, representation = (0 if number is None else number for number in numbers)
-    is_sound = allocated in (8, 16) and 0 < stored <= allocated and rows > 0 and columns > 0
-    if not is_sound or representation not in (0, 1) or values.integer("HighBit") != stored - 1:
-        raise UnfitError("pixel-format", "BitsAllocated must be 8 or 16, and HighBit BitsStored - 1")
-    syntax = uid.UID(str(dataset.file_meta.get("TransferSyntaxUID", "")))
-    _, is_little_endian = dataset.original_encoding
-    pixel = PixelFormat(
-        rows=rows,
-        columns=columns,
-        bits_allocated=allocated,
-        bits_stored=stored,
-        is_signed=representation == 1,
-        is_big_endian=not is_little_endian,
-        offset=element.offset if element else None,
-    )
-    if element is None or syntax == uid.DeflatedExplicitVRLittleEndian:
-        return replace(pixel, offset=None)
-    if element.length == _UNDEFINED:
-        _check_syntax(syntax)
-        _check_fragments(stream, element.offset)
-        return replace(pixel, offset=None)
-    _check_native(stream, pixel, element)
-    return pixel
+def _num_frames(parsed: _Parsed, conversion: Conversion | None) -> int | None:
+    """The number of frames of a multi-frame class; None for one of single frames."""
+    values = parsed.values
+    count = values.integer("NumberOfFrames")
+    if values.text("SOPClassUID") not in SINGLE_FRAME_CLASS:
+        if count not in (None, 1):
+            raise UnfitError(
+                "multi-frame", "a single-frame class must have one frame, but NumberOfFrames says otherwise"
+            )
+        return None
+    if count is None or not 0 < count <= MAX_FRAMES:
+        raise UnfitError("multi-frame", f"NumberOfFrames must be 1 to {MAX_FRAMES} in a multi-frame class")
+    if conversion is not None:
+        raise UnfitError("multi-frame", "frames in colour or behind a Modality LUT are not read: export single frames")
+    groups = num_groups(parsed.dataset) if parsed.dataset is not None else None
+    if groups not in (None, count):
+        raise UnfitError("functional-groups", "PerFrameFunctionalGroupsSequence must have one item for each frame")
+    return count
 
 
-def _check_native(stream: BinaryIO, pixel: PixelFormat, element: _PixelElement) -> None:
-    present = os.fstat(stream.fileno()).st_size - element.offset
-    if present < min(element.length, pixel.num_bytes):
-        raise UnfitError("truncated", f"the file ends after {present} of {pixel.num_bytes} bytes of pixels")
-    if element.length not in (pixel.num_bytes, pixel.num_bytes + pixel.num_bytes % 2):
-        reason = f"PixelData has {element.length} bytes, where Rows, Columns and BitsAllocated make {pixel.num_bytes}"
-        raise UnfitError("pixel-length", reason)
+def _frames(
+    path: Path, file: str, dataset: Dataset | None, pixel: PixelFormat, count: int, syntax: str
+) -> list[ImageFile]:
+    images = []
+    for frame in range(count):
+        values = Values(frame_dataset(dataset or Dataset(), frame))
+        offset = None if pixel.offset is None else pixel.offset + frame * pixel.num_bytes
+        image = _image_file(path, f"{file}#{frame + 1}", values, replace(pixel, offset=offset), syntax)
+        sop_uid = f"{image.instance.sop_uid}#{frame + 1}"
+        instance = replace(image.instance, sop_uid=sop_uid, frame=frame)
+        flags = Counter({f"bad-value.{keyword}": bad for keyword, bad in values.bad.items()})
+        images.append(replace(image, instance=instance, flags=flags))
+    images[0].flags["multi-frame-file"] += 1
+    return images
 
 
-def _check_syntax(syntax: uid.UID) -> None:
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError as error:
-        raise UnfitError("transfer-syntax", "the file states no transfer syntax for images that is known") from error
-    if not decoder.is_available:
-        raise UnfitError("transfer-syntax", f"no decoder for {syntax.name}: pip install 'medtwin[codecs]'")
+def _converted(image: ImageFile, conversion: Conversion, dataset: Dataset | None) -> ImageFile:
+    """The image as its conversion gives it: the format, and MONOCHROME2 for a colour image."""
+    bits = None
+    if conversion == "modality-lut":
+        try:
+            bits = ModalityLut.of(dataset or Dataset()).bits
+        except DECODE_ERRORS as error:
+            reason = "ModalityLUTSequence must have one table, of the entries and bits (8 to 16) of its descriptor"
+            raise UnfitError("modality-lut", reason) from error
+    pixel = converted_format(image.instance, conversion, bits)
+    photometric = "MONOCHROME2" if conversion == "grey" else image.instance.photometric
+    instance = replace(image.instance, pixel=pixel, conversion=conversion, photometric=photometric)
+    flag = "colour-to-grey" if conversion == "grey" else "modality-lut-applied"
+    return replace(image, instance=instance, flags=Counter({flag: 1}))
 
 
-def _check_fragments(stream: BinaryIO, offset: int) -> None:
-    """Walks the items of encapsulated pixel data (PS3.5 A.4) up to their delimiter."""
-    size = os.fstat(stream.fileno()).st_size
-    while offset + 8 <= size:
-        stream.seek(offset)
-        group, element, length = struct.unpack("<HHL", stream.read(8))
-        tag = group << 16 | element
-        if tag == _SEQUENCE_END:
-            return
-        if tag != _ITEM:
-            raise UnfitError("pixel-length", "the compressed pixel data is not a sequence of fragments")
-        offset += 8 + length
-    raise UnfitError("truncated", "the file ends within its compressed pixel data: transfer it again")
-
-
-def _check_decodes(instance: Instance) -> None:
-    try:
-        instance.raw()
-    except SourceError as error:
-        raise UnfitError("undecodable", "the compressed pixel data cannot be decoded to Rows x Columns") from error
-
-
-def _image_file(path: Path, file: str, values: Values, pixel: PixelFormat) -> ImageFile:
-    modality = values.text("Modality") or ""
-    spacing, source = _spacing(values, modality.upper())
+def _image_file(path: Path, file: str, values: Values, pixel: PixelFormat, syntax: str) -> ImageFile:
+    modality = (values.text("Modality") or "").upper()
+    spacing, source = _spacing(values, modality)
     slope, intercept = values.number("RescaleSlope"), values.number("RescaleIntercept")
     if slope == 0:
         values.bad["RescaleSlope"] += 1
@@ -272,20 +317,68 @@ def _image_file(path: Path, file: str, values: Values, pixel: PixelFormat) -> Im
         intercept=intercept or 0.0,
         photometric=values.text("PhotometricInterpretation") or "",
         view=values.term("ViewPosition", terms.SINGLE_TERMS["ViewPosition"]),
+        transfer_syntax=syntax,
     )
-    return ImageFile(instance, _header(values, slope, intercept), spacing, source, Counter())
+    magnification = None
+    if source == "ImagerPixelSpacing":
+        magnification = _positive(values, "EstimatedRadiographicMagnificationFactor")
+    aspect = _aspect_ratio(values) if spacing is None else None
+    if isinstance(values, PlainValues):
+        header, bad = _plain_header(values.key(_HEADER_KEYWORDS))
+        values.bad.update(bad)
+    else:
+        header = _header(values, slope, intercept)
+    return ImageFile(instance, header, spacing, source, aspect, magnification)
 
 
 def _spacing(values: Values, modality: str) -> tuple[tuple[float, ...] | None, str | None]:
     """Row and column spacing in mm and where it stands: at the detector for a projection (PS3.3 10.7.1.3)."""
     is_projection = modality in terms.PROJECTION_MODALITIES
-    for keyword in ("ImagerPixelSpacing", "PixelSpacing") if is_projection else ("PixelSpacing",):
+    keywords = ("ImagerPixelSpacing", "PixelSpacing") if is_projection else ("PixelSpacing",)
+    for keyword in (*keywords, "NominalScannedPixelSpacing"):
         spacing = values.numbers(keyword, 2)
         if spacing is not None and min(spacing) <= 0:
             values.bad[keyword] += 1
         elif spacing is not None:
             return spacing, keyword
     return None, None
+
+
+def _aspect_ratio(values: Values) -> tuple[float, ...] | None:
+    """Vertical to horizontal size of a pixel (PS3.3 C.7.6.3.1.7)."""
+    ratio = values.numbers("PixelAspectRatio", 2)
+    if ratio is not None and min(ratio) <= 0:
+        values.bad["PixelAspectRatio"] += 1
+        return None
+    return ratio
+
+
+def _positive(values: Values, keyword: str) -> float | None:
+    number = values.number(keyword)
+    if number is not None and number <= 0:
+        values.bad[keyword] += 1
+        return None
+    return number
+
+
+_HEADER_KEYWORDS = (
+    *("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "Modality", "BodyPartExamined"),
+    *("ViewPosition", "PatientSex", "PatientAge", "PatientBirthDate", "StudyDate", "StudyTime"),
+    *("TimezoneOffsetFromUTC", "SliceThickness", "KVP", "Manufacturer", "BurnedInAnnotation"),
+    *("RescaleSlope", "RescaleIntercept", "RescaleType"),
+)
+"""What `_header` reads."""
+
+
+@lru_cache(maxsize=64)
+def _plain_header(key: tuple[Plain | None, ...]) -> tuple[Header, Counter[str]]:
+    """The header that some values make, and which of them were bad; most slices of a series have the same."""
+    pairs = zip(_HEADER_KEYWORDS, key, strict=True)
+    values = PlainValues({keyword: value for keyword, value in pairs if value is not None})
+    header = _header(values, values.number("RescaleSlope"), values.number("RescaleIntercept"))
+    for keyword in ("RescaleSlope", "RescaleIntercept"):
+        values.bad.pop(keyword, None)  # counted with the image
+    return header, values.bad
 
 
 def _header(values: Values, slope: float | None, intercept: float | None) -> Header:

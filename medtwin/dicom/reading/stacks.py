@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from medtwin.core.findings import Finding
 from medtwin.dicom.reading.headers import ImageFile
-from medtwin.dicom.reading.series import Geometry, Instance, Series
+from medtwin.dicom.reading.series import Geometry, Instance, Series, normal_of
 from medtwin.dicom.terms import PROJECTION_MODALITIES
 
 SAME_PLANE_MM = 0.001
@@ -61,7 +61,7 @@ _KEY_NAMES = ("patients", "studies", "modalities", "shapes", "orientations", "vi
 def _uniform_key(image: ImageFile, directions: list[tuple[float, ...]]) -> tuple[object, ...]:
     header, pixel = image.header, image.instance.pixel
     is_projection = header.modality in PROJECTION_MODALITIES
-    spacing = tuple(round(value, 4) for value in image.spacing_mm or ())
+    spacing = tuple(round(value, 4) for value in image.spacing_mm or image.aspect_ratio or ())
     return (
         header.patient_id,
         header.study_uid,
@@ -99,6 +99,9 @@ def _series(stack: Sequence[ImageFile], part: int, findings: Sequence[Finding]) 
         slice_spacing, odd = None, _several_projections(len(stack), where)
     else:
         instances, slice_spacing, odd = _sorted_in_space([image.instance for image in stack], where)
+    if first.magnification is not None and first.magnification != 1:
+        message = "the pixel spacing is that at the detector: in the patient it is smaller, by the stated factor"
+        odd.append(Finding("magnified-projection", message, "information", where))
     if first.header.modality == "CT" and first.header.intensity_unit is None:
         odd.append(Finding("no-hounsfield", "the CT has no rescale to Hounsfield units", "warning", where))
     header = next(image.header for image in stack if image.instance is instances[0])
@@ -111,6 +114,8 @@ def _series(stack: Sequence[ImageFile], part: int, findings: Sequence[Finding]) 
         pixel_spacing_column_mm=column_mm,
         spacing_source=first.spacing_source,
         slice_spacing_mm=slice_spacing,
+        pixel_aspect_ratio=first.aspect_ratio,
+        magnification=first.magnification,
     )
     return Series(header, geometry, tuple(instances), part, (*findings, *odd))
 
@@ -122,7 +127,7 @@ def _several_projections(count: int, where: str) -> list[Finding]:
 
 def _sorted_in_space(instances: Sequence[Instance], where: str) -> tuple[list[Instance], float | None, list[Finding]]:
     """Slices sorted along their normal, the slice spacing in mm, and what is odd about the positions."""
-    normal = _normal(instances[0].orientation)
+    normal = normal_of(instances[0].orientation)
     if normal is None or any(instance.position is None for instance in instances):
         ordered = sorted(instances, key=_natural_order)
         message = "slices without position or orientation: they are in the order of InstanceNumber"
@@ -132,18 +137,6 @@ def _sorted_in_space(instances: Sequence[Instance], where: str) -> tuple[list[In
     positions = np.array([one.position for one in ordered], dtype=np.float64)
     spacing, findings = _check_steps(positions, normal, where)
     return ordered, spacing, findings
-
-
-def _normal(orientation: tuple[float, ...] | None) -> NDArray[np.float64] | None:
-    """The unit normal of the slices; None unless the directions are unit vectors at right angles (C.7.6.2.1.1)."""
-    if orientation is None:
-        return None
-    row, column = np.array(orientation[:3]), np.array(orientation[3:])
-    lengths = np.array([np.linalg.norm(row), np.linalg.norm(column)])
-    if np.any(np.abs(lengths - 1) > 0.01) or abs(float(np.dot(row, column))) > 0.01:
-        return None
-    normal: NDArray[np.float64] = np.cross(row, column)
-    return normal / np.linalg.norm(normal)
 
 
 def _check_steps(
@@ -167,6 +160,7 @@ def _check_steps(
         findings.append(Finding("irregular-spacing", "the slice distances differ by more than 1 %", "warning", where))
     sideways = np.diff(positions - np.outer(depth, normal), axis=0)[is_step]
     if np.max(np.linalg.norm(sideways, axis=1)) > max(JITTER_MM, 0.01 * spacing):
-        message = "the slices are displaced sideways (gantry tilt): the stack is no rectangular volume"
+        degrees = float(np.degrees(np.arctan2(np.linalg.norm(np.median(sideways, axis=0)), spacing)))
+        message = f"the slices are displaced sideways (gantry tilt, {degrees:.1f} degrees): the stack is no cuboid"
         findings.append(Finding("tilted-stack", message, "warning", where))
     return spacing, findings
