@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medtwin.hospital.codes import DESCRIPTIONS
+    from medtwin.hospital.ground_truth import subject_truth, truth
     from medtwin.hospital.imaging import ImageOrder
     from medtwin.hospital.keep import kept_indices, parse_keep
     from medtwin.hospital.laws import LAWS, Laws
     from medtwin.hospital.pictures import draw_picture
     from medtwin.hospital.simulate import SubjectRecord, simulate_hospital, simulate_subject
-    from medtwin.hospital.ground_truth import subject_truth, truth
 
 __all__ = [
     "DESCRIPTIONS",
