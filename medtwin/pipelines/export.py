@@ -41,6 +41,7 @@ _GROUPS = {
 }
 # What can be said of the settings before an output is begun, which other settings would then not continue.
 _CHECKS = {
+    "files": "export_files:check_files",
     "fhir_server": "export_server:check_fhir_server",
     "bulk_import": "export_bulk:check_bulk_import",
     "dimse": "export_pacs:check_dimse",

@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from medtwin.core.dataset import Dataset
+from medtwin.core.dataset import Dataset, open_dataset
+from medtwin.core.errors import ConfigError
 from medtwin.core.events import EVENT_SCHEMA
 from medtwin.core.output import Output
 from medtwin.pipelines.export_fhir import write_fhir
@@ -17,6 +18,23 @@ from medtwin.pipelines.say import progress
 
 # These keep what a killed run wrote of them, series by series.
 _RESUMED = {"dicom"}
+
+
+def check_files(chosen: ExportSettings) -> None:
+    """Refuses what the images of the dataset cannot be, before anything is made.
+
+    Raises:
+        MedtwinError: If a DICOMDIR is wanted, and there is no image, or one without a date.
+    """
+    if "dicom" not in chosen.formats or not chosen.dicom.dicomdir:
+        return
+    times = open_dataset(chosen.dataset).images()["time"]
+    if not len(times):
+        raise ConfigError("dicom.dicomdir=true needs images, and the dataset has none: leave it out")
+    if times.null_count:
+        raise ConfigError(
+            f"dicom.dicomdir=true needs a date of every study, and {times.null_count} series have none: leave it out"
+        )
 
 
 def write_files(dataset: Dataset, chosen: ExportSettings, output: Output) -> dict[str, dict[str, int]]:

@@ -140,7 +140,7 @@ def rewrite(path: Path, changes: dict[str, bytes], is_implicit: bool) -> None:
 
 
 @given(changes=st.lists(st.tuples(st.integers(128, 900), st.integers(0, 255)), min_size=1, max_size=4))
-@example(changes=[(258, 0)])  # a second (0002,0000): pydicom warns
+@example(changes=[(258, 0)])  # an element of group 0: pydicom warns
 @example(changes=[(747, 128)])  # a tag beyond the pixels
 @settings(max_examples=150, deadline=None)
 def test_on_garbled_headers(tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]]) -> None:

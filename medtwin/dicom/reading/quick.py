@@ -31,6 +31,9 @@ PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 """FloatPixelData, DoubleFloatPixelData, PixelData."""
 
 _DELIMITERS = 0xFFFE
+_BEFORE_DATASET = 0x0007FFFF
+"""An image begins with group 8: groups 0, 2 and 4 are of commands, of file meta information and of DICOMDIR."""
+
 _MAX_DEPTH = 16
 _LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _SHORT_VRS = frozenset(
@@ -235,7 +238,7 @@ def _read_meta(data: bytes) -> tuple[str, int]:
 
 def _elements(data: bytes, offset: int, is_implicit: bool) -> Iterator[tuple[int, bytes, int, int]]:
     """Tag, VR (empty where implicit), length and offset of the value of each element, up to and with the pixels."""
-    last = 0
+    last = _BEFORE_DATASET
     end = len(data)
     unpack, short = _EXPLICIT.unpack_from, _SHORT_VRS
     while offset < end:
