@@ -6,9 +6,9 @@ from pathlib import Path
 
 from medtwin.core.errors import SourceError
 from medtwin.core.sources import Ledger, Reject
-from medtwin.dicom.reading.faults import NotImageError, UnfitError
+from medtwin.dicom.reading.faults import NotDicomError, NotImageError, UnfitError
 from medtwin.dicom.reading.headers import Colour, ImageFile, read_image_file
-from medtwin.dicom.reading.media import DICOM_SUFFIXES, find_files, has_dicom, is_dicom
+from medtwin.dicom.reading.media import DICOM_SUFFIXES, find_files, has_dicom
 from medtwin.dicom.reading.series import Series
 from medtwin.dicom.reading.stacks import stack_series
 
@@ -78,16 +78,20 @@ def open_series(folder: Path) -> Series:
 
 def _read_file(path: Path, file: str, ledger: Ledger, colour: Colour) -> list[ImageFile]:
     """The images of a file; none where it is no DICOM file, or a DICOM object without an image."""
-    if not is_dicom(path):
+    found: list[ImageFile] = []
+    try:
+        found = read_image_file(path, file, colour)
+    except NotDicomError:
         if Path(file).suffix.lower() not in DICOM_SUFFIXES:
             ledger.flags[f"{KIND}.ignored-file"] += 1
             return []
         ledger.read[KIND] += 1
-        raise UnfitError("not-dicom", "the file is named like DICOM but is empty or something else")
-    ledger.read[KIND] += 1
-    try:
-        return read_image_file(path, file, colour)
+        raise UnfitError("not-dicom", "the file is named like DICOM but is empty or something else") from None
     except NotImageError as error:
         ledger.not_carried[KIND] += 1
         ledger.elements_not_carried[f"{KIND}.{error}"] += 1
-        return []
+    except UnfitError:
+        ledger.read[KIND] += 1
+        raise
+    ledger.read[KIND] += 1
+    return found

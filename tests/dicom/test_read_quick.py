@@ -16,7 +16,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from medtwin.dicom.reading import headers
-from medtwin.dicom.reading.faults import NotImageError, UnfitError
+from medtwin.dicom.reading.faults import NotDicomError, NotImageError, UnfitError
 from medtwin.dicom.reading.quick import read_quickly
 from tests.dicom.enhanced_samples import item
 from tests.dicom.samples import cr, ct, save, words
@@ -34,7 +34,7 @@ def outcome(path: Path) -> Any:
     """Images or the error."""
     try:
         return headers.read_image_file(path, "f")
-    except (UnfitError, NotImageError) as error:
+    except (UnfitError, NotImageError, NotDicomError) as error:
         return type(error).__name__, getattr(error, "rule", ""), str(error)
 
 

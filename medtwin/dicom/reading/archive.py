@@ -126,6 +126,8 @@ def printable(name: str) -> str:
     >>> printable("a\udcff\n.dcm")
     'a\\udcff\\x0a.dcm'
     """
+    if name.isprintable():
+        return name
     text = name.encode("utf-8", "backslashreplace").decode()
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
 

@@ -11,5 +11,9 @@ class UnfitError(Exception):
         self.rule = rule
 
 
+class NotDicomError(Exception):
+    """A file that does not begin as DICOM does."""
+
+
 class NotImageError(Exception):
     """A DICOM object without an image, such as a report or a DICOMDIR; its message names the SOP class."""

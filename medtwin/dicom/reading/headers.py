@@ -19,9 +19,11 @@ from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag
 
 from medtwin.dicom import terms
+from medtwin.dicom.reading.archive import HEAD_BYTES
 from medtwin.dicom.reading.decode import COLOURS, DECODE_ERRORS, Conversion, ModalityLut
 from medtwin.dicom.reading.enhanced import SINGLE_FRAME_CLASS, frame_dataset, num_groups
-from medtwin.dicom.reading.faults import NotImageError, UnfitError
+from medtwin.dicom.reading.faults import NotDicomError, NotImageError, UnfitError
+from medtwin.dicom.reading.media import DICOM_SUFFIXES, begins_like_dicom
 from medtwin.dicom.reading.pixel_checks import (
     PixelElement,
     check_decodes,
@@ -110,11 +112,12 @@ def read_image_file(path: Path, file: str, colour: Colour = "refuse") -> list[Im
     """What a DICOM file says about its image, or about each of its frames.
 
     Args:
-        path: The file, known to begin like DICOM.
+        path: The file.
         file: Its name in messages, relative to the source.
         colour: Whether a colour image is rejected or read as its luminance.
 
     Raises:
+        NotDicomError: If it does not begin like DICOM, or cannot be opened and is not named so.
         UnfitError: If it is corrupt, or an image that cannot be carried.
         NotImageError: If it is an intact DICOM object without an image.
     """
@@ -123,9 +126,14 @@ def read_image_file(path: Path, file: str, colour: Colour = "refuse") -> list[Im
             quick = _parse_quickly(stream)
             if quick is not None:
                 return _images(stream, quick, path, file, colour)
+            if not begins_like_dicom(stream.read(HEAD_BYTES), path.suffix.lower()):
+                raise NotDicomError
+            stream.seek(0)
             with quiet() as caught:
                 images = _images(stream, _parse(stream), path, file, colour)
     except _FILE_ERRORS as error:
+        if isinstance(error, OSError) and path.suffix.lower() not in DICOM_SUFFIXES and not os.access(path, os.R_OK):
+            raise NotDicomError from error
         raise UnfitError("unreadable-file", f"the file is garbled ({type(error).__name__})") from error
     if caught:
         images[0].flags["malformed-value"] += len(caught)

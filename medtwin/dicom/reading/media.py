@@ -50,9 +50,9 @@ def find_files(folder: Path, ledger: Ledger, scratch: Path | None = None) -> lis
             archives packed.
     """
     files: list[tuple[Path, str]] = []
-    archives = 0
+    archives, prefix = 0, len(f"{folder}/")
     for path in _walk(folder):
-        name = printable(path.relative_to(folder).as_posix())
+        name = printable(str(path)[prefix:])
         if not is_archive(path):
             files.append((path, name))
         elif scratch is None:
@@ -78,16 +78,16 @@ def is_dicom(path: Path) -> bool:
             head = stream.read(HEAD_BYTES)
     except OSError:
         return path.suffix.lower() in DICOM_SUFFIXES
-    return _begins_like_dicom(head, path.suffix.lower())
+    return begins_like_dicom(head, path.suffix.lower())
 
 
 def looks_like_dicom(head: bytes, name: str) -> bool:
     """Whether a file is DICOM or named so, by its first `HEAD_BYTES` bytes and its name."""
     suffix = PurePosixPath(name).suffix.lower()
-    return suffix in DICOM_SUFFIXES or _begins_like_dicom(head, suffix)
+    return suffix in DICOM_SUFFIXES or begins_like_dicom(head, suffix)
 
 
-def _begins_like_dicom(head: bytes, suffix: str) -> bool:
+def begins_like_dicom(head: bytes, suffix: str) -> bool:
     """The DICM prefix (PS3.10 7.1), or a first element of group 2 or 8 as in a bare dataset."""
     if head[128:] == b"DICM":
         return True
@@ -101,14 +101,14 @@ def _walk(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
-            path = Path(parent, name)
+            path = f"{parent}/{name}"
             try:
-                mode = path.stat().st_mode
+                mode = os.stat(path).st_mode  # noqa: PTH116 (a Path costs more than the rest)
             except OSError:
-                yield path  # a broken link or a forbidden one: the reader says so
+                yield Path(path)  # a broken link or a forbidden one: the reader says so
                 continue
             if stat.S_ISREG(mode):
-                yield path
+                yield Path(path)
 
 
 def _follow(path: Path, name: str, files: list[tuple[Path, str]], ledger: Ledger) -> None:
