@@ -40,6 +40,9 @@ def test_a_run_leaves_every_stage_finished_and_says_where_it_is(made: tuple[Path
     for stage in STAGES:
         assert verify_manifest(out / stage) == [], stage
     assert {path.name for path in (out / "export").iterdir()} >= {"fhir", "dicom"}
+    written = json.loads((out / "export" / "counts.json").read_text())["fhir"]
+    assert written["checked by rules"] > 0
+    assert not [name for name in written if name.startswith("error")]
     assert not list(out.rglob("*.partial"))
     for name in ("report.html", "twins", "export/fhir", "export/dicom", "trial"):
         assert str(out / name) in told

@@ -115,6 +115,18 @@ def test_a_panel_with_another_code_says_that_it_is_one() -> None:
     assert _codes(panel["category"][0]) == ["vital-signs"]
 
 
+@pytest.mark.parametrize("known", ["8480-6", "8462-4"])
+def test_a_panel_says_that_the_pressure_it_lacks_is_not_known(known: str) -> None:
+    part = replace(_pressure(known, "p.1", 90.0), parent_id="p")
+    panel = _write(_event("Observation", "LOINC//85354-9", "p", status="final"), part).resources[1]
+    parts = {_codes(each["code"])[0]: each for each in panel["component"]}
+    assert set(parts) == {"8480-6", "8462-4"}
+    (other,) = set(parts) - {known}
+    assert "valueQuantity" in parts[known]
+    assert "valueQuantity" not in parts[other]
+    assert _codes(parts[other]["dataAbsentReason"]) == ["unknown"]
+
+
 def test_an_oxygen_saturation_has_both_codings_and_every_vital_sign_its_unit() -> None:
     def quantity(code: str, unit: str | None) -> tuple[list[str], dict[str, Any]]:
         event = _event("Observation", f"LOINC//{code}", numeric_value=97.0, unit=unit, status="final")

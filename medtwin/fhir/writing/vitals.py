@@ -13,6 +13,7 @@ from medtwin.fhir.terms import VITAL_SIGNS
 from medtwin.fhir.writing.rows import Resource
 
 PANEL, SYSTOLIC, DIASTOLIC = "LOINC//85354-9", "LOINC//8480-6", "LOINC//8462-4"
+_PANEL_CODE = PANEL.removeprefix("LOINC//")
 _SATURATION = ("LOINC//59408-5", "LOINC//2708-6")
 _CATEGORY: Resource = {"coding": [{"system": SYSTEMS["OBSCATEGORY"], "code": "vital-signs"}]}
 UNKNOWN: Resource = {"coding": [{"system": SYSTEMS["ABSENTREASON"], "code": "unknown"}]}
@@ -96,11 +97,20 @@ def _loinc_of(component: Resource) -> str | None:
 
 
 def complete_vital_sign(body: Resource) -> None:
-    """Adds what the profiles demand: the category, and a reason where there is no value (vs-2, vs-3)."""
+    """Adds what the profiles demand: the category, both pressures of a panel, a reason where there is no value.
+
+    Source: hl7.org/fhir/R4/observation-vitalsigns.html (vs-2, vs-3) and bp.html (slices SystolicBP, DiastolicBP).
+    """
     categories = body.get("category", [])
     words = {coding.get("code") for each in categories for coding in each.get("coding", ())}
     if "vital-signs" not in words:
         body["category"] = [*categories, _CATEGORY]
+    if any(coding.get("code") == _PANEL_CODE for coding in body["code"]["coding"]):
+        parts = body.get("component", [])
+        there = {_loinc_of(part) for part in parts}
+        absent = [code for code in (SYSTOLIC, DIASTOLIC) if code.removeprefix("LOINC//") not in there]
+        if absent:
+            body["component"] = [*parts, *({"code": {"coding": [code_to_coding(code)]}} for code in absent)]
     if not any(name in body for name in ("component", "hasMember")):
         add_absent_reason(body)
     for component in body.get("component", ()):
