@@ -4,8 +4,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Examples are the same in every run, so that what breaks a test is a change. MEDTWIN_HYPOTHESIS=search looks for new
+# ones. How long they take to draw says how busy the machine is, and nothing of the code.
+settings.register_profile("repeatable", derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("search", print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("MEDTWIN_HYPOTHESIS", "repeatable"))
 
 
 @pytest.fixture(scope="session")

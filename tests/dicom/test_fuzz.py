@@ -4,10 +4,15 @@ What "silently wrong" means: with a change in the header outside the elements th
 outside the file meta information, an image that is still read has the pixels it had; with a change within the pixels
 of a native file, only cells of the changed bytes differ; a file cut within its pixels is never read. A change in a
 codestream may decode to something else: that is the pixels themselves.
+
+    MEDTWIN_HYPOTHESIS=search MEDTWIN_FUZZ_EXAMPLES=600 scripts/test tests/dicom/test_fuzz.py
+
+looks for new cases, 600 of each kind.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +32,7 @@ from tests.dicom.enhanced_samples import enhanced_ct
 from tests.dicom.samples import ct, pixels, save
 
 SHAPE = (40, 36)
+EXAMPLES = int(os.environ.get("MEDTWIN_FUZZ_EXAMPLES", "35"))
 
 
 def compressed(syntax: pydicom.uid.UID) -> FileDataset:
@@ -104,7 +110,7 @@ def format_spans(data: bytes, folder: Path) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("name", SAMPLES)
 @given(draw=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_a_changed_header_leaves_the_pixels_or_rejects(
     tmp_path_factory: pytest.TempPathFactory, name: str, draw: st.DataObject
 ) -> None:
@@ -126,7 +132,7 @@ def test_a_changed_header_leaves_the_pixels_or_rejects(
 
 @pytest.mark.parametrize("name", SAMPLES)
 @given(draw=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_a_cut_file_is_rejected(tmp_path_factory: pytest.TempPathFactory, name: str, draw: st.DataObject) -> None:
     folder = tmp_path_factory.mktemp("cut")
     data = content(name, tmp_path_factory.mktemp("sample"))
@@ -136,7 +142,7 @@ def test_a_cut_file_is_rejected(tmp_path_factory: pytest.TempPathFactory, name: 
 
 @pytest.mark.parametrize("name", SAMPLES)
 @given(draw=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_changed_pixels_change_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, name: str, draw: st.DataObject
 ) -> None:
