@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import ssl
 import threading
 import urllib.error
 import urllib.request
@@ -29,7 +30,7 @@ class FakeWeb:
     it were whole), `text` (200 with HTML).
     """
 
-    def __init__(self, target: str | None = None) -> None:
+    def __init__(self, target: str | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.target = target
         self.script: list[Any] = []
         self.stored: dict[str, bytes] = {}
@@ -60,8 +61,10 @@ class FakeWeb:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self.base = f"http://127.0.0.1:{self._server.server_address[1]}/dicom-web"
+        self.base = f"http{'s' if tls else ''}://127.0.0.1:{self._server.server_address[1]}/dicom-web"
 
     def __enter__(self) -> FakeWeb:
         self._thread.start()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -282,26 +280,6 @@ def test_no_association_is_asked_for_more_contexts_than_there_are_numbers() -> N
         }
         assert 0 < len(asked) <= MAX_CONTEXTS
     assert {group for group, _ in groups.values()} == {0, 1, 2, 3, 4}
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority, and certificates of a server at 127.0.0.1 and of a client, made by openssl."""
-    if shutil.which("openssl") is None:
-        pytest.skip("needs openssl")
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    (folder / "server.cnf").write_text("subjectAltName=IP:127.0.0.1\n")
-    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority", "-days", "2")
-    for name in ("server", "client"):
-        openssl("req", *new, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        sign = ("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial")
-        openssl(*sign, "-out", f"{name}.pem", "-days", "2", "-extfile", "server.cnf")
-    return folder
 
 
 def test_tls_both_ways(ten: Path, tmp_path: Path, certificates: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from pathlib import Path
 
 import pydicom
@@ -224,3 +225,19 @@ def test_an_object_that_a_success_does_not_list_is_asked_for_again(web: FakeWeb,
     # Sent alone, the second is answered by a success that lists nothing; that it is not there, the search tells.
     assert report.counts == {"missing": 1, "stored": 9}
     assert [(each.sop_uid, each.status) for each in report.failures] == [(uids[8], "not-found")]
+
+
+def test_https_by_an_authority_of_its_own_and_with_our_certificate(
+    ten: Path, tmp_path: Path, certificates: Path
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    context.load_verify_locations(certificates / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    ours = {"client_cert_file": certificates / "client.pem", "client_key_file": certificates / "client.key"}
+    with FakeWeb(tls=context) as web:
+        report = send(ten, settings(web, ca_file=certificates / "ca.pem", **ours), tmp_path / "j")
+        assert report.counts == {"stored": 10}
+        assert set(web.stored.values()) == files(ten)
+        with pytest.raises(NetworkError, match="ca_file=FILE"):
+            check_pacs(settings(web, **ours), "dicomweb")
