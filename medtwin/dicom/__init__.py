@@ -3,12 +3,13 @@
 A map of the room:
 
 - What all speak: `values` (what a header says, or nothing), `terms` (closed lists), `uids`.
-- `read` is the door of `reading/`: `media` and `archive` find files; `headers` judges one, by `quick` where it is plain,
-  with `pixel_checks` and, for multi-frame objects, `enhanced`; `stacks` makes `series`, whose pixels `decode` gives.
+- `read` is the door of `reading/`: `media` and `archive` find files; `headers` judges one, by `quick` where it is
+  plain, with `pixel_checks` and, for multi-frame objects, `enhanced`; `stacks` makes `series`, whose pixels `decode`
+  gives.
 - `deidentify` writes what may leave a source, `classic` in the words of single-frame classes; `findings_tag` reads
   findings before text goes; `labels` reads pictures with a label table.
-- `write` is the door of `writing/`: `study` (who and what), `projection`, `volume`, `secondary`, `segmentation`, `report`;
-  `syntaxes`, `files` and `media` bring them to disk.
+- `write` is the door of `writing/`: `study` (who and what), `projection`, `volume`, `secondary`, `segmentation`,
+  `report`; `syntaxes`, `files` and `media` bring them to disk.
 - `validate` is the door of `checks/`, `network` that of `remote/` (C-STORE, STOW-RS, QIDO-RS, WADO-RS).
 """
 
