@@ -3,9 +3,9 @@
 The door of `medtwin.dicom.remote`. It is apart from `medtwin.dicom`, so that who reads files loads no network code.
 """
 
+from medtwin.core.places import NetworkError
 from medtwin.dicom.remote.fetch import FetchReport, fetch_studies
 from medtwin.dicom.remote.instances import Failure, files_below
-from medtwin.dicom.remote.places import NetworkError
 from medtwin.dicom.remote.send import Sender, SendReport, check_pacs, write_failures
 from medtwin.dicom.remote.settings import AuthSettings, PacsSettings, WebSource
 

@@ -22,9 +22,9 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Verification,
 )
 
+from medtwin.core.patience import Pace, Stopped
+from medtwin.core.places import NetworkError
 from medtwin.dicom.remote.instances import FILE_ERRORS, Instance, Outcome, Record
-from medtwin.dicom.remote.patience import Pace, Stopped
-from medtwin.dicom.remote.places import NetworkError
 from medtwin.dicom.remote.session import tls_context
 from medtwin.dicom.remote.settings import PacsSettings
 from medtwin.dicom.uids import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION

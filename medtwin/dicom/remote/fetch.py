@@ -19,11 +19,11 @@ import requests
 
 from medtwin.core.errors import OutputError
 from medtwin.core.files import read_json, write_json
+from medtwin.core.patience import Stopped
+from medtwin.core.places import NetworkError
 from medtwin.core.sources import Ledger, Reject
 from medtwin.dicom.remote.instances import FILE_ERRORS
 from medtwin.dicom.remote.multipart import BrokenMultipartError, boundary_of, save_part, split_parts
-from medtwin.dicom.remote.patience import Stopped
-from medtwin.dicom.remote.places import NetworkError
 from medtwin.dicom.remote.session import Passing, WebSession
 from medtwin.dicom.remote.settings import WebSource
 from medtwin.dicom.remote.web import search_all, value_of

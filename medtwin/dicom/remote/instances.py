@@ -13,7 +13,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from medtwin.core.files import list_files
-from medtwin.dicom.remote.places import NetworkError
+from medtwin.core.places import NetworkError
 from medtwin.dicom.values import PARSE_ERRORS, quiet
 
 _TAGS = (

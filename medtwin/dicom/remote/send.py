@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import Literal, Protocol
 
 from medtwin.core.files import atomic_file
+from medtwin.core.patience import Pace, Stopped
+from medtwin.core.places import NetworkError
 from medtwin.dicom.remote.dimse import DimseCarrier
 from medtwin.dicom.remote.instances import (
     Failure,
@@ -25,8 +27,6 @@ from medtwin.dicom.remote.instances import (
     read_instances,
 )
 from medtwin.dicom.remote.journal import Journal
-from medtwin.dicom.remote.patience import Pace, Stopped
-from medtwin.dicom.remote.places import NetworkError
 from medtwin.dicom.remote.settings import PacsSettings
 from medtwin.dicom.remote.web import WebCarrier
 

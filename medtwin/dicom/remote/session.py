@@ -17,8 +17,8 @@ from requests.adapters import HTTPAdapter
 
 from medtwin import __version__
 from medtwin.core.errors import ConfigError
-from medtwin.dicom.remote.patience import PASSING, Pace, Stopped, retry_after
-from medtwin.dicom.remote.places import NetworkError, SettingError, is_loopback, origin
+from medtwin.core.patience import PASSING, Pace, Stopped, retry_after
+from medtwin.core.places import NetworkError, SettingError, is_loopback, origin
 from medtwin.dicom.remote.settings import AuthSettings, WebSettings
 
 Result = TypeVar("Result")

@@ -7,7 +7,8 @@ from datetime import date
 from pathlib import Path
 from typing import Literal
 
-from medtwin.dicom.remote.places import SettingError, checked_title, checked_url, is_loopback
+from medtwin.core.places import SettingError, checked_url, is_loopback
+from medtwin.dicom.remote.titles import checked_title
 
 _LARGEST_PDU = 1 << 27
 

@@ -13,8 +13,8 @@ from typing import Any
 import requests
 from dicomweb_client.api import DICOMwebClient
 
+from medtwin.core.places import NetworkError
 from medtwin.dicom.remote.instances import Instance, Outcome, Record
-from medtwin.dicom.remote.places import NetworkError
 from medtwin.dicom.remote.session import WebSession
 from medtwin.dicom.remote.settings import PacsSettings
 

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from medtwin.fhir.remote.places import ServerError
+from medtwin.core import patience
+from medtwin.core.places import NetworkError
+
+# Of FHIR servers a conflict passes too: two writers met.
+PASSING = patience.PASSING | {409}
 
 _LOCATION = re.compile(r"([A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?$")
 _CODE = re.compile(r"[a-z][a-z-]{1,30}")
@@ -40,27 +44,27 @@ def read_entries(bundle: Mapping[str, Any], expected: int) -> list[Entry]:
     """The entries of a batch-response or transaction-response, in the order of the request.
 
     Raises:
-        ServerError: If it is none, or its entries are not as many as were sent.
+        NetworkError: If it is none, or its entries are not as many as were sent.
     """
     if bundle.get("resourceType") != "Bundle" or bundle.get("type") not in ("batch-response", "transaction-response"):
-        raise ServerError(
+        raise NetworkError(
             f"the server answered a bundle with {str(bundle.get('resourceType'))[:40]}, not with a response bundle: "
             "is the url its FHIR base?"
         )
     entries = bundle.get("entry", [])
     if not isinstance(entries, list) or len(entries) != expected:
         number = len(entries) if isinstance(entries, list) else 0
-        raise ServerError(f"the server answered {number} entries to {expected}: what became of which cannot be told")
+        raise NetworkError(f"the server answered {number} entries to {expected}: what became of which cannot be told")
     return [_entry(each) for each in entries]
 
 
 def _entry(value: Any) -> Entry:
     response = value.get("response") if isinstance(value, dict) else None
     if not isinstance(response, dict):
-        raise ServerError("the server answered an entry without a response: what became of it cannot be told")
+        raise NetworkError("the server answered an entry without a response: what became of it cannot be told")
     text = str(response.get("status", ""))[:3]
     if not text.isdecimal():
-        raise ServerError("the server answered an entry without a status: what became of it cannot be told")
+        raise NetworkError("the server answered an entry without a status: what became of it cannot be told")
     resource = value.get("resource")
     location = read_location(response.get("location"))
     if location is None and isinstance(resource, dict) and isinstance(resource.get("id"), str):

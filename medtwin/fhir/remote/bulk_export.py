@@ -15,12 +15,11 @@ import httpx
 import orjson
 
 from medtwin.core.files import file_digest
-from medtwin.fhir.remote.answers import issues_of
+from medtwin.core.places import NetworkError, is_loopback, origin
+from medtwin.fhir.remote.answers import PASSING, issues_of
 from medtwin.fhir.remote.capability import read_capability
 from medtwin.fhir.remote.client import FhirClient
 from medtwin.fhir.remote.jobs import explain, kick_off, poll
-from medtwin.fhir.remote.patience import PASSING
-from medtwin.fhir.remote.places import ServerError, is_loopback, origin
 from medtwin.fhir.remote.search import FetchReport, FetchState, types_to_read
 from medtwin.fhir.remote.settings import ServerSource
 from medtwin.fhir.remote.tokens import make_credentials
@@ -48,7 +47,7 @@ def fetch_export(
         transport: For tests: what answers in place of the network.
 
     Raises:
-        ServerError: If the server does not export, or a file is not there, or not what the manifest says.
+        NetworkError: If the server does not export, or a file is not there, or not what the manifest says.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = FetchState(folder, chosen)
@@ -82,9 +81,9 @@ def _manifest(client: FhirClient, chosen: ServerSource, state: FetchState) -> di
         if answer.status == 200:
             return answer.resource("the manifest of the export")
         if answer.status not in (404, 410):
-            raise ServerError(f"the server's export failed: {explain(answer)}")
+            raise NetworkError(f"the server's export failed: {explain(answer)}")
         del state.extra["status_url"]
-    raise ServerError("the server does not know the export that it has just started (404)")
+    raise NetworkError("the server does not know the export that it has just started (404)")
 
 
 def _export_url(client: FhirClient, chosen: ServerSource) -> str:
@@ -104,11 +103,11 @@ def _files(manifest: Mapping[str, Any]) -> list[tuple[str, str, int | None]]:
     for part, prefix in (("output", ""), ("error", ".error.")):
         listed = manifest.get(part, [])
         if not isinstance(listed, list):
-            raise ServerError(f"the manifest of the export has no list of {part} files")
+            raise NetworkError(f"the manifest of the export has no list of {part} files")
         for number, each in enumerate(listed):
             kind, url = (each.get("type"), each.get("url")) if isinstance(each, dict) else (None, None)
             if not isinstance(kind, str) or not kind.isalpha() or not isinstance(url, str):
-                raise ServerError("the manifest of the export lists a file without a type or an address")
+                raise NetworkError("the manifest of the export lists a file without a type or an address")
             count = each.get("count")
             found.append((f"{prefix}{kind}.{number:04d}.ndjson", url, count if isinstance(count, int) else None))
     return found
@@ -141,7 +140,7 @@ class _Fetch:
             return 0
         if expected is not None and count != expected:
             kind = name.partition(".")[0]
-            raise ServerError(f"a file of {kind} holds {count:,} resources, and the manifest says {expected:,}")
+            raise NetworkError(f"a file of {kind} holds {count:,} resources, and the manifest says {expected:,}")
         self._state.save(name, count=count, size=path.stat().st_size, sha256=file_digest(path))
         return count
 
@@ -152,13 +151,13 @@ class _Fetch:
         if origin(url) == origin(self._client.base):
             return url
         if host not in self._chosen.file_hosts:
-            raise ServerError(
+            raise NetworkError(
                 f"a file of the export stands on {host}: allow it with file_hosts=[{host}] if you trust it"
             )
         if parts.scheme != "https" and not is_loopback(host) and not self._chosen.allow_http:
-            raise ServerError(f"a file of the export would come from {host} by plain http: allow_http=true lets it")
+            raise NetworkError(f"a file of the export would come from {host} by plain http: allow_http=true lets it")
         if self._needs_token:
-            raise ServerError(f"the export wants the token to be sent to {host}, another host: that is not done")
+            raise NetworkError(f"the export wants the token to be sent to {host}, another host: that is not done")
         return url
 
     def _download(self, url: str, path: Path) -> int:
@@ -172,14 +171,14 @@ class _Fetch:
                         partial.replace(path)
                         return count
                     if response.status_code not in PASSING:
-                        raise ServerError(
+                        raise NetworkError(
                             f"a file of the export cannot be fetched ({response.status_code}): it may have expired; "
                             "remove the folder to start anew"
                         )
             except httpx.TransportError:
                 pass
             self._client.pace.wait(self._client.pace.backoff(attempt))
-        raise ServerError(
+        raise NetworkError(
             f"a file of the export did not come in {self._chosen.retries + 1} attempts: repeat the command later"
         )
 
@@ -189,7 +188,7 @@ class _Fetch:
             for part in response.iter_bytes(1 << 20):
                 size += len(part)
                 if size > self._chosen.max_bytes:
-                    raise ServerError(
+                    raise NetworkError(
                         f"a file of the export is larger than max_bytes={self._chosen.max_bytes:,}: raise it"
                     )
                 file.write(part)
@@ -217,5 +216,5 @@ def _clear_away(client: FhirClient, state: FetchState) -> None:
     try:
         answer = client.request("DELETE", state.extra["status_url"])
         state.note(f"export cleared away on the server ({answer.status})")
-    except ServerError:
+    except NetworkError:
         state.note("export not cleared away on the server")

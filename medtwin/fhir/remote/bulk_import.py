@@ -14,10 +14,11 @@ import httpx
 import orjson
 
 from medtwin.core.errors import ConfigError
+from medtwin.core.places import NetworkError, checked_url
 from medtwin.fhir.remote.bulk_files import BulkFile
 from medtwin.fhir.remote.client import Answer, FhirClient
 from medtwin.fhir.remote.jobs import explain, kick_off, poll
-from medtwin.fhir.remote.places import ServerError, checked_url, followed
+from medtwin.fhir.remote.places import followed
 from medtwin.fhir.remote.settings import BulkSettings
 from medtwin.fhir.remote.tokens import make_credentials
 
@@ -196,7 +197,7 @@ def send_import(
 
     Raises:
         ConfigError: For HealthLake.
-        ServerError: If the server does not start the import, or it fails.
+        NetworkError: If the server does not start the import, or it fails.
     """
     if chosen.dialect == "healthlake":
         raise ConfigError("url: medtwin holds no AWS credentials to sign with: leave url out, and run command.sh")
@@ -209,7 +210,7 @@ def send_import(
             return _await_google(client, started, chosen)
         answer = poll(client, followed(started, client.base, "status address"), chosen.max_poll_s, "import")
     if answer.status != 200:
-        raise ServerError(f"the server's import failed: {explain(answer)}; what it took before stays there")
+        raise NetworkError(f"the server's import failed: {explain(answer)}; what it took before stays there")
     return read_outcome(answer)
 
 
@@ -217,13 +218,13 @@ def read_outcome(answer: Answer) -> BulkOutcome:
     """What HAPI (an OperationOutcome) or Azure (a manifest) says of a finished import.
 
     Raises:
-        ServerError: If it is an OperationOutcome that tells of an error.
+        NetworkError: If it is an OperationOutcome that tells of an error.
     """
     value = answer.resource("the result of the import")
     outcome = BulkOutcome()
     if value.get("resourceType") == "OperationOutcome":
         if any(issue.get("severity") in ("error", "fatal") for issue in value.get("issue", [])):
-            raise ServerError(f"the server's import failed: {explain(answer)}")
+            raise NetworkError(f"the server's import failed: {explain(answer)}")
         return outcome
     for part, what in (("output", "imported"), ("error", "refused")):
         for each in _objects(value.get(part)):
@@ -252,10 +253,10 @@ def _start_google(client: FhirClient, request: BulkRequest) -> str:
     body = orjson.dumps(request.body)
     started = client.request("POST", f"{client.base}/{request.path}", content=body, headers=request.headers)
     if started.status != 200:
-        raise ServerError(f"the server does not start the import: {explain(started)}")
+        raise NetworkError(f"the server does not start the import: {explain(started)}")
     name = started.resource("the import").get("name")
     if not isinstance(name, str) or not re.fullmatch(r"projects/[A-Za-z0-9_./-]+", name):
-        raise ServerError("the server started the import without naming its operation")
+        raise NetworkError("the server started the import without naming its operation")
     return name
 
 
@@ -267,13 +268,13 @@ def _await_google(client: FhirClient, name: str, chosen: BulkSettings) -> BulkOu
         if operation.get("done") is True:
             break
         if waited > chosen.max_poll_s:
-            raise ServerError(
+            raise NetworkError(
                 f"the import is not done after max_poll_s={chosen.max_poll_s:.0f}: look at operation {name}"
             )
         client.pace.wait(pause)
         waited, pause = waited + pause, min(2 * pause, 120.0)
     if isinstance(error := operation.get("error"), dict):
-        raise ServerError(f"the server's import failed: code {error.get('code')}; its log says which resources")
+        raise NetworkError(f"the server's import failed: code {error.get('code')}; its log says which resources")
     counter = operation.get("metadata", {}).get("counter", {})
     found = Counter({f"resource {what}": int(counter.get(key, 0)) for what, key in _GOOGLE_COUNTS.items()})
     return BulkOutcome(+found)

@@ -7,8 +7,8 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from medtwin.core.places import NetworkError
 from medtwin.fhir.remote.client import Answer, FhirClient
-from medtwin.fhir.remote.places import ServerError
 from medtwin.fhir.remote.settings import ServerSettings
 
 
@@ -16,20 +16,20 @@ def read_capability(client: FhirClient) -> tuple[dict[str, Any], datetime | None
     """The CapabilityStatement of a server, and the time on its clock, if it tells it.
 
     Raises:
-        ServerError: If it has none, or speaks another version of FHIR than R4.
+        NetworkError: If it has none, or speaks another version of FHIR than R4.
     """
     answer = client.request("GET", f"{client.base}/metadata")
     if answer.status != 200:
-        raise ServerError(
+        raise NetworkError(
             f"the server answers {answer.status} to a request for its /metadata: is the url its FHIR base?"
         )
     statement = answer.resource("/metadata")
     if statement.get("resourceType") != "CapabilityStatement":
-        raise ServerError("the /metadata of the server is no CapabilityStatement: is the url its FHIR base?")
+        raise NetworkError("the /metadata of the server is no CapabilityStatement: is the url its FHIR base?")
     version = str(statement.get("fhirVersion", ""))
     if not version.startswith("4.0."):
         shown = version[:20] if version.replace(".", "").replace("-", "").isalnum() else "no version"
-        raise ServerError(f"the server speaks FHIR {shown}, and medtwin R4 (4.0.1): use an R4 endpoint of it")
+        raise NetworkError(f"the server speaks FHIR {shown}, and medtwin R4 (4.0.1): use an R4 endpoint of it")
     return statement, _clock(answer)
 
 
@@ -42,7 +42,7 @@ def require_capability(statement: Mapping[str, Any], chosen: ServerSettings, kin
         kinds: The resource types to send.
 
     Raises:
-        ServerError: Naming what is missing, and what to set instead.
+        NetworkError: Naming what is missing, and what to set instead.
     """
     rest = _rest(statement)
     declared = {each.get("code") for each in rest.get("interaction", []) if isinstance(each, dict)}
@@ -52,13 +52,13 @@ def require_capability(statement: Mapping[str, Any], chosen: ServerSettings, kin
     if not declared & wanted:
         other = "batch" if chosen.bundle == "transaction" and "batch" in declared else None
         advice = f"use server.bundle={other}" if other else hint
-        raise ServerError(f"the server does not declare the {chosen.bundle} interaction: {advice}")
+        raise NetworkError(f"the server does not declare the {chosen.bundle} interaction: {advice}")
     resources = {each.get("type"): each for each in rest.get("resource", []) if isinstance(each, dict)}
     if not resources:
         return
     missing = sorted(set(kinds) - set(resources))
     if missing:
-        raise ServerError(f"the server does not declare the resource types {', '.join(missing)}: {hint}")
+        raise NetworkError(f"the server does not declare the resource types {', '.join(missing)}: {hint}")
     name, advice = (
         ("updateCreate", "the server lets nobody choose ids: use server.write=if_none_exist")
         if chosen.write == "put"
@@ -66,7 +66,7 @@ def require_capability(statement: Mapping[str, Any], chosen: ServerSettings, kin
     )
     refusing = sorted(kind for kind in kinds if resources[kind].get(name) is False)
     if refusing:
-        raise ServerError(f"{advice} ({', '.join(refusing)}); {hint}")
+        raise NetworkError(f"{advice} ({', '.join(refusing)}); {hint}")
 
 
 def declared_types(statement: Mapping[str, Any]) -> list[str]:

@@ -17,8 +17,10 @@ import orjson
 
 from medtwin import __version__
 from medtwin.core.errors import ConfigError
-from medtwin.fhir.remote.patience import PASSING, Pace, Stopped, retry_after
-from medtwin.fhir.remote.places import ServerError, followed, is_loopback, origin
+from medtwin.core.patience import Pace, Stopped, retry_after
+from medtwin.core.places import NetworkError, is_loopback, origin
+from medtwin.fhir.remote.answers import PASSING
+from medtwin.fhir.remote.places import followed
 from medtwin.fhir.remote.settings import ConnectionSettings
 
 FHIR_JSON = "application/fhir+json"
@@ -58,7 +60,7 @@ class Answer:
         """The JSON object of the body.
 
         Raises:
-            ServerError: If it is none, as when a proxy or a login page answers in place of the server.
+            NetworkError: If it is none, as when a proxy or a login page answers in place of the server.
         """
         try:
             value = orjson.loads(self.body)
@@ -66,7 +68,7 @@ class Answer:
             value = None
         if not isinstance(value, dict):
             kind = self.headers.get("content-type", "").partition(";")[0].strip() or "an unknown type"
-            raise ServerError(
+            raise NetworkError(
                 f"{what}: the server answered {self.status} with {kind[:60]}, not FHIR JSON: is the url its FHIR base?"
             )
         return value
@@ -133,7 +135,7 @@ class FhirClient:
             An answer of any status that asking again would not change; of 409, when it did not pass.
 
         Raises:
-            ServerError: If the fault did not pass, or the server redirects elsewhere or refuses the token.
+            NetworkError: If the fault did not pass, or the server redirects elsewhere or refuses the token.
             Stopped: If the run is being stopped.
         """
         for attempt in range(self.retries + 1):
@@ -146,7 +148,7 @@ class FhirClient:
                 self._hold_back(attempt, answer)
         if isinstance(answer, Answer) and answer.status == 409:
             return answer
-        raise ServerError(_gave_up(answer, self.retries, urlsplit(url).hostname or ""))
+        raise NetworkError(_gave_up(answer, self.retries, urlsplit(url).hostname or ""))
 
     @contextmanager
     def stream(self, url: str, headers: Mapping[str, str], *, with_token: bool = True) -> Iterator[httpx.Response]:
@@ -184,11 +186,11 @@ class FhirClient:
                 if self._credentials is not None and self._credentials.renew(token):
                     continue
             if answer.status in (401, 403):
-                raise ServerError(_refused(answer.status, token is not None))
+                raise NetworkError(_refused(answer.status, token is not None))
             if answer.status not in _REDIRECTS:
                 return answer
             url = _redirected(answer, method)
-        raise ServerError(f"the server redirects more than {_MAX_REDIRECTS} times: check the url")
+        raise NetworkError(f"the server redirects more than {_MAX_REDIRECTS} times: check the url")
 
     def _token(self, url: str) -> str | None:
         if self._credentials is None or origin(url) != origin(self.base):
@@ -201,7 +203,7 @@ class FhirClient:
             for part in response.iter_bytes():
                 size += len(part)
                 if size > _MAX_BODY:
-                    raise ServerError(f"the server's answer is larger than {_MAX_BODY:,} bytes: ask for smaller pages")
+                    raise NetworkError(f"the server's answer is larger than {_MAX_BODY:,} bytes: ask for smaller pages")
                 parts.append(part)
             names = {name.lower(): value for name, value in response.headers.items()}
             return Answer(response.status_code, names, b"".join(parts), str(response.url))
@@ -250,7 +252,7 @@ def _headers(
 def _redirected(answer: Answer, method: str) -> str:
     target = followed(answer.headers.get("location", ""), answer.url, "redirect")
     if method != "GET" and answer.status not in _KEEPS_METHOD:
-        raise ServerError(
+        raise NetworkError(
             f"the server redirects the request ({answer.status}), which would lose its body: use url={target}"
         )
     return target
@@ -260,9 +262,9 @@ def _raise_if_lasting(error: httpx.TransportError, url: str) -> None:
     """Some faults of a connection are there to stay: a certificate that is not trusted, a URL that makes no sense."""
     host = urlsplit(url).hostname or ""
     if isinstance(error, (httpx.UnsupportedProtocol, httpx.ProxyError)):
-        raise ServerError(f"{host} cannot be asked: {type(error).__name__}; check url and proxy") from error
+        raise NetworkError(f"{host} cannot be asked: {type(error).__name__}; check url and proxy") from error
     if "CERTIFICATE_VERIFY_FAILED" in str(error) or "certificate verify failed" in str(error):
-        raise ServerError(f"the certificate of {host} is not trusted: name its authority with ca_file=FILE") from error
+        raise NetworkError(f"the certificate of {host} is not trusted: name its authority with ca_file=FILE") from error
 
 
 def _gave_up(answer: Answer | httpx.TransportError, retries: int, host: str) -> str:

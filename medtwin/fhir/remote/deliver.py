@@ -7,13 +7,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from medtwin.fhir.remote.answers import Entry, issues_of, read_entries, what_became
+from medtwin.core.places import NetworkError
+from medtwin.fhir.remote.answers import PASSING, Entry, issues_of, read_entries, what_became
 from medtwin.fhir.remote.client import Answer, FhirClient
 from medtwin.fhir.remote.entries import conditional_entry, full_url, put_entry, to_bundle
 from medtwin.fhir.remote.journal import Failure, Journal, Tally
 from medtwin.fhir.remote.packing import Packing, Parcel, halve
-from medtwin.fhir.remote.patience import PASSING
-from medtwin.fhir.remote.places import ServerError
 from medtwin.fhir.remote.settings import ServerSettings
 from medtwin.fhir.remote.store import Line
 
@@ -57,7 +56,7 @@ class Delivery:
         """Delivers parcels one after the other; returns how many resources were dealt with.
 
         Raises:
-            ServerError: For what makes going on senseless.
+            NetworkError: For what makes going on senseless.
             Stopped: If the run is being stopped.
         """
         ids: dict[str, str] = {}
@@ -124,7 +123,7 @@ class Delivery:
             self._divide(parcel, left, tally, ids)
             return
         if answer.status in _WRONG_PLACE and (answer.status != 404 or not self._journal.num("concluded")):
-            raise ServerError(f"the server answers {answer.status} to a bundle: is the url its FHIR base?")
+            raise NetworkError(f"the server answers {answer.status} to a bundle: is the url its FHIR base?")
         if halve(Parcel(tuple(left)), self._packing) is not None:
             self._divide(parcel, left, tally, ids)
             return
@@ -138,7 +137,7 @@ class Delivery:
             self._continue(parcel, replace(tally, rest=[[line.key for line in left]]), ids)
             return
         if halve(parcel, self._packing) is None:
-            raise ServerError(_cannot_divide(parcel, self._packing))
+            raise NetworkError(_cannot_divide(parcel, self._packing))
         self._journal.record(parcel.digest, "divided")
         self._deliver_halves(parcel, ids)
 
@@ -149,7 +148,7 @@ class Delivery:
         self._journal.record(parcel.digest, "concluded", tally)
         if num_failed > self._chosen.max_failures:
             codes = ", ".join(sorted({code for each in tally.failures for code in each.codes}))
-            raise ServerError(
+            raise NetworkError(
                 f"the server refused {num_failed} resources (the last for: {codes}), more than "
                 f"server.max_failures={self._chosen.max_failures}: rejected/rejected.csv lists them"
             )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from medtwin.fhir.remote.answers import issues_of
+from medtwin.core.patience import retry_after
+from medtwin.core.places import NetworkError
+from medtwin.fhir.remote.answers import PASSING, issues_of
 from medtwin.fhir.remote.client import Answer, FhirClient
-from medtwin.fhir.remote.patience import PASSING, retry_after
-from medtwin.fhir.remote.places import ServerError, followed
+from medtwin.fhir.remote.places import followed
 
 # A job that failed answers 500: asking again would change nothing.
 _PASSING = PASSING - {500}
@@ -20,14 +21,14 @@ def kick_off(client: FhirClient, method: str, url: str, *, content: bytes | None
     """Starts a job; returns where its status is.
 
     Raises:
-        ServerError: If the server does not take it, or does not say where to ask after it.
+        NetworkError: If the server does not take it, or does not say where to ask after it.
     """
     answer = client.request(method, url, content=content, headers={"prefer": "respond-async"}, passing=_PASSING)
     if answer.status != 202:
-        raise ServerError(f"the server does not start the {what}: {explain(answer)}")
+        raise NetworkError(f"the server does not start the {what}: {explain(answer)}")
     place = answer.headers.get("content-location")
     if not place:
-        raise ServerError(f"the server started the {what} without saying where to ask after it (Content-Location)")
+        raise NetworkError(f"the server started the {what} without saying where to ask after it (Content-Location)")
     return followed(place, answer.url, "status address")
 
 
@@ -35,7 +36,7 @@ def poll(client: FhirClient, url: str, max_poll_s: float, what: str = "export") 
     """The final answer of a job, whatever its status; waits as the server's Retry-After says, else longer each time.
 
     Raises:
-        ServerError: If the server is not done in time.
+        NetworkError: If the server is not done in time.
         Stopped: If the run is being stopped.
     """
     end = time.monotonic() + max_poll_s
@@ -47,7 +48,7 @@ def poll(client: FhirClient, url: str, max_poll_s: float, what: str = "export") 
         asked = retry_after(answer.headers.get("retry-after"))
         seconds = min(asked if asked is not None else pause, _LONGEST_WAIT_S)
         if time.monotonic() + seconds > end:
-            raise ServerError(
+            raise NetworkError(
                 f"the server is not done with the {what} after max_poll_s={max_poll_s:.0f}: "
                 "repeat the command later, it goes on asking"
             )

@@ -18,11 +18,12 @@ import orjson
 
 from medtwin.core.errors import OutputError
 from medtwin.core.files import read_json, write_json
+from medtwin.core.places import NetworkError
 from medtwin.fhir.elements import TABLES
 from medtwin.fhir.remote.capability import declared_types, read_capability
 from medtwin.fhir.remote.client import FhirClient
 from medtwin.fhir.remote.jobs import explain
-from medtwin.fhir.remote.places import ServerError, followed
+from medtwin.fhir.remote.places import followed
 from medtwin.fhir.remote.settings import ServerSource
 from medtwin.fhir.remote.tokens import make_credentials
 
@@ -61,7 +62,7 @@ def fetch_search(
         transport: For tests: what answers in place of the network.
 
     Raises:
-        ServerError: If the server cannot be read, or not to the end.
+        NetworkError: If the server cannot be read, or not to the end.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = FetchState(folder, chosen)
@@ -83,7 +84,7 @@ def types_to_read(chosen: ServerSource, statement: Mapping[str, Any]) -> list[st
     """The resource types to fetch: those asked for, or those that medtwin reads and the server declares.
 
     Raises:
-        ServerError: If the server declares none of them.
+        NetworkError: If the server declares none of them.
     """
     if chosen.types:
         return list(dict.fromkeys(chosen.types))
@@ -91,7 +92,7 @@ def types_to_read(chosen: ServerSource, statement: Mapping[str, Any]) -> list[st
     known = list(dict.fromkeys([*_REFERRED_TO, *TABLES]))
     found = [kind for kind in known if kind in declared] if declared else known
     if "Patient" not in found:
-        raise ServerError("the server declares no Patient: name the resource types with types=[Patient,...]")
+        raise NetworkError("the server declares no Patient: name the resource types with types=[Patient,...]")
     return found
 
 
@@ -188,18 +189,18 @@ class _Pages:
         visited: set[str] = set()
         while url:
             if url in visited:
-                raise ServerError(
+                raise NetworkError(
                     f"the pages of {self._kind} lead back to one that was read: the server's paging is wrong"
                 )
             if len(visited) >= self._chosen.max_pages:
-                raise ServerError(f"{self._kind} has more than max_pages={self._chosen.max_pages} pages: raise it")
+                raise NetworkError(f"{self._kind} has more than max_pages={self._chosen.max_pages} pages: raise it")
             visited.add(url)
             answer = self._client.request("GET", url)
             if answer.status != 200:
-                raise ServerError(f"the server does not let {self._kind} be read: {explain(answer)}; name types=[...]")
+                raise NetworkError(f"the server does not let {self._kind} be read: {explain(answer)}; name types=[...]")
             bundle = answer.resource(self._kind)
             if bundle.get("resourceType") != "Bundle":
-                raise ServerError(
+                raise NetworkError(
                     f"the server answers a search of {self._kind} with no Bundle: is the url its FHIR base?"
                 )
             yield self._write(bundle.get("entry") or [])
@@ -219,7 +220,7 @@ class _Pages:
             else:
                 self.notes[f"{self._kind} given on two pages"] += 1
         if self._file.tell() > self._chosen.max_bytes:
-            raise ServerError(f"{self._kind} is larger than max_bytes={self._chosen.max_bytes:,}: raise it")
+            raise NetworkError(f"{self._kind} is larger than max_bytes={self._chosen.max_bytes:,}: raise it")
         return self.num_resources - before
 
     def _is_new(self, name: str) -> bool:

@@ -13,12 +13,12 @@ from types import TracebackType
 import httpx
 
 from medtwin.core.files import atomic_file
+from medtwin.core.patience import Stopped
 from medtwin.fhir.remote.capability import read_capability, require_capability
 from medtwin.fhir.remote.client import FhirClient
 from medtwin.fhir.remote.deliver import Delivery
 from medtwin.fhir.remote.journal import Failure, Journal
 from medtwin.fhir.remote.packing import Packing, Parcel, pack
-from medtwin.fhir.remote.patience import Stopped
 from medtwin.fhir.remote.settings import ServerSettings
 from medtwin.fhir.remote.store import ResourceStore
 from medtwin.fhir.remote.tokens import make_credentials
@@ -99,7 +99,7 @@ class Sender:
         """Sends everything; yields how many resources were dealt with, as it goes.
 
         Raises:
-            ServerError: For what makes going on senseless; the journal has what was done until then.
+            NetworkError: For what makes going on senseless; the journal has what was done until then.
             ConfigError: If resources cannot be divided into requests of the size that is allowed.
         """
         packing = Packing.of(self._chosen)

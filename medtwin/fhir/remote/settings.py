@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from medtwin.fhir.remote.places import SettingError, checked_url
+from medtwin.core.places import SettingError, checked_url
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import jwt
 import orjson
 
 from medtwin.core.errors import ConfigError
+from medtwin.core.places import NetworkError, checked_url
 from medtwin.fhir.remote.client import Credentials, make_http
-from medtwin.fhir.remote.places import ServerError, checked_url
 from medtwin.fhir.remote.settings import AuthSettings, ConnectionSettings
 
 # SMART App Launch 2.2, client-confidential-asymmetric: exp no more than five minutes in the future.
@@ -100,7 +100,7 @@ class BackendServices:
         """A token that lasts for a while yet.
 
         Raises:
-            ServerError: If the authorization server gives none.
+            NetworkError: If the authorization server gives none.
         """
         with self._lock:
             if self._token is None or self._clock() >= self._renew_at:
@@ -112,7 +112,7 @@ class BackendServices:
         """Gets another token unless another worker has already done so.
 
         Raises:
-            ServerError: If the authorization server gives none.
+            NetworkError: If the authorization server gives none.
         """
         with self._lock:
             if self._token == refused:
@@ -142,12 +142,12 @@ class BackendServices:
                 # A new assertion each time: the server may have spent the jti of one whose answer was lost.
                 answer = _with_retries(lambda: http.post(endpoint, data=self._form(endpoint)), self._chosen.retries)
             except httpx.TransportError as error:
-                raise ServerError(f"the authorization server cannot be asked: {type(error).__name__}") from error
+                raise NetworkError(f"the authorization server cannot be asked: {type(error).__name__}") from error
         value = _object(answer)
         if answer.status_code != 200 or not isinstance(value.get("access_token"), str):
             code = value.get("error")
             shown = code if isinstance(code, str) and code.replace("_", "").isalpha() else "no reason given"
-            raise ServerError(
+            raise NetworkError(
                 f"the authorization server gives no token ({answer.status_code}, {shown[:40]}): "
                 "check auth.client_id, auth.key_file, auth.key_id and auth.scope"
             )
@@ -174,13 +174,13 @@ class BackendServices:
         value = _object(answer) if answer.status_code == 200 else {}
         endpoint = value.get("token_endpoint")
         if not isinstance(endpoint, str):
-            raise ServerError(
+            raise NetworkError(
                 f"the server has no .well-known/smart-configuration with a token_endpoint ({answer.status_code}): "
                 "give the endpoint as auth.token_url"
             )
         known = value.get("token_endpoint_auth_signing_alg_values_supported")
         if isinstance(known, list) and known and self._auth.algorithm not in known:
-            raise ServerError(
+            raise NetworkError(
                 f"the server takes no {self._auth.algorithm} signatures: set auth.algorithm to one it lists"
             )
         return checked_url(endpoint, "the server's token_endpoint", allow_http=allow_http)

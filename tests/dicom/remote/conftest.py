@@ -15,7 +15,7 @@ from tests.servers.orthanc import orthanc, orthanc_process  # noqa: F401
 @pytest.fixture
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the waits between attempts too short to notice."""
-    monkeypatch.setattr("medtwin.dicom.remote.patience._FIRST_WAIT_S", 0.0005)
+    monkeypatch.setattr("medtwin.core.patience._FIRST_WAIT_S", 0.0005)
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medtwin.core.errors import ConfigError, OutputError
+from medtwin.core.patience import Pace, Stopped
 from medtwin.dicom.network import NetworkError
 from medtwin.dicom.remote.instances import Instance, Outcome, parcels, read_instances
 from medtwin.dicom.remote.journal import Journal
 from medtwin.dicom.remote.multipart import BrokenMultipartError, boundary_of, split_parts
-from medtwin.dicom.remote.patience import Pace, Stopped
 from medtwin.dicom.remote.settings import AuthSettings, PacsSettings, WebSource
 from tests.dicom.remote.samples import listed, write_objects
 

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from medtwin.core.errors import ConfigError
+from medtwin.core.places import NetworkError
 from medtwin.fhir.remote.bulk_files import BulkFile, split_files
 from medtwin.fhir.remote.bulk_import import import_request, send_import
-from medtwin.fhir.remote.places import ServerError
 from medtwin.fhir.remote.settings import AuthSettings, BulkSettings
 from tests.fhir.remote import samples
 from tests.fhir.remote.fake import BASE
@@ -229,11 +229,11 @@ def test_hapi_says_that_it_is_done_or_not() -> None:
     assert asked[1].url.query == b"_jobId=1"
     for answer in (outcome("error"), outcome("error", 500)):
         transport, _ = answering(STARTED, answer)
-        with pytest.raises(ServerError, match=r"import failed: (200|500) \(processing\)") as caught:
+        with pytest.raises(NetworkError, match=r"import failed: (200|500) \(processing\)") as caught:
             send_import(request, chosen, transport=transport)
         assert "Secret" not in str(caught.value)
     transport, _ = answering(outcome("error", 422))
-    with pytest.raises(ServerError, match=r"does not start the import: 422 \(processing\)"):
+    with pytest.raises(NetworkError, match=r"does not start the import: 422 \(processing\)"):
         send_import(request, chosen, transport=transport)
 
 
@@ -242,20 +242,20 @@ def test_an_import_that_was_started_is_not_started_again() -> None:
     request = import_request(FILES, chosen)
     told: list[str] = []
     transport, _ = answering(STARTED, httpx.Response(502), httpx.Response(502))
-    with pytest.raises(ServerError, match="still answers 502"):
+    with pytest.raises(NetworkError, match="still answers 502"):
         send_import(request, BulkSettings(**(vars(chosen) | {"retries": 1})), on_start=told.append, transport=transport)
     assert told == [f"{BASE}/$import-poll-status?_jobId=1"]
     transport, asked = answering({"output": [{"type": "Patient", "count": 2}]})
     assert send_import(request, chosen, started=told[0], transport=transport).counts == {"Patient imported": 2}
     assert [each.method for each in asked] == ["GET"]
     transport, asked = answering({})
-    with pytest.raises(ServerError, match="leads to another place"):
+    with pytest.raises(NetworkError, match="leads to another place"):
         send_import(request, chosen, started="https://evil.example/", transport=transport)
 
 
 def test_google_is_asked_after_its_operation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEDTWIN_TEST_TOKEN", "mine")
-    monkeypatch.setattr("medtwin.fhir.remote.patience.Pace.wait", lambda self, seconds=0.0: None)
+    monkeypatch.setattr("medtwin.core.patience.Pace.wait", lambda self, seconds=0.0: None)
     chosen = BulkSettings(
         dialect="google",
         base_url="gs://bucket/in",
@@ -275,11 +275,11 @@ def test_google_is_asked_after_its_operation(monkeypatch: pytest.MonkeyPatch) ->
     transport, _ = answering(
         {"name": name}, {"name": name, "done": True, "error": {"code": 7, "message": "Mrs Secret"}}
     )
-    with pytest.raises(ServerError, match=r"import failed: code 7") as caught:
+    with pytest.raises(NetworkError, match=r"import failed: code 7") as caught:
         send_import(request, chosen, transport=transport)
     assert "Secret" not in str(caught.value)
     transport, _ = answering({"name": "https://evil.example"})
-    with pytest.raises(ServerError, match="without naming its operation"):
+    with pytest.raises(NetworkError, match="without naming its operation"):
         send_import(request, chosen, transport=transport)
 
 

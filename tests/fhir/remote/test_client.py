@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from medtwin.core.errors import ConfigError
+from medtwin.core.patience import Pace, Stopped
+from medtwin.core.places import NetworkError
 from medtwin.fhir.remote.client import FhirClient
-from medtwin.fhir.remote.patience import Pace, Stopped
-from medtwin.fhir.remote.places import ServerError
 from medtwin.fhir.remote.settings import ServerSettings
 
 BASE = "https://fhir.example/fhir"
@@ -85,11 +85,11 @@ def test_a_dropped_connection_is_tried_again(error: Exception) -> None:
 
 def test_it_gives_up_after_so_many_attempts() -> None:
     client, asked, _ = client_of([503], retries=3)
-    with pytest.raises(ServerError, match=r"fhir\.example still answers 503 after 4 attempts"):
+    with pytest.raises(NetworkError, match=r"fhir\.example still answers 503 after 4 attempts"):
         client.request("GET", BASE)
     assert len(asked) == 4
     client, _, _ = client_of([httpx.ConnectError("x")], retries=1)
-    with pytest.raises(ServerError, match="cannot be reached after 2 attempts"):
+    with pytest.raises(NetworkError, match="cannot be reached after 2 attempts"):
         client.request("GET", BASE)
 
 
@@ -104,14 +104,14 @@ def test_retry_after_is_kept() -> None:
     assert client.request("GET", BASE).status == 200
     assert pace.holds == [7.0]
     client, _, _ = client_of([httpx.Response(503, headers={"retry-after": "999"}), 200])
-    with pytest.raises(ServerError, match="asks to wait 999 s"):
+    with pytest.raises(NetworkError, match="asks to wait 999 s"):
         client.request("GET", BASE)
 
 
 def test_a_certificate_that_is_not_trusted_is_not_tried_again() -> None:
     client, asked, _ = client_of([httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate")])
     with pytest.raises(
-        ServerError, match=r"certificate of fhir\.example is not trusted: name its authority with ca_file"
+        NetworkError, match=r"certificate of fhir\.example is not trusted: name its authority with ca_file"
     ):
         client.request("GET", BASE)
     assert len(asked) == 1
@@ -149,21 +149,21 @@ def test_redirects_are_followed_on_the_same_host() -> None:
 )
 def test_other_redirects_are_not(method: str, answer: httpx.Response, rule: str) -> None:
     client, _, _ = client_of([answer])
-    with pytest.raises(ServerError, match=rule):
+    with pytest.raises(NetworkError, match=rule):
         client.request(method, BASE, content=b"{}" if method == "POST" else None)
 
 
 def test_a_page_in_place_of_fhir_is_told() -> None:
     page = httpx.Response(200, headers={"content-type": "text/html; charset=utf-8"}, content=b"<html>login</html>")
     client, _, _ = client_of([page])
-    with pytest.raises(ServerError, match=r"answered 200 with text/html, not FHIR JSON: is the url its FHIR base\?"):
+    with pytest.raises(NetworkError, match=r"answered 200 with text/html, not FHIR JSON: is the url its FHIR base\?"):
         client.request("GET", BASE).resource("/metadata")
 
 
 def test_a_huge_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medtwin.fhir.remote.client._MAX_BODY", 1000)
     client, _, _ = client_of([httpx.Response(200, content=b"x" * 1001)])
-    with pytest.raises(ServerError, match="larger than 1,000 bytes"):
+    with pytest.raises(NetworkError, match="larger than 1,000 bytes"):
         client.request("GET", BASE)
 
 
@@ -199,11 +199,11 @@ def test_a_refused_token_is_renewed_once() -> None:
     assert client.request("GET", BASE).status == 200
     assert seen == ["Bearer old", "Bearer new"]
     client = FhirClient(settings, credentials=Given("old", "older"), transport=httpx.MockTransport(handle))
-    with pytest.raises(ServerError, match=r"refuses the token \(401\)") as caught:
+    with pytest.raises(NetworkError, match=r"refuses the token \(401\)") as caught:
         client.request("GET", BASE)
     assert "old" not in str(caught.value)
     client = FhirClient(settings, transport=httpx.MockTransport(handle))
-    with pytest.raises(ServerError, match=r"wants a token \(401\): set auth\.kind"):
+    with pytest.raises(NetworkError, match=r"wants a token \(401\): set auth\.kind"):
         client.request("GET", BASE)
 
 
@@ -219,7 +219,7 @@ def test_a_token_goes_to_its_own_host_only() -> None:
 
 def test_what_is_forbidden_is_told() -> None:
     client, asked, _ = client_of([403])
-    with pytest.raises(ServerError, match=r"forbids this \(403\)"):
+    with pytest.raises(NetworkError, match=r"forbids this \(403\)"):
         client.request("GET", BASE)
     assert len(asked) == 1
 
@@ -307,7 +307,7 @@ def test_an_authority_of_ones_own_is_trusted_when_it_is_named(tmp_path: Path) ->
         with (
             FhirClient(ServerSettings(url=url)) as client,
             pytest.raises(
-                ServerError, match="certificate of localhost is not trusted: name its authority with ca_file"
+                NetworkError, match="certificate of localhost is not trusted: name its authority with ca_file"
             ),
         ):
             client.request("GET", url)

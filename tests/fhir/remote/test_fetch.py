@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from medtwin.core.errors import OutputError
+from medtwin.core.places import NetworkError
 from medtwin.fhir.remote.bulk_export import fetch_export
-from medtwin.fhir.remote.places import ServerError
 from medtwin.fhir.remote.search import fetch_search
 from medtwin.fhir.remote.settings import AuthSettings, ServerSource
 from tests.fhir.remote.fake import BASE
@@ -91,7 +91,7 @@ def test_pages_are_followed_and_repeats_dropped(tmp_path: Path) -> None:
 )
 def test_a_search_that_goes_astray_ends(tmp_path: Path, answer: Any, rule: str) -> None:
     transport, _ = routes(Patient=answer)
-    with pytest.raises(ServerError, match=rule):
+    with pytest.raises(NetworkError, match=rule):
         fetch_search(ServerSource(url=BASE, types=("Patient",)), tmp_path / "out", transport=transport)
     assert list((tmp_path / "out").glob("*.ndjson")) == []
 
@@ -104,16 +104,16 @@ def test_pages_and_bytes_are_bounded(tmp_path: Path) -> None:
         return httpx.Response(200, json=page(f"p{here}", following=f"/fhir/Patient?page={here}"))
 
     transport, _ = routes(Patient=endless)
-    with pytest.raises(ServerError, match="more than max_pages=20 pages"):
+    with pytest.raises(NetworkError, match="more than max_pages=20 pages"):
         fetch_search(ServerSource(url=BASE, types=("Patient",), max_pages=20), tmp_path / "a", transport=transport)
-    with pytest.raises(ServerError, match="larger than max_bytes=100"):
+    with pytest.raises(NetworkError, match="larger than max_bytes=100"):
         fetch_search(ServerSource(url=BASE, types=("Patient",), max_bytes=100), tmp_path / "b", transport=transport)
 
 
 def test_a_type_that_is_complete_is_kept(tmp_path: Path) -> None:
     transport, asked = routes(Patient=page("a"), Observation=httpx.Response(410))
     source = ServerSource(url=BASE, concurrency=1)
-    with pytest.raises(ServerError, match="Observation be read: 410"):
+    with pytest.raises(NetworkError, match="Observation be read: 410"):
         fetch_search(source, tmp_path / "out", transport=transport)
     transport, asked = routes(Observation=page("o", kind="Observation"))
     assert fetch_search(source, tmp_path / "out", transport=transport).counts == {"Patient": 1, "Observation": 1}
@@ -196,10 +196,10 @@ def test_a_killed_export_goes_on_where_it_was(tmp_path: Path) -> None:
     source = ServerSource(**SOURCE, retries=0)
     files = [("Patient", f"{BASE}/f1"), ("Patient", f"{BASE}/f2")]
     transport, _ = routes(Patient_export=started(), status=[waiting(), httpx.ReadError("gone")])
-    with pytest.raises(ServerError, match="does not complete"):
+    with pytest.raises(NetworkError, match="does not complete"):
         fetch_export(source, tmp_path / "out", transport=transport)
     transport, asked = routes(status=manifest(*files), f1=lines("a"), f2=httpx.ReadError("gone"))
-    with pytest.raises(ServerError, match="did not come in 1 attempts"):
+    with pytest.raises(NetworkError, match="did not come in 1 attempts"):
         fetch_export(source, tmp_path / "out", transport=transport)
     assert "/fhir/Patient/$export" not in [request.url.path for request in asked]
     transport, asked = routes(status=httpx.Response(202), f2=lines("b"))
@@ -251,7 +251,7 @@ def failed(status: int) -> httpx.Response:
 )
 def test_an_export_that_goes_wrong_is_told(tmp_path: Path, paths: dict[str, Any], rule: str) -> None:
     transport, _ = routes(**paths)
-    with pytest.raises(ServerError, match=rule):
+    with pytest.raises(NetworkError, match=rule):
         fetch_export(ServerSource(**SOURCE, max_wait_s=1), tmp_path / "out", transport=transport)
 
 
@@ -273,8 +273,8 @@ def test_a_token_stays_with_its_server(tmp_path: Path, monkeypatch: pytest.Monke
     assert sent[f"{BASE}/f2"] is None
     assert sent[f"{BASE}/status"] == "Bearer mine"
     transport, asked = answers(needs_token=True)
-    with pytest.raises(ServerError, match=r"wants the token to be sent to files\.example, another host"):
+    with pytest.raises(NetworkError, match=r"wants the token to be sent to files\.example, another host"):
         fetch_export(ServerSource(**chosen), tmp_path / "b", transport=transport)
     transport, _ = answers(needs_token=False, scheme="http")
-    with pytest.raises(ServerError, match="by plain http"):
+    with pytest.raises(NetworkError, match="by plain http"):
         fetch_export(ServerSource(**chosen), tmp_path / "c", transport=transport)

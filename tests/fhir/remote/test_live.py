@@ -26,9 +26,9 @@ from medtwin.core.errors import OutputError
 from medtwin.fhir.server import (
     AuthSettings,
     BulkSettings,
+    NetworkError,
     Sender,
     SendReport,
-    ServerError,
     ServerSettings,
     ServerSource,
     fetch_export,
@@ -198,7 +198,7 @@ def test_tokens_that_end_meanwhile(tmp_path: Path, fhir_server: FhirServer) -> N
     resources = samples.write_folder(tmp_path / "in", 30)
     known, auth = clients(tmp_path)
     fhir_server.reset(clients=known, tokenSeconds=300)
-    with pytest.raises(ServerError, match=r"wants a token \(401\)"):
+    with pytest.raises(NetworkError, match=r"wants a token \(401\)"):
         send(tmp_path / "in", fhir_server)
     (tmp_path / "journal.jsonl").unlink()
     settings = ServerSettings(url=fhir_server.base, auth=auth, max_entries=12, concurrency=2)
@@ -217,14 +217,14 @@ def test_a_key_that_nobody_knows(tmp_path: Path, fhir_server: FhirServer) -> Non
     known, _ = clients(tmp_path)
     _, stranger = clients(tmp_path)
     fhir_server.reset(clients=known)
-    with pytest.raises(ServerError, match=r"gives no token \(401, invalid_client\)"):
+    with pytest.raises(NetworkError, match=r"gives no token \(401, invalid_client\)"):
         send(tmp_path / "in", fhir_server, auth=stranger)
 
 
 def test_another_version_of_fhir_is_refused(tmp_path: Path, fhir_server: FhirServer) -> None:
     samples.write_folder(tmp_path / "in", 1)
     fhir_server.reset(fhirVersion="5.0.0")
-    with pytest.raises(ServerError, match=r"speaks FHIR 5\.0\.0"):
+    with pytest.raises(NetworkError, match=r"speaks FHIR 5\.0\.0"):
         send(tmp_path / "in", fhir_server)
     assert fhir_server.counts() == {}
 

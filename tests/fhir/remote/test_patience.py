@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from medtwin.fhir.remote.patience import PASSING, Pace, Stopped, retry_after
-from medtwin.fhir.remote.places import ServerError
+from medtwin.core.patience import Pace, Stopped, retry_after
+from medtwin.core.places import NetworkError
+from medtwin.fhir.remote.answers import PASSING
 
 
 def test_only_faults_that_pass_are_tried_again() -> None:
@@ -53,7 +54,7 @@ def test_a_retry_after_holds_every_worker() -> None:
 
 
 def test_a_server_that_asks_for_too_much_stops_the_run() -> None:
-    with pytest.raises(ServerError, match=r"asks to wait 3600 s, more than max_wait_s=300"):
+    with pytest.raises(NetworkError, match=r"asks to wait 3600 s, more than max_wait_s=300"):
         Pace(300.0).hold(3600.0)
 
 

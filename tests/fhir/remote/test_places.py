@@ -4,7 +4,8 @@ import pytest
 
 from medtwin.config import settings
 from medtwin.core.errors import ConfigError
-from medtwin.fhir.remote.places import ServerError, checked_url, followed
+from medtwin.core.places import NetworkError, checked_url
+from medtwin.fhir.remote.places import followed
 from medtwin.fhir.remote.settings import AuthSettings, BulkSettings, ServerSettings, ServerSource
 
 
@@ -55,7 +56,7 @@ def test_links_on_the_same_host_are_followed(link: str, target: str) -> None:
     "link", ["https://evil.example/fhir", "http://example.org/fhir", "https://example.org:8443/x", "//evil.example/x"]
 )
 def test_links_to_another_place_are_not(link: str) -> None:
-    with pytest.raises(ServerError, match="leads to another place"):
+    with pytest.raises(NetworkError, match="leads to another place"):
         followed(link, "https://example.org/fhir", "next page")
 
 

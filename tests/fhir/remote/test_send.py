@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from medtwin.core.errors import ConfigError, DatasetError, ReleaseRefusedError
+from medtwin.core.places import NetworkError
 from medtwin.fhir import write_ndjson
 from medtwin.fhir.remote.answers import issues_of, read_location
-from medtwin.fhir.remote.places import ServerError
 from medtwin.fhir.remote.send import Sender, SendReport, write_failures
 from medtwin.fhir.remote.settings import AuthSettings, ServerSettings
 from tests.fhir.remote import samples
@@ -120,7 +120,7 @@ def test_a_stopped_run_continues_wherever_it_stopped(tmp_path: Path, write: str,
         try:
             report = send(tmp_path, server, **chosen)
             break
-        except ServerError:
+        except NetworkError:
             continue
     assert attempt > 2
     assert logical(server.stored) == expected(resources)
@@ -207,7 +207,7 @@ def test_too_many_refusals_stop_the_run(tmp_path: Path) -> None:
     resources = samples.write_folder(tmp_path / "in", 20)
     server = FakeServer(bad=frozenset(key for key in map(samples.key, resources) if key.startswith("Observation")))
     with pytest.raises(
-        ServerError, match=r"refused \d+ resources \(the last for: .*\), more than server\.max_failures=5"
+        NetworkError, match=r"refused \d+ resources \(the last for: .*\), more than server\.max_failures=5"
     ):
         send(tmp_path, server, max_failures=5)
 
@@ -250,14 +250,14 @@ def test_one_resource_that_is_too_large_ends_it(tmp_path: Path) -> None:
     samples.write_folder(tmp_path / "in", 1)
     server = FakeServer(max_bytes=300)
     with pytest.raises(
-        ServerError, match=r"^(Device|Organization)/\S+ alone, [\d,]+ bytes, is larger than the server acc"
+        NetworkError, match=r"^(Device|Organization)/\S+ alone, [\d,]+ bytes, is larger than the server acc"
     ):
         send(tmp_path, server)
 
 
 def test_a_ring_that_is_too_large_ends_it(tmp_path: Path) -> None:
     samples.write_folder(tmp_path / "in", 1)
-    with pytest.raises(ServerError, match=r"2 resources that refer to each other in a ring \(Condition, Encounter\)"):
+    with pytest.raises(NetworkError, match=r"2 resources that refer to each other in a ring \(Condition, Encounter\)"):
         send(tmp_path, FakeServer(max_entries=1))
     server = FakeServer(max_entries=1, integrity=False)
     (tmp_path / "journal.jsonl").unlink()
@@ -318,7 +318,7 @@ def test_a_transaction_that_is_done_as_a_batch_is_read_entry_by_entry(tmp_path: 
 def test_an_answer_that_makes_no_sense_ends_it(tmp_path: Path, answer: Any, rule: str) -> None:
     samples.write_folder(tmp_path / "in", 2)
     server = FakeServer(script=[answer])
-    with pytest.raises(ServerError, match=rule):
+    with pytest.raises(NetworkError, match=rule):
         send(tmp_path, server)
     assert len(server.requests) == 2
 
@@ -334,7 +334,7 @@ def test_a_server_must_speak_r4_and_do_what_we_need(tmp_path: Path) -> None:
         ),
         (FakeServer(interactions=("history-system",)), r"transaction interaction: server\.check_capability=false"),
     ]:
-        with pytest.raises(ServerError, match=rule):
+        with pytest.raises(NetworkError, match=rule):
             send(tmp_path, server)
         assert server.stored == {}
     assert send(tmp_path, FakeServer(interactions=()), check_capability=False).failures == []

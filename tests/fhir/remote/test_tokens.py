@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm
 
 from medtwin.core.errors import ConfigError
-from medtwin.fhir.remote.places import ServerError
+from medtwin.core.places import NetworkError
 from medtwin.fhir.remote.settings import AuthSettings, ServerSettings
 from medtwin.fhir.remote.tokens import BackendServices, GivenToken, make_credentials
 
@@ -133,17 +133,17 @@ def test_a_fault_gets_a_fresh_assertion(tmp_path: Path, monkeypatch: pytest.Monk
 def test_what_the_authority_refuses_is_told_without_a_secret(tmp_path: Path) -> None:
     authority = Authority()
     authority.refusal = (401, {"error": "invalid_client", "error_description": "Mrs Secret"})
-    with pytest.raises(ServerError, match=r"gives no token \(401, invalid_client\): check auth\.client_id") as caught:
+    with pytest.raises(NetworkError, match=r"gives no token \(401, invalid_client\): check auth\.client_id") as caught:
         authority.services(tmp_path).token()
     assert "Secret" not in str(caught.value)
     authority.refusal = (200, {"access_token": None})
-    with pytest.raises(ServerError, match="gives no token"):
+    with pytest.raises(NetworkError, match="gives no token"):
         authority.services(tmp_path).token()
 
 
 def test_discovery_must_lead_somewhere_safe(tmp_path: Path) -> None:
     authority = Authority(algorithms=("ES384",))
-    with pytest.raises(ServerError, match="takes no RS384 signatures"):
+    with pytest.raises(NetworkError, match="takes no RS384 signatures"):
         authority.services(tmp_path).token()
     authority = Authority()
     authority.endpoint = "http://auth.example/token"

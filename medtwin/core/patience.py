@@ -9,10 +9,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from medtwin.fhir.remote.places import ServerError
+from medtwin.core.places import NetworkError
 
-# Conflict, too early, too many requests, and the server's own troubles; all other 4xx say that we are wrong.
-PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses of HTTP after which asking again may help. Not 409: what a conflict is, each protocol says itself."""
+
 _FIRST_WAIT_S = 0.5
 
 
@@ -31,7 +32,7 @@ def retry_after(value: str | None, now: datetime | None = None) -> float | None:
     if value is None:
         return None
     text = value.strip()
-    if text.isdecimal():
+    if text.isascii() and text.isdecimal():
         return float(text)
     try:
         moment = parsedate_to_datetime(text)
@@ -63,6 +64,7 @@ class Pace:
         self._not_before = 0.0
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self.num_retries = 0
 
     def stop(self) -> None:
         """Ends every wait, now and later."""
@@ -77,19 +79,38 @@ class Pace:
         """Keeps every worker back for some time.
 
         Raises:
-            ServerError: If the server asks for more than max_wait_s.
+            NetworkError: If the server asks for more than max_wait_s.
         """
         if seconds > self._max_wait_s:
-            raise ServerError(
+            raise NetworkError(
                 f"the server asks to wait {seconds:.0f} s, more than max_wait_s={self._max_wait_s:.0f}: "
                 "repeat the command later, it continues where it was"
             )
         with self._lock:
             self._not_before = max(self._not_before, self._clock() + seconds)
 
+    def again(self, attempt: int, asked: float | None = None) -> None:
+        """Waits before a further attempt: as long as the server asked, else between 0 and a bound that doubles.
+
+        Args:
+            attempt: How many attempts have failed before this one.
+            asked: Seconds of a Retry-After.
+
+        Raises:
+            NetworkError: If the server asks for more than max_wait_s.
+            Stopped: If the run is being stopped.
+        """
+        with self._lock:
+            self.num_retries += 1
+        if asked:
+            self.hold(asked)
+            self.wait()
+        else:
+            self.wait(self.backoff(attempt))
+
     def backoff(self, attempt: int) -> float:
         """Seconds to wait before a further attempt: between 0 and a bound that doubles with each."""
-        return self._generator.uniform(0.0, min(self._max_wait_s, _FIRST_WAIT_S * 2.0**attempt))
+        return self._generator.uniform(0.0, min(self._max_wait_s, _FIRST_WAIT_S * 2.0 ** min(attempt, 30)))
 
     def wait(self, seconds: float = 0.0) -> None:
         """Waits this long, and until no Retry-After holds us back.

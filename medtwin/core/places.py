@@ -1,4 +1,4 @@
-"""Where objects may go: https or TLS, or this machine, unless the user says otherwise; AE titles as PS3.8 has them."""
+"""Where requests may go: https, or this machine, unless the user says otherwise."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from urllib.parse import SplitResult, urlsplit
 from medtwin.core.errors import ConfigError, MedtwinError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_MAX_TITLE = 16
 
 
 class NetworkError(MedtwinError):
-    """What a PACS answered, or did not, that the user has to know; the message holds no content of an object."""
+    """What a server answered, or did not, that the user has to know; the message holds no content of a record."""
 
 
 class SettingError(ConfigError, ValueError):
-    """A setting of a PACS that cannot be used; `medtwin.config.settings` puts its group before the message."""
+    """A setting of a server that cannot be used; `medtwin.config.settings` puts its group before the message."""
 
 
 def checked_url(url: str, setting: str, *, allow_http: bool = False) -> str:
@@ -28,9 +27,11 @@ def checked_url(url: str, setting: str, *, allow_http: bool = False) -> str:
     """
     parts = _split(url)
     if parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-        raise SettingError(f"{setting} must be an http(s) URL such as https://pacs.example.org/dicom-web")
+        raise SettingError(f"{setting} must be an http(s) URL such as https://example.org/fhir")
     if parts.username is not None or parts.password is not None:
-        raise SettingError(f"{setting} must not hold a user or a password: use the settings of auth")
+        raise SettingError(
+            f"{setting} must not hold a user or a password: give a token by auth.token_env or auth.token_file"
+        )
     if parts.query or parts.fragment:
         raise SettingError(f"{setting} must be a base without ? and #")
     if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
@@ -58,29 +59,13 @@ def is_loopback(host: str) -> bool:
 def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host and port of a URL.
 
-    >>> origin("https://Example.org/dicom-web")
+    >>> origin("https://Example.org/fhir")
     ('https', 'example.org', 443)
     """
     parts = _split(url)
     if parts is None or not parts.hostname:
         return ("", "", 0)
     return parts.scheme, parts.hostname.lower(), parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
-
-
-def checked_title(title: str, setting: str) -> str:
-    r"""An AE title that may stand in an association: 1 to 16 characters of ASCII, spaces around it without meaning.
-
-    Source: DICOM PS3.5 table 6.2-1 (AE: no backslash, no control character, not all spaces), PS3.8 table 9-11.
-
-    Raises:
-        SettingError: If it is none.
-    """
-    text = title.strip(" ")
-    if not 0 < len(text) <= _MAX_TITLE or not all(" " <= each <= "~" and each != "\\" for each in text):
-        raise SettingError(
-            f"{setting} must be 1 to {_MAX_TITLE} characters of ASCII without a backslash, got {len(text)} characters"
-        )
-    return text
 
 
 def _split(url: str) -> SplitResult | None:
