@@ -4,96 +4,46 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from medtwin import __version__
 from medtwin.config import settings
-from medtwin.core.codes import BIRTH
+from medtwin.core.dataset import open_dataset
 from medtwin.core.dataset_writer import EventSpill, SplitRule, num_buckets, write_dataset_metadata, write_events
 from medtwin.core.errors import ConfigError
-from medtwin.core.events import Event, events_to_table, table_to_events
-from medtwin.core.files import atomic_file, file_digest, read_json, write_json, write_table
-from medtwin.core.images import ImageRow, accession_number, image_path, images_to_table
+from medtwin.core.events import child_code, events_to_table
+from medtwin.core.files import file_digest, read_json, write_json, write_table
+from medtwin.core.images import images_to_table
 from medtwin.core.output import Output, is_finished, writing
 from medtwin.core.provenance import PROVENANCE, Provenance, describe_input, write_provenance
-from medtwin.dicom import Patient, ProjectionImage, Study, projection_to_dataset, write_series
-from medtwin.dicom.write import can_be_dx
+from medtwin.pipelines.generate_blocks import BlockCounts, read_block, read_counts, records_of
+from medtwin.pipelines.generate_scans import Scans
+from medtwin.pipelines.generate_settings import (
+    AddSettings,
+    GenerateSettings,
+    MaskSettings,
+    PlanSettings,
+    SamplingSettings,
+    SetSettings,
+    TwinSettings,
+)
 from medtwin.pipelines.runs import MODEL
-from medtwin.pipelines.say import progress, tell, tell_counts
-from medtwin.pipelines.sources import public_config, require_outside
-from medtwin.twins.rules import ScanCall, ScanRules, scan_calls
-from medtwin.twins.studies import Drawn, counts_by_modality, scan_uids, with_studies
+from medtwin.pipelines.say import tell, tell_counts
+from medtwin.pipelines.sources import fingerprint, public_config, require_outside
+from medtwin.twins.rules import ScanCall, scan_calls
+from medtwin.twins.studies import Drawn, counts_by_modality, with_studies
 
 if TYPE_CHECKING:
-    from medtwin.scans.conditions import ScanRequest
-    from medtwin.scans.generate import GeneratedScan, ScanModel
-    from medtwin.timelines.spec import TimelineSpec
+    from medtwin.timelines.source import TimelineSource
+    from medtwin.timelines.tile import TimelineModel
 
-_WRITTEN = ("CR", "DX")  # modalities of one image, which this form writes
-
-
-@dataclass(frozen=True)
-class MaskSettings:
-    """The `masks` group."""
-
-    sex_specific: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class PlanSettings:
-    """The `plan` group: whom to make. Null leaves an attribute to the training subjects' distribution."""
-
-    sex: str | None = None
-    age: tuple[float, ...] | None = None
-    conditions: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.age is not None and (len(self.age) != 2 or self.age[0] >= self.age[1]):
-            raise ConfigError(f"plan.age must be [youngest, oldest], got {list(self.age)}")
-
-    def wanted(self) -> dict[str, Any]:
-        """What is asked for."""
-        asked = {"sex": self.sex, "age": self.age, "conditions": self.conditions}
-        return {name: value for name, value in asked.items() if value is not None}
-
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """The `sampling` group: how scans are drawn."""
-
-    num_steps: int = 20
-    guidance: float = 4.0
-    tile: int = 16
-    batch_size: int = 64
-
-
-@dataclass(frozen=True)
-class GenerateSettings:
-    """The settings of configs/generate.yaml."""
-
-    timelines: Path
-    out: Path
-    scan_rules: ScanRules
-    masks: MaskSettings
-    scans: Path | None = None
-    n: int = 200
-    seed: int = 0
-    plan: PlanSettings = field(default_factory=PlanSettings)
-    sampling: SamplingSettings = field(default_factory=SamplingSettings)
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ConfigError(f"n must be 1 or more, got {self.n}")
-        if self.seed < 0:
-            raise ConfigError(f"seed must be 0 or more, got {self.seed}")
+# Rows that say which images a study has: written only for scans that were drawn.
+_SERIES = tuple(child_code("ImagingStudy", path) for path in ("series", "studyInstanceUID"))
 
 
 def main(config: Mapping[str, Any]) -> None:
@@ -112,20 +62,31 @@ def generate(chosen: GenerateSettings) -> Path:
         _require_run(role, run)
         require_outside(chosen.out, run)
     config = {**public_config(chosen), "runs_state": {role: _state(run) for role, run in runs.items()}}
+    if chosen.twin.of is not None:
+        require_outside(chosen.out, chosen.twin.of)
+        config["twin_state"] = _dataset_state(chosen.twin.of)
     # How many images are drawn before any is handed out changes nothing of them.
     config["sampling"] = {name: value for name, value in config["sampling"].items() if name != "batch_size"}
     with writing(chosen.out, config, overwrite=chosen.overwrite) as output:
         if output is None:
             tell(f"{chosen.out} is finished already (overwrite=true redoes it)")
             return chosen.out
-        _Generation(chosen, config, output, runs).run()
+        try:
+            _Generation(chosen, config, output, runs).run()
+        except ConfigError:
+            if not any(output.scratch("timelines").iterdir()):
+                shutil.rmtree(output.path)  # nothing was made: other settings need not be told to overwrite it
+            raise
     _tell_result(chosen.out)
     return chosen.out
 
 
 _MODELS = {
-    "timelines": ("medtwin.timelines.module.TemporalVAEModule", "a temporal VAE (model=temporal_vae)"),
-    "scans": ("medtwin.scans.module.ScanDiffusionModule", "a diffusion model (model=scan_diffusion)"),
+    "timelines": (
+        ("medtwin.timelines.module.TemporalVAEModule", "medtwin.timelines.baselines.BaselineModule"),
+        "a temporal VAE (model=temporal_vae) or a baseline (model=markov, ...)",
+    ),
+    "scans": (("medtwin.scans.module.ScanDiffusionModule",), "a diffusion model (model=scan_diffusion)"),
 }
 
 
@@ -135,13 +96,18 @@ def _state(run: Path) -> str:
     return blake2b("".join(file_digest(path) for path in learned).encode(), digest_size=32).hexdigest()
 
 
+def _dataset_state(path: Path) -> str:
+    dataset = open_dataset(path)
+    return dataset.manifest_hash() if dataset.is_finished else fingerprint(path)
+
+
 def _require_run(role: str, run: Path) -> None:
     """Refuses what is no finished run of the model that the role needs, before anything is written."""
-    target, what = _MODELS[role]
+    targets, what = _MODELS[role]
     if not is_finished(run):
         raise ConfigError(f"{role}={run} must be a finished run of `medtwin train`")
     model = read_json(run / PROVENANCE).get("config", {}).get("model", {})
-    if model.get("_target_") != target:
+    if model.get("_target_") not in targets:
         raise ConfigError(f"{role}={run} must be the run of {what}")
 
 
@@ -152,296 +118,120 @@ class _Generation:
         self, chosen: GenerateSettings, config: Mapping[str, Any], output: Output, runs: Mapping[str, Path]
     ) -> None:
         self.chosen, self.config, self.output, self.runs = chosen, config, output, runs
-        self.name = "/".join([*config["runs_state"].values(), str(chosen.seed)])
-        self.images: list[ImageRow] = []
+        name = "/".join([*config["runs_state"].values(), str(chosen.seed)])
+        self.scans = Scans(chosen, output, name)
 
     def run(self) -> None:
         """Timelines, then scans, then the directory."""
-        spec, blocks = self._timelines()
-        calls = {subject: calls for block in blocks for subject, calls in self._calls(block, spec).items()}
-        drawn = self._scans(blocks, calls) if self.chosen.scans is not None else {}
+        from medtwin.pipelines.generate_timelines import load_model, load_source, write_timelines
+        from medtwin.pipelines.generate_twins import write_twins
+
+        run, sex_specific = self.chosen.timelines, self.chosen.masks.sex_specific
+        name = self.config["runs_state"]["timelines"]
+        model: TimelineModel | TimelineSource
+        if self.chosen.twin.of is None:
+            model = load_source(run, sex_specific)
+            blocks = write_timelines(self.chosen, model, self.output, name)
+        else:
+            model = load_model(run, sex_specific)
+            blocks = write_twins(self.chosen, model, self.output, name)
+        counts = read_counts(blocks)
+        if not counts.subjects:
+            raise ConfigError("twin.of: there is no twin to make: every record is over by then")
+        calls: dict[int, list[ScanCall]] = {}
+        for block in blocks:
+            for events in records_of(read_block(block)):
+                rules, has_studies = self.chosen.scan_rules, model.spec.names_studies
+                calls[events[0].subject_id] = scan_calls(events, rules, names_studies=has_studies)
+        drawn = self.scans.draw(blocks, calls) if self.chosen.scans is not None else {}
         spill = EventSpill(self._fresh("spill"), num_buckets(sum(block.stat().st_size for block in blocks)))
         for block in blocks:
-            for events in _records(block):
-                spill.add(events_to_table(with_studies(events, drawn.get(events[0].subject_id, []))))
+            spill.add(_with_studies(read_block(block), drawn))
         rule = SplitRule(self.chosen.seed)
-        written = write_events(self.output.path, spill.close(), split_of=rule, descriptions=spec.descriptions)
-        if self.images:
-            write_table(self.output.path / "images.parquet", images_to_table(self.images))
+        written = write_events(self.output.path, spill.close(), split_of=rule, descriptions=model.spec.descriptions)
+        if self.scans.images:
+            write_table(self.output.path / "images.parquet", images_to_table(self.scans.images))
         made = [each.call for scans in drawn.values() for each in scans]
-        self._write_metadata(
-            spec, calls, made, {"events": written.num_events, "rows": written.num_rows, **written.flags}
+        self._write_counts(
+            counts, calls, made, {"events": written.num_events, "rows": written.num_rows, **written.flags}
         )
+        self._write_metadata(counts)
 
     def _fresh(self, name: str) -> Path:
         folder = self.output.scratch(name)
         shutil.rmtree(folder)
         return folder
 
-    def _timelines(self) -> tuple[TimelineSpec, list[Path]]:
-        """The spec, and the files of events, one per tile of twins; those of a killed run are kept."""
-        from medtwin.pipelines.latents import load_timelines
-        from medtwin.timelines.generate import TILE, MaskedMass, TimelineModel, generate_timelines
-        from medtwin.timelines.masks import build_masks
-        from medtwin.timelines.records import timeline_to_events, twin_subject_id
-
-        module, spec = load_timelines(self.chosen.timelines)
-        model = TimelineModel(module.average, spec, build_masks(spec, self.chosen.masks.sex_specific))
-        folder = self.output.scratch("timelines")
-        run = self.config["runs_state"]["timelines"]
-        starts = range(0, self.chosen.n, TILE)
-        blocks = []
-        for start in progress(starts, "timelines", unit="tile"):
-            path = folder / f"{start:08d}.arrow"
-            blocks.append(path)
-            if path.is_file():
-                continue
-            mass = MaskedMass()
-            tile = generate_timelines(
-                model,
-                first=start,
-                num_subjects=min(TILE, self.chosen.n - start),
-                seed=self.chosen.seed,
-                mass=mass,
-                wanted=self.chosen.plan.wanted(),
-            )
-            rows: list[Event] = []
-            num_cut = 0
-            for timeline in tile:
-                num_cut += timeline.is_cut
-                subject = twin_subject_id(run, self.chosen.seed, timeline.index)
-                rows += timeline_to_events(timeline, spec, subject)
-            write_json(
-                path.with_suffix(".json"), {"masked": mass.total, "decisions": mass.num_decisions, "cut": num_cut}
-            )
-            with atomic_file(path) as file, pa.ipc.new_file(file, events_to_table([]).schema) as writer:
-                writer.write_table(events_to_table(rows))
-        return spec, blocks
-
-    def _calls(self, block: Path, spec: TimelineSpec) -> dict[int, list[ScanCall]]:
-        rules = self.chosen.scan_rules
-        return {
-            events[0].subject_id: scan_calls(events, rules, names_studies=spec.names_studies)
-            for events in _records(block)
-        }
-
-    def _scans(self, blocks: Sequence[Path], calls: Mapping[int, Sequence[ScanCall]]) -> dict[int, list[Drawn]]:
-        """Draws every scan that was called for and that the model has learned, and writes it."""
-        from medtwin.pipelines.runs import load_run
-        from medtwin.scans.generate import ScanModel
-        from medtwin.scans.module import ScanDiffusionModule
-
-        module, _ = load_run(self.runs["scans"])
-        model = ScanModel.load(cast(ScanDiffusionModule, module), self.runs["scans"])
-        people: dict[int, _Person] = {}
-        wanted: list[tuple[Drawn, ScanRequest]] = []
-        for block in blocks:
-            for requests in self._requests(block, calls, model, people).values():
-                wanted += requests
-        waiting = [pair for pair in wanted if not (self.output.path / _path(pair[0])).is_dir()]
-        numbers = self.chosen.sampling
-        images = model.sample(
-            [request for _, request in waiting],
-            seed=self.chosen.seed,
-            num_steps=numbers.num_steps,
-            guidance=numbers.guidance,
-            tile=numbers.tile,
-            batch_size=numbers.batch_size,
-        )
-        for (drawn, _), image in zip(waiting, progress(images, "scans", total=len(waiting), unit="scan"), strict=True):
-            self._write_scan(drawn, image, people[drawn.call.subject_id])
-        found: dict[int, list[Drawn]] = {}
-        for drawn, _ in wanted:
-            row = self._image_row(drawn, people[drawn.call.subject_id])
-            self.images.append(row)
-            written = replace(drawn, written_modality=row.modality)
-            found.setdefault(drawn.call.subject_id, []).append(written)
-        return found
-
-    def _requests(
-        self, block: Path, calls: Mapping[int, Sequence[ScanCall]], model: ScanModel, people: dict[int, _Person]
-    ) -> dict[int, list[tuple[Drawn, ScanRequest]]]:
-        from medtwin.pipelines.latents import load_timelines
-        from medtwin.scans.conditions import ScanRequest
-        from medtwin.timelines.latents import latents_at
-
-        module, spec = load_timelines(self.chosen.timelines)
-        has_latents = model.description.conditions.latent_width > 0
-        found: dict[int, list[tuple[Drawn, ScanRequest]]] = {}
-        for events in _records(block):
-            subject = events[0].subject_id
-            here = calls[subject]
-            people[subject] = person = _person(events)
-            latents: list[Any] = [None] * len(here)
-            if has_latents and here:
-                moments = {subject: [_minute(call.time) for call in here]}
-                latents = latents_at(module.average, spec, events_to_table(_sorted(events)), moments)[subject]
-            for number, (call, latent) in enumerate(zip(here, latents, strict=True)):
-                study, series = scan_uids(self.name, call, number)
-                request = ScanRequest(
-                    key=str(series),
-                    modality=call.modality,
-                    body_part=call.body_part,
-                    view=call.view,
-                    sex=person.sex,
-                    age_years=person.age_at(call.time),
-                    labels=call.labels,
-                    latent=latent,
-                )
-                if call.modality in _WRITTEN and model.can_make(request):
-                    found.setdefault(subject, []).append((Drawn(call, str(study), str(series)), request))
-        return found
-
-    def _write_scan(self, drawn: Drawn, scan: GeneratedScan, person: _Person) -> None:
-        """Writes a scan whole or not at all."""
-        call = drawn.call
-        pixels = scan.pixels.astype("uint8") if scan.bits_stored <= 8 else scan.pixels
-        image = ProjectionImage(pixels, scan.bits_stored, call.view, scan.spacing_mm)
-        if call.modality == "DX" and can_be_dx(image, call.body_part):
-            image = replace(image, modality="DX")
-        study = Study(
-            drawn.study_uid,
-            drawn.series_uid,
-            "synthetic",
-            person.study_time(call),
-            model="medtwin scan_diffusion",
-            body_part=call.body_part,
-            description=f"{(call.body_part or 'image').lower()} {call.view or call.modality}",
-            accession_number=accession_number(drawn.study_uid),
-            software_version=__version__,
-        )
-        birth = person.birth.date() if person.birth is not None else None
-        patient = Patient(str(call.subject_id), sex=person.sex, birth_date=birth, age_years=person.age_at(call.time))
-        part = self.output.scratch("series") / drawn.series_uid
-        shutil.rmtree(part, ignore_errors=True)
-        write_series(part, [projection_to_dataset(image, patient, study)])
-        final = self.output.path / _path(drawn)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        part.rename(final)
-
-    def _image_row(self, drawn: Drawn, person: _Person) -> ImageRow:
-        from medtwin.dicom import open_series
-
-        call = drawn.call
-        series = open_series(self.output.path / _path(drawn))
-        shape, pixel = series.geometry, series.instances[0].pixel
-        return ImageRow(
-            subject_id=call.subject_id,
-            time=call.time,
-            modality=series.header.modality,
-            body_part=call.body_part,
-            view=call.view,
-            rows=shape.rows,
-            columns=shape.columns,
-            num_slices=1,
-            pixel_spacing_row_mm=shape.pixel_spacing_row_mm,
-            pixel_spacing_column_mm=shape.pixel_spacing_column_mm,
-            spacing_source=shape.spacing_source,
-            slice_spacing_mm=None,
-            slice_thickness_mm=None,
-            intensity_unit=None,
-            photometric="MONOCHROME2",
-            bits_stored=pixel.bits_stored,
-            sex=person.sex,
-            age_years=person.age_at(call.time),
-            labels=None if call.labels is None else list(call.labels),
-            study_uid=drawn.study_uid,
-            series_uid=drawn.series_uid,
-            path=_path(drawn),
-        )
-
-    def _write_metadata(
+    def _write_counts(
         self,
-        spec: TimelineSpec,
+        block_counts: BlockCounts,
         calls: Mapping[int, Sequence[ScanCall]],
         made: Sequence[ScanCall],
         written: Mapping[str, int],
     ) -> None:
-        path = self.output.path
-        parts = [read_json(each) for each in sorted(self.output.scratch("timelines").glob("*.json"))]
-        decisions = sum(part["decisions"] for part in parts)
         called = counts_by_modality([call for each in calls.values() for call in each])
         drawn = Counter(counts_by_modality(made))
         counts = {
-            "twins": self.chosen.n,
+            "twins": block_counts.subjects,
             "twins with a scan": len({call.subject_id for call in made}),
             **{name: int(number) for name, number in written.items() if number},
             "scans called for": called,
             "scans made": dict(drawn),
             "scans not made": {kind: count - drawn[kind] for kind, count in called.items() if count > drawn[kind]},
-            "records cut at the context": sum(part["cut"] for part in parts),
-            "share of probability masked": sum(part["masked"] for part in parts) / max(decisions, 1),
+            **block_counts.report(),
         }
-        write_json(path / "counts.json", counts)
-        write_dataset_metadata(path, self.chosen.out.name, "synthetic")
+        if self.chosen.twin.of is not None:
+            counts["outside_support"] = dict(sorted(block_counts.outside.items()))
+        if "factual_reconstructed" in block_counts.pairs:
+            counts["originals that a replay gives back whole"] = sum(block_counts.pairs["factual_reconstructed"])
+        write_json(self.output.path / "counts.json", counts)
+
+    def _write_metadata(self, counts: BlockCounts) -> None:
+        path, chosen = self.output.path, self.chosen
+        write_dataset_metadata(path, chosen.out.name, "synthetic")
         inputs = [describe_input(role, run) for role, run in self.runs.items()]
+        if chosen.twin.of is not None:
+            inputs.append(describe_input("twin.of", chosen.twin.of))
+            self._write_pairs(counts.pairs)
         depth = 1 + max(part.lineage_depth for part in inputs)
-        write_provenance(path, Provenance("generate", "synthetic", self.config, self.chosen.seed, inputs, depth))
+        write_provenance(path, Provenance("generate", "synthetic", self.config, chosen.seed, inputs, depth))
+
+    def _write_pairs(self, pairs: Mapping[str, Sequence[Any]]) -> None:
+        """Of whom the twins are: one file, named for what was asked."""
+        from medtwin.pipelines.generate_twins import changes_record
+
+        twin, folder = self.chosen.twin, self.output.path / "metadata"
+        name = (
+            "interpolation" if twin.between is not None else "counterfactual" if self.chosen.changes else "continuation"
+        )
+        types = {"factual_reconstructed": pa.bool_(), "part": pa.float64()}
+        columns = {key: pa.array(column, types.get(key, pa.int64())) for key, column in pairs.items()}
+        if "known_until" in columns:
+            columns["known_until"] = (
+                pc.multiply(columns["known_until"], 60).cast(pa.timestamp("s")).cast(pa.timestamp("us"))
+            )
+        write_table(folder / f"{name}.parquet", pa.table(columns))
+        if self.chosen.changes:
+            write_json(folder / "counterfactual.json", changes_record(self.chosen))
 
 
-@dataclass(frozen=True)
-class _Person:
-    """Sex (M, F, O) and birth of a twin, where its record says them, and how precisely it dates its events, by id."""
-
-    sex: str | None
-    birth: datetime | None
-    precisions: Mapping[str, str] = field(default_factory=dict)
-
-    def study_time(self, call: ScanCall) -> datetime | None:
-        """When a study took place, as FHIR says it: an instant (UTC), a day (naive), or None: no date of DICOM."""
-        precision = self.precisions.get(call.study_id or "", "second")
-        if call.time is None or precision.startswith(("year", "month")):
-            return None
-        if precision.startswith("day"):
-            return datetime(call.time.year, call.time.month, call.time.day)
-        return call.time.replace(tzinfo=UTC)
-
-    def age_at(self, time: datetime | None) -> float | None:
-        """Years, 0 to 90; None if unknown."""
-        if time is None or self.birth is None:
-            return None
-        return min(max((time - self.birth).days / 365.25, 0.0), 90.0)
-
-
-def _person(events: Sequence[Event]) -> _Person:
-    codes = {event.code for event in events if event.time is None}
-    sex = next((letter for letter in ("M", "F", "O") if f"GENDER//{letter}" in codes), None)
-    birth = next((event.time for event in events if event.code == BIRTH), None)
-    precisions = {
-        event.event_id: event.time_precision
-        for event in events
-        if event.resource == "ImagingStudy" and event.event_id and event.time_precision
-    }
-    return _Person(sex, birth, precisions)
-
-
-def _records(block: Path) -> Iterator[list[Event]]:
-    """The rows of each twin of a file."""
-    with pa.memory_map(str(block)) as source:
-        rows = table_to_events(pa.ipc.open_file(source).read_all())
-    start = 0
-    for index in range(1, len(rows) + 1):
-        if index == len(rows) or rows[index].subject_id != rows[start].subject_id:
-            yield rows[start:index]
-            start = index
-
-
-def _sorted(events: Sequence[Event]) -> list[Event]:
-    return sorted(events, key=lambda event: (event.time is not None, event.time or datetime(1, 1, 1)))
-
-
-def _minute(time: datetime | None) -> int | None:
-    return None if time is None else int((time - datetime(1970, 1, 1)).total_seconds() // 60)
-
-
-def _path(drawn: Drawn) -> str:
-    return image_path(drawn.call.subject_id, drawn.series_uid)
+def _with_studies(table: pa.Table, drawn: Mapping[int, Sequence[Drawn]]) -> pa.Table:
+    """The records of a block, whose imaging studies name the scans drawn and no others."""
+    if not any(subject in drawn for subject in pc.unique(table["subject_id"]).to_pylist()):
+        is_series = pc.starts_with(table["code"], _SERIES[0])
+        return table.filter(pc.invert(pc.or_(is_series, pc.starts_with(table["code"], _SERIES[1]))))
+    rows = (
+        event for events in records_of(table) for event in with_studies(events, drawn.get(events[0].subject_id, []))
+    )
+    return events_to_table(rows)
 
 
 def _tell_result(out: Path) -> None:
     counts = read_json(out / "counts.json")
     rows: list[dict[str, object]] = []
     for name, value in counts.items():
+        if name in ("facts", "facts in the record"):  # too many to be read here
+            continue
         if isinstance(value, Mapping):
             rows += [{"what": f"{name}: {kind}", "number": number} for kind, number in value.items()]
         else:
@@ -449,4 +239,14 @@ def _tell_result(out: Path) -> None:
     tell_counts(f"{out}:", rows)
 
 
-__all__ = ["GenerateSettings", "MaskSettings", "PlanSettings", "SamplingSettings", "generate", "main"]
+__all__ = [
+    "AddSettings",
+    "GenerateSettings",
+    "MaskSettings",
+    "PlanSettings",
+    "SamplingSettings",
+    "SetSettings",
+    "TwinSettings",
+    "generate",
+    "main",
+]

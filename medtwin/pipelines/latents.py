@@ -11,10 +11,12 @@ import pyarrow.compute as pc
 from medtwin.core.dataset import Dataset
 from medtwin.core.errors import ConfigError
 from medtwin.core.files import write_table
+from medtwin.pipelines.latent_laws import PRIOR
 from medtwin.pipelines.runs import load_run
 from medtwin.pipelines.say import progress
 from medtwin.timelines.latents import latents_at
 from medtwin.timelines.module import TemporalVAEModule
+from medtwin.timelines.priors import Prior, load_prior
 from medtwin.timelines.spec import TimelineSpec
 from medtwin.training.threads import torch_threads
 
@@ -32,6 +34,16 @@ def load_timelines(run: Path) -> tuple[TemporalVAEModule, TimelineSpec]:
     if not isinstance(module, TemporalVAEModule):
         raise ConfigError(f"{run} must be the run of a temporal VAE (model=temporal_vae)")
     return module, TimelineSpec.load(run / "data")
+
+
+def load_prior_of(run: Path) -> Prior | None:
+    """The prior that a temporal VAE run holds; None where it holds none, which means N(0, I).
+
+    Raises:
+        ConfigError: If the file is no prior.
+    """
+    path = run / "data" / PRIOR
+    return load_prior(path) if path.is_file() else None
 
 
 def write_latents(run: Path, dataset: Dataset, path: Path) -> None:

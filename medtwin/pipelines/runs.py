@@ -30,10 +30,11 @@ class TrainSettings:
     model: Mapping[str, Any]
     data: Mapping[str, Any]
     net: Mapping[str, Any]
-    optimizer: Mapping[str, Any]
+    optimizer: Mapping[str, Any] | None  # null: a model that is counted
     trainer: Mapping[str, Any]
     callbacks: Mapping[str, Any] | None = field(default_factory=dict)
     logger: Mapping[str, Any] | None = field(default_factory=dict)
+    prior: Mapping[str, Any] | None = None
     latents: Path | None = None
     ckpt_path: Path | None = None
     seed: int = 0
@@ -107,7 +108,7 @@ def build_module(config: Mapping[str, Any], seed: int = 0) -> LightningModule:
     """The model that a configuration describes, untrained.
 
     Args:
-        config: With the groups `model`, `net` and `optimizer`, every size filled in.
+        config: With the groups `model`, `net` and `optimizer` (null: none), every size filled in.
         seed: Decides the initial weights; torch's global generator is left as it was.
 
     Raises:
@@ -120,9 +121,11 @@ def build_module(config: Mapping[str, Any], seed: int = 0) -> LightningModule:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(torch_seed(seed, "initial weights"))
         net = build(config["net"], "net")
-        optimizer = build(config["optimizer"], "optimizer")
-        _require_factory(optimizer)
-        module: LightningModule = build({**config["model"], "net": net, "optimizer": optimizer}, "model")
+        parts: dict[str, Any] = {**config["model"], "net": net}
+        if config.get("optimizer") is not None:
+            parts["optimizer"] = build(config["optimizer"], "optimizer")
+            _require_factory(parts["optimizer"])
+        module: LightningModule = build(parts, "model")
     return module
 
 

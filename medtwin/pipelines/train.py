@@ -123,11 +123,14 @@ def _write_config(folder: Path, chosen: TrainSettings, record: Mapping[str, Any]
 
 
 def _fit(chosen: TrainSettings, data: RunData, output: Output) -> dict[str, Any]:
+    from medtwin.pipelines.counting import Counted, count
     from medtwin.pipelines.fitting import fit
     from medtwin.training.threads import torch_threads
 
     module = build_module({name: getattr(chosen, name) for name in ("model", "net", "optimizer")}, chosen.seed)
     with torch_threads(chosen.threads):
+        if isinstance(module, Counted):
+            return count(chosen, module, data, output.scratch("checkpoints"))
         return fit(chosen, module, data, output.path, output.scratch("checkpoints"))
 
 
@@ -141,6 +144,10 @@ def _finish(chosen: TrainSettings, dataset: Dataset, data: RunData, output: Outp
         shutil.copyfileobj(source, target)
     (output.path / "data").mkdir(exist_ok=True)
     data.save(output.path / "data")
+    if chosen.prior is not None:
+        config = {name: getattr(chosen, name) for name in ("model", "net", "optimizer", "prior", "seed")}
+        write_latent_laws = importlib.import_module("medtwin.pipelines.latent_laws").write_latent_laws
+        write_latent_laws(config, data, output.path / MODEL, output.path / "data")
     inputs = [describe_input("dataset", dataset.path)]
     if chosen.latents is not None:
         inputs.append(describe_input("latents", chosen.latents))

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from medtwin.core.dataset import Dataset
 from medtwin.timelines.batches import Batch, GroupedTimelines
-from medtwin.timelines.sequences import Sequences
+from medtwin.timelines.sequences import SequenceFiles, Sequences
 from medtwin.timelines.spec import FILE, SpecSettings, TimelineSpec, fit_spec
 from medtwin.training.batches import ResumableBatches, ResumableLoader
 
@@ -28,6 +28,7 @@ class TimelineDataModule(LightningDataModule):
         min_subjects: A token must occur in so many training subjects; rarer ones are not learned.
         max_positions: Longer sequences are cut after the last whole step that fits.
         num_conditions: At most so many index conditions.
+        facts: Codes of further facts of the whole record, as shell patterns: a twin can be asked for them.
         details: Element paths whose child rows are tokens; other children follow templates.
     """
 
@@ -39,6 +40,7 @@ class TimelineDataModule(LightningDataModule):
         min_subjects: int = 3,
         max_positions: int = 1024,
         num_conditions: int = 16,
+        facts: Sequence[str] = (),
         details: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -52,7 +54,7 @@ class TimelineDataModule(LightningDataModule):
             if value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value!r}")
         self.batch_size, self.tokens_per_group = batch_size, tokens_per_group
-        self.settings = SpecSettings(min_subjects, tuple(details), num_conditions, max_positions)
+        self.settings = SpecSettings(min_subjects, tuple(details), num_conditions, tuple(facts), max_positions)
         self.seed = 0
         self.spec: TimelineSpec
         self.train: GroupedTimelines
@@ -73,19 +75,19 @@ class TimelineDataModule(LightningDataModule):
         self.seed = seed
         if not (cache / "done").is_file():
             split = "train" if "train" in dataset.splits else next(iter(dataset.splits))
-            spec, sequences = fit_spec(lambda: dataset.iter_events(split), self.settings)
+            spec = fit_spec(lambda: dataset.iter_events(split), self.settings, SequenceFiles(cache / "train"))
             spec.described(dataset.codes()).save(cache)
-            sequences.save(cache / "train")
             if "tuning" in dataset.splits:
-                parts = [part for table in dataset.iter_events("tuning") if (part := spec.sequences(table)) is not None]
-                if parts:
-                    Sequences.join(parts).save(cache / "tuning")
+                tuning_files = SequenceFiles(cache / "tuning")
+                for table in dataset.iter_events("tuning"):
+                    if (part := spec.sequences(table)) is not None:
+                        tuning_files.add(part)
+                tuning_files.close()
             (cache / "done").touch()
         self.spec = TimelineSpec.load(cache)
         train = Sequences.load(cache / "train")
         self.train = GroupedTimelines(train, self.spec.gaps, self.tokens_per_group, seed)
-        if (cache / "tuning").is_dir():
-            tuning = Sequences.load(cache / "tuning")
+        if (cache / "tuning").is_dir() and len(tuning := Sequences.load(cache / "tuning")):
             self.tuning = GroupedTimelines(tuning, self.spec.gaps, self.tokens_per_group, seed)
         if num_cut := int(train.is_cut.sum()):
             _log.info("%d of %d records are longer than max_positions and were cut", num_cut, len(train))
@@ -98,10 +100,11 @@ class TimelineDataModule(LightningDataModule):
             "net": {
                 "sizes": {
                     "num_codes": len(spec.vocabulary),
+                    "num_ancestors": int(spec.vocabulary.ancestor_of.max()) + 1,
                     "num_types": len(spec.vocabulary.types),
                     "num_gap_classes": spec.gaps.num_classes,
-                    "num_sexes": len(spec.attributes.sexes),
-                    "num_conditions": spec.attributes.num_conditions,
+                    "num_sexes": len(spec.profile.sexes),
+                    "num_facts": spec.profile.num_facts,
                 }
             }
         }

@@ -7,7 +7,6 @@ day. Intervals that recur exactly (five minutes, 365 days) are point masses; all
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import gcd
 from typing import Any
@@ -20,9 +19,12 @@ HOURS = 24
 SLOTS = 12  # five-minute slots of an hour
 _SLOT = 5
 _MAX_POINTS = 12
+_LONG = 360  # minutes: a shorter gap to the end of the window is one like any other
+_LAST_PART = 0.1  # a step in so much of what is left of the window is near its end
 _MIN_SHARE = 0.02  # of the gaps of its kind: an exact interval that recurs so often is a schedule
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class GapLaw:
         day_points: Gaps of a day and more that recur exactly, days between the dates.
         grain: Clock times are multiples of so many minutes past a five-minute slot's start (1), or of the slot (5).
 
-    Classes: 0 nothing; then the minute points; then the day points; then other minutes; last other days.
+    Classes: 0 nothing; then the minute points; then the day points; then other minutes; then other days; last those
+    that go on to about the end of the window of observation: a discharge after a long stay, or death, which is the end.
     """
 
     minute_points: tuple[int, ...]
@@ -44,16 +47,21 @@ class GapLaw:
     @property
     def num_classes(self) -> int:
         """Number of classes."""
-        return 3 + len(self.minute_points) + len(self.day_points)
+        return 4 + len(self.minute_points) + len(self.day_points)
 
     @property
     def short_class(self) -> int:
         """The class of other gaps below a day."""
-        return self.num_classes - 2
+        return self.num_classes - 3
 
     @property
     def long_class(self) -> int:
         """The class of other gaps of a day and more."""
+        return self.num_classes - 2
+
+    @property
+    def end_class(self) -> int:
+        """The class of gaps that end where the window ends."""
         return self.num_classes - 1
 
     @property
@@ -64,15 +72,17 @@ class GapLaw:
         flags[first : first + len(self.day_points)] = flags[self.long_class] = True
         return flags
 
-    def encode(self, before: Ints, after: Ints) -> tuple[Ints, NDArray[np.float32], Ints]:
+    def encode(self, before: Ints, after: Ints, end: Ints) -> tuple[Ints, NDArray[np.float32], Ints]:
         """Classes, log sizes and clock slots of gaps.
 
         Args:
             before: (n,) time of a step, minutes since 1970.
             after: (n,) time of the next step.
+            end: (n,) end of the window.
 
         Returns:
-            Class (n,); log minutes or log days of the continuous classes, else 0 (n,); clock as hour * 12 + slot (n,).
+            Class (n,); log minutes or log days of the continuous classes, of the last class the log of one and the
+            minutes that are left of the window, else 0 (n,); clock as hour * 12 + slot (n,).
         """
         minutes = after - before
         days = after // MINUTES_PER_DAY - before // MINUTES_PER_DAY
@@ -83,34 +93,47 @@ class GapLaw:
             classes[~is_long & (minutes == point)] = 1 + index
         for index, point in enumerate(self.day_points):
             classes[is_long & (days == point)] = 1 + len(self.minute_points) + index
+        left = np.maximum(end - after, 0)
+        is_last = (minutes >= _LONG) & (left <= _LAST_PART * (end - before)) & (after <= end)
+        classes[(minutes > 0) & (is_last | (after == end))] = self.end_class
         size = np.where(is_long, np.log(np.maximum(days, 1)), np.log(np.maximum(minutes, 1)))
-        continuous = (classes == self.short_class) | (classes == self.long_class)
+        size = np.where(classes == self.end_class, np.log1p(left), size)
+        continuous = classes >= self.short_class
         clock = (after % MINUTES_PER_DAY) // _SLOT
         return classes, np.where(continuous, size, 0).astype(np.float32), clock
 
-    def decode(self, before: int, gap_class: int, log_size: float, clock: int, part: float) -> int:
-        """The time of the next step, minutes since 1970; never before `before`.
+    def decode(self, before: Ints, gap_class: Ints, log_size: Floats, clock: Ints, part: Floats, end: Ints) -> Ints:
+        """The times of the next steps, minutes since 1970, (n,); never before `before`.
 
         Args:
-            before: Time of the step.
-            gap_class: Class of the gap.
-            log_size: Log minutes or log days of a continuous class.
-            clock: Hour * 12 + slot, where the class has a clock.
-            part: Uniform in [0, 1): the minute within the slot.
+            before: (n,) times of the steps.
+            gap_class: (n,) classes of the gaps.
+            log_size: (n,) of a continuous class, as `encode` gives it.
+            clock: (n,) hour * 12 + slot, where the class has a clock.
+            part: (n,) uniform in [0, 1): the minute within the slot.
+            end: (n,) ends of the windows.
         """
-        if gap_class == 0:
-            return before
-        if gap_class <= len(self.minute_points):
-            return before + self.minute_points[gap_class - 1]
-        if gap_class == self.short_class:
-            return before + int(np.clip(round(float(np.exp(log_size))), 1, MINUTES_PER_DAY - 1))
-        points = gap_class - 1 - len(self.minute_points)
-        days = max(1, round(float(np.exp(min(log_size, 12.0)))))
-        if gap_class != self.long_class:
-            days = self.day_points[points]
-        inside = int(part * _SLOT) // self.grain * self.grain
-        after = (before // MINUTES_PER_DAY + days) * MINUTES_PER_DAY + clock * _SLOT + inside
-        return max(after, before + 1)
+        num_minutes, num_days = len(self.minute_points), len(self.day_points)
+        minute_points = np.array([0, *self.minute_points], dtype=np.int64)
+        minutes = minute_points[np.clip(gap_class, 0, num_minutes)]
+        size = np.exp(np.minimum(log_size, 12.0))
+        minutes = np.where(gap_class == self.short_class, np.clip(np.rint(size), 1, MINUTES_PER_DAY - 1), minutes)
+        day_points = np.array([*self.day_points, 1], dtype=np.int64)
+        days = day_points[np.clip(gap_class - 1 - num_minutes, 0, num_days)]
+        days = np.where(gap_class == self.long_class, np.maximum(1, np.rint(size)), days).astype(np.int64)
+        inside = (part * _SLOT).astype(np.int64) // self.grain * self.grain
+        dated = (before // MINUTES_PER_DAY + days) * MINUTES_PER_DAY + clock * _SLOT + inside
+        after = np.where(self.has_clock[gap_class], np.maximum(dated, before + 1), before + minutes.astype(np.int64))
+        last = np.maximum(end - np.rint(np.expm1(np.minimum(log_size, 20.0))).astype(np.int64), before + 1)
+        return np.where(gap_class == self.end_class, np.minimum(last, np.maximum(end, before)), after)
+
+    def longest_left(self, before: Ints, end: Ints) -> Floats:
+        """The largest log size of the last class, (n,), at times `before` in windows that end at `end`, (n,) each."""
+        return np.asarray(np.log1p(np.maximum(_LAST_PART * (end - before), 0.0)))
+
+    def can_be_last(self, before: Ints, end: Ints) -> NDArray[np.bool_]:
+        """Whether a gap to about the end of the window is long enough to be of the last class, (n,)."""
+        return np.asarray((1 - _LAST_PART) * (end - before) >= _LONG)
 
     def to_json(self) -> dict[str, Any]:
         """The law as JSON values."""
@@ -122,18 +145,31 @@ class GapLaw:
         return cls(tuple(value["minute_points"]), tuple(value["day_points"]), value["grain"])
 
 
-def fit_gaps(before: Ints, after: Ints) -> GapLaw:
-    """The law of the gaps of training subjects; times as for `GapLaw.encode`, (n,)."""
-    minutes = after - before
-    days = after // MINUTES_PER_DAY - before // MINUTES_PER_DAY
-    is_long = minutes >= MINUTES_PER_DAY
-    within = after[is_long] % _SLOT
-    grain = gcd(_SLOT, *np.unique(within).tolist()) if len(within) else 1
-    return GapLaw(_points(minutes[(minutes > 0) & ~is_long]), _points(days[is_long]), grain)
+class GapCounts:
+    """How often gaps of every length occur, shard by shard."""
+
+    def __init__(self) -> None:
+        self._short: Counter[int] = Counter()
+        self._long: Counter[int] = Counter()
+        self._grain = _SLOT
+        self._has_long = False
+
+    def add(self, before: Ints, after: Ints) -> None:
+        """Counts gaps; times as for `GapLaw.encode`, (n,)."""
+        minutes = after - before
+        days = after // MINUTES_PER_DAY - before // MINUTES_PER_DAY
+        is_long = minutes >= MINUTES_PER_DAY
+        for counts, values in ((self._short, minutes[(minutes > 0) & ~is_long]), (self._long, days[is_long])):
+            counts.update(dict(zip(*(part.tolist() for part in np.unique(values, return_counts=True)), strict=True)))
+        within = np.unique(after[is_long] % _SLOT)
+        self._grain = gcd(self._grain, *within.tolist())
+        self._has_long |= bool(is_long.any())
+
+    def law(self) -> GapLaw:
+        """The law of what was counted."""
+        return GapLaw(_points(self._short), _points(self._long), self._grain if self._has_long else 1)
 
 
-def _points(gaps: Ints) -> tuple[int, ...]:
-    if not len(gaps):
-        return ()
-    counts: Sequence[tuple[int, int]] = Counter(gaps.tolist()).most_common(_MAX_POINTS)
-    return tuple(sorted(value for value, count in counts if count >= max(20, _MIN_SHARE * len(gaps))))
+def _points(counts: Counter[int]) -> tuple[int, ...]:
+    least = max(20, _MIN_SHARE * counts.total())
+    return tuple(sorted(value for value, count in counts.most_common(_MAX_POINTS) if count >= least))

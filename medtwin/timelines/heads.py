@@ -22,7 +22,7 @@ def mixture_log_prob(parameters: Tensor, value: Tensor) -> Tensor:
         parameters: (..., 3K): logits, means, log standard deviations (kept within e**-5 to e**3).
         value: (...,).
     """
-    logits, means, log_widths = parameters.chunk(3, dim=-1)
+    logits, means, log_widths = (parameters if parameters.dtype == torch.float64 else parameters.float()).chunk(3, -1)
     log_widths = log_widths.clamp(*_LOG_WIDTH_RANGE)
     z = (value[..., None] - means) * torch.exp(-log_widths)
     parts = functional.log_softmax(logits, dim=-1) - 0.5 * z * z - log_widths - _LOG_SQRT_2PI
@@ -38,16 +38,53 @@ def sample_mixture(parameters: Tensor, uniforms: Tensor, low: Tensor, high: Tens
         low: (...,) smallest value.
         high: (...,) largest value, not below `low`. Where no component has mass between them, the nearest bound.
     """
+    means, widths, below, above, mass = _truncated(parameters, low, high)
+    chosen = sample_categories(mass, uniforms[..., 0])[..., None]
+    first, last = below.gather(-1, chosen)[..., 0], above.gather(-1, chosen)[..., 0]
+    part = (first + uniforms[..., 1].double() * (last - first)).clamp(1e-300, 1 - 2.0**-53)  # both have a quantile
+    value = torch.special.ndtri(part) * widths.gather(-1, chosen)[..., 0] + means.gather(-1, chosen)[..., 0]
+    return torch.minimum(torch.maximum(value, low.double()), high.double())
+
+
+def abduct_mixture(parameters: Tensor, value: Tensor, uniforms: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Uniform numbers, (..., 2), at which `sample_mixture` gives these values: a draw of the noise behind them.
+
+    Args:
+        parameters: (..., 3K).
+        value: (...,) as observed.
+        uniforms: (..., 2) in [0, 1): the first decides among the components that may have given the value.
+        low: (...,) as for `sample_mixture`.
+        high: (...,) as for `sample_mixture`.
+    """
+    means, widths, below, above, mass = _truncated(parameters, low, high)
+    at = torch.minimum(torch.maximum(value.double(), low.double()), high.double())
+    z = (at[..., None] - means) / widths
+    share = torch.where(above > below, mass / (above - below).clamp(min=1e-300), 0.0)
+    density = share * torch.exp(-0.5 * z * z) / widths
+    # Where no component gives the value any density, the one with the most mass has to have given it.
+    density = torch.where(density.sum(dim=-1, keepdim=True) > 0, density, mass)
+    chosen = sample_categories(density, uniforms[..., 0])[..., None]
+    first, last = below.gather(-1, chosen)[..., 0], above.gather(-1, chosen)[..., 0]
+    within = ((torch.special.ndtr(z.gather(-1, chosen)[..., 0]) - first) / (last - first).clamp(min=1e-300)).clamp(0, 1)
+    return torch.stack([abduct_category(mass, chosen[..., 0], _left_over(density, uniforms[..., 0])), within], dim=-1)
+
+
+def _truncated(parameters: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Means, widths, CDF at both bounds, and mass between them, (..., K) each."""
     logits, means, log_widths = parameters.double().chunk(3, dim=-1)
     widths = torch.exp(log_widths.clamp(*_LOG_WIDTH_RANGE))
     below = torch.special.ndtr((low.double()[..., None] - means) / widths)
     above = torch.special.ndtr((high.double()[..., None] - means) / widths)
-    mass = functional.softmax(logits, dim=-1) * (above - below)
-    chosen = sample_categories(mass, uniforms[..., 0])[..., None]
-    first, last = below.gather(-1, chosen)[..., 0], above.gather(-1, chosen)[..., 0]
-    part = (first + uniforms[..., 1].double() * (last - first)).clamp(1e-12, 1 - 1e-12)
-    value = torch.special.ndtri(part) * widths.gather(-1, chosen)[..., 0] + means.gather(-1, chosen)[..., 0]
-    return torch.minimum(torch.maximum(value, low.double()), high.double())
+    return means, widths, below, above, functional.softmax(logits, dim=-1) * (above - below)
+
+
+def _left_over(mass: Tensor, uniform: Tensor) -> Tensor:
+    """A uniform number, (...,): where within its category the one that chose it lies."""
+    total = torch.cumsum(mass.double(), dim=-1)
+    target = uniform.double() * total[..., -1]
+    chosen = sample_categories(mass, uniform)[..., None]
+    size = mass.double().gather(-1, chosen)[..., 0]
+    return ((target - (total.gather(-1, chosen)[..., 0] - size)) / size.clamp(min=1e-300)).clamp(0, 1 - 1e-9)
 
 
 def sample_categories(mass: Tensor, uniform: Tensor) -> Tensor:
@@ -55,6 +92,15 @@ def sample_categories(mass: Tensor, uniform: Tensor) -> Tensor:
     total = torch.cumsum(mass.double(), dim=-1)
     index = (total <= uniform.double()[..., None] * total[..., -1:]).sum(dim=-1)
     return index.clamp(max=mass.shape[-1] - 1)
+
+
+def abduct_category(mass: Tensor, index: Tensor, uniform: Tensor) -> Tensor:
+    """A uniform number, (...,), at which `sample_categories` gives `index` (...,); `uniform` is where in its share."""
+    total = torch.cumsum(mass.double(), dim=-1)
+    size = mass.double().gather(-1, index[..., None])[..., 0]
+    first = total.gather(-1, index[..., None])[..., 0] - size
+    inside = uniform.double() * (1 - 2e-9) + 1e-9  # away from the edges, where rounding would choose the neighbour
+    return ((first + inside * size) / total[..., -1].clamp(min=1e-300)).clamp(0, 1)
 
 
 def masked_log_softmax(logits: Tensor, allowed: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from medtwin.timelines.batches import collate
 from medtwin.timelines.net import TemporalVAE
-from medtwin.timelines.sequences import STEP, Sequences
+from medtwin.timelines.sequences import Sequences
 from medtwin.timelines.spec import TimelineSpec
 
 Latents = dict[int, list[NDArray[np.float32] | None]]
@@ -46,20 +47,22 @@ def latents_at(
 def _latent(
     net: TemporalVAE, spec: TimelineSpec, sequences: Sequences, row: int, time: int | None
 ) -> NDArray[np.float32] | None:
-    batch = collate(sequences, [row], spec.gaps)
+    record = sequences.take(np.array([row]))
     if time is not None:
-        is_step = batch["kind"][0] == STEP
-        later = is_step & (batch["minute"][0] > time)
-        stop = int(later.nonzero()[0]) if bool(later.any()) else len(is_step)
-        if not bool(is_step[:stop].any()):
+        num_steps = int((record.minute <= time).sum())
+        if num_steps < 2:  # the static facts alone
             return None
-        length = len(is_step)
-        batch = {
-            name: values[:, :stop]
-            if values.dim() > 1 and values.shape[1] == length and name != "conditions"
-            else values
-            for name, values in batch.items()
-        }
-        batch["window_minutes"] = torch.tensor([max(time - int(sequences.start_minute[row]), 0)])
-    mean: NDArray[np.float32] = net.encode(batch).mean[0].numpy().copy()
+        window = np.array([max(time - int(record.start_minute[0]), 0)], dtype=np.int64)
+        record = replace(record.until(np.array([num_steps])), window_minutes=window)
+        record = replace(record, facts=named_so_far(spec, record))  # nothing of what comes later
+    mean: NDArray[np.float32] = net.encode(collate(record, spec.gaps)).mean[0].numpy().copy()
     return mean
+
+
+def named_so_far(spec: TimelineSpec, known: Sequences) -> NDArray[np.uint8]:
+    """(S, K) facts that beginnings of records name, and the static ones, which are known from the start."""
+    facts = np.where(spec.profile.is_static, known.facts, 0).astype(np.uint8)
+    fact = spec.fact_of[np.asarray(known.token)]
+    owner = known.subject_of_step()[known.step_of_event()]
+    facts[owner[fact >= 0], fact[fact >= 0]] = 1
+    return facts

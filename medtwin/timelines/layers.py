@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,11 @@ class Cache:
 
     keys: Tensor
     values: Tensor
+
+    def grow(self) -> None:
+        """Doubles the positions that it can hold."""
+        self.keys = torch.cat([self.keys, torch.zeros_like(self.keys)], dim=2)
+        self.values = torch.cat([self.values, torch.zeros_like(self.values)], dim=2)
 
 
 class Attention(nn.Module):
@@ -52,23 +58,37 @@ class Attention(nn.Module):
         out: Tensor = self.out(y.transpose(1, 2).flatten(2))
         return out
 
-    def step(self, x: Tensor, cache: Cache, position: int) -> Tensor:
-        """One further position, (batch, 1, width), that attends to all before it; writes it into the cache."""
-        at = torch.tensor([position], device=x.device)
+    def step(self, x: Tensor, cache: Cache, rows: Tensor, position: Tensor) -> Tensor:
+        """One further position of some rows, (n, 1, width), that attends to all before it; writes it into the cache.
+
+        Args:
+            x: (n, 1, width).
+            cache: Changed.
+            rows: (n,) rows of the cache.
+            position: (n,) index of the new position of each.
+        """
+        at = position[:, None, None]
         q = rotate(self._split(self.query(x)), at)
-        cache.keys[:, :, position : position + 1] = rotate(self._split(self.key(x)), at)
-        cache.values[:, :, position : position + 1] = self._split(self.value(x))
-        k, v = cache.keys[:, :, : position + 1], cache.values[:, :, : position + 1]
-        y = functional.scaled_dot_product_attention(q, k, v)
+        cache.keys[rows, :, position] = rotate(self._split(self.key(x)), at)[:, :, 0]
+        cache.values[rows, :, position] = self._split(self.value(x))[:, :, 0]
+        length = int(position.max()) + 1
+        k, v = cache.keys[:, :, :length][rows], cache.values[:, :, :length][rows]
+        mask = torch.arange(length, device=x.device) <= position[:, None]
+        y = functional.scaled_dot_product_attention(q, k, v, mask[:, None, None, :])
         out: Tensor = self.out(y.transpose(1, 2).flatten(2))
         return out
 
 
 def rotate(x: Tensor, position: Tensor) -> Tensor:
-    """Rotary embedding of (batch, heads, length, head width) at positions (length,). Source: Su et al. 2021, eq. 34."""
+    """Rotary embedding of (batch, heads, length, head width). Source: Su et al. 2021, equation 34.
+
+    Args:
+        x: (batch, heads, length, head width).
+        position: (length,), or (batch, 1, 1) of the only position of each row.
+    """
     half = x.shape[-1] // 2
     frequency = 10_000.0 ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
-    angle = position.float()[:, None] * frequency
+    angle = position.float()[..., None] * frequency
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     a, b = x[..., :half], x[..., half:]
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
@@ -90,9 +110,9 @@ class Block(nn.Module):
         out: Tensor = x + self.dropout(self.mlp(self.norm2(x)))
         return out
 
-    def step(self, x: Tensor, cache: Cache, position: int) -> Tensor:
-        """One further position in generation, (batch, 1, width)."""
-        x = x + self.attention.step(self.norm1(x), cache, position)
+    def step(self, x: Tensor, cache: Cache, rows: Tensor, position: Tensor) -> Tensor:
+        """One further position in generation, (n, 1, width), as of `Attention.step`."""
+        x = x + self.attention.step(self.norm1(x), cache, rows, position)
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
 
@@ -134,3 +154,10 @@ def time_features(minute: Tensor, gap: Tensor, open_minutes: Tensor, person: dic
         calendar.clamp(-4, 4),
     ]
     return torch.cat([basis, decays, torch.stack([column.double() for column in columns], dim=-1)], dim=-1).float()
+
+
+def linear(num_in: int, num_out: int, *, bias: bool = True) -> nn.Linear:
+    """A linear map, also from or to nothing (no latent, no facts), of which torch would warn."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+        return nn.Linear(num_in, num_out, bias=bias)

@@ -46,12 +46,13 @@ def evidence_bounds(net: TemporalVAE, spec: TimelineSpec, table: pa.Table, *, se
     if sequences is None:
         return Bounds(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
     nats = np.zeros(len(sequences.subject_id))
-    order = np.argsort(sequences.lengths, kind="stable")  # records of one length together: little padding
+    order = np.argsort(sequences.num_steps, kind="stable")  # records of one length together: little padding
     with torch.inference_mode():
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]
-            batch = collate(sequences, chosen, spec.gaps)
-            posterior = net.encode(batch)
+            batch = collate(sequences.take(chosen), spec.gaps)
+            read = net.read(batch)
+            posterior = net.encode(batch, read)
             noise = [
                 generator(seed, "likelihood", int(sequences.subject_id[row])).standard_normal(posterior.mean.shape[1])
                 for row in chosen
@@ -59,6 +60,6 @@ def evidence_bounds(net: TemporalVAE, spec: TimelineSpec, table: pa.Table, *, se
             z = posterior.mean + torch.exp(0.5 * posterior.log_var) * torch.as_tensor(
                 np.stack(noise), dtype=torch.float32
             )
-            log_prob = net.log_prob(batch, net.decode(batch, z), z).total()
+            log_prob = net.log_prob(batch, read, net.decode(batch, read, z), z).total()
             nats[chosen] = (log_prob - posterior.kl().sum(dim=-1)).double().numpy()
     return Bounds(sequences.subject_id.astype(np.int64), nats, sequences.lengths.astype(np.int64))

@@ -60,7 +60,7 @@ def build_masks(spec: TimelineSpec, sex_specific: Mapping[str, Sequence[str]]) -
         only = np.array(
             [_matches(t.parent or t.code, codes) or _matches(t.code, codes) for t in spec.vocabulary.tokens]
         )
-        for index, name in enumerate(spec.attributes.sexes):
+        for index, name in enumerate(spec.profile.sexes):
             if name in ("GENDER//F", "GENDER//M") and name != f"GENDER//{sex}":
                 by_sex[index] &= ~only
     margin = _MARGIN_YEARS + _MARGIN_OF_FEW / np.maximum(count, 1)

@@ -15,12 +15,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from medtwin.timelines.collapse import Collapse, LatentUse
 from medtwin.timelines.data import TimelineDataModule
-from medtwin.timelines.net import Batch, Posterior, TemporalVAE
+from medtwin.timelines.net import Batch, Forgetting, Posterior, TemporalVAE
 from medtwin.training.averaging import Averaging
-
-ACTIVE_VARIANCE = 0.01
-"""A dimension of the latent is active if its posterior means vary by more. Source: Burda et al. 2016, section 5.2."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +45,28 @@ class WarmupCosine:
 
 
 @dataclass(frozen=True)
-class Forgetting:
+class Hidden:
     """What the decoder is not told in training, so that the latent and the person's traits must do for it.
 
     Attributes:
-        events: Share of events that it does not see. values: Share of values told without what was measured before.
+        events: Share of events that it does not see. numbers: Share of subjects whose earlier numbers it does not see.
     """
 
     events: float = 0.15
-    values: float = 0.15
+    numbers: float = 0.25
 
     def __post_init__(self) -> None:
-        for name in ("events", "values"):
+        for name in ("events", "numbers"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be from 0 to below 1, got {getattr(self, name)!r}")
+
+    def draw(self, batch: Batch) -> Forgetting:
+        """What is hidden of a batch."""
+        events, people = batch["event_value"], batch["sex"]
+        return Forgetting(
+            torch.rand(len(events), device=events.device) < self.events,
+            torch.rand(len(people), device=people.device) < self.numbers,
+        )
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,11 @@ def paid_kl(posterior: Posterior, free_bits: float) -> Tensor:
     return ((posterior.kl() - of_means).mean(dim=0) + of_means.mean(dim=0).clamp(min=free_bits)).sum()
 
 
+def num_positions(group: Batch) -> int:
+    """Steps and events of a group."""
+    return int(group["step_valid"].sum()) + len(group["event_token"])
+
+
 class TemporalVAEModule(LightningModule):
     """Trains the temporal VAE by its evidence lower bound.
 
@@ -112,6 +123,7 @@ class TemporalVAEModule(LightningModule):
         forgetting: What the decoder is not told in training.
         schedule: Of the learning rate; null: it stays.
         averaging: Of the weights.
+        collapse: When a latent that says nothing stops the run.
 
     Attributes:
         average: The moving average of the net: what validates and generates.
@@ -125,14 +137,16 @@ class TemporalVAEModule(LightningModule):
         optimizer: Callable[[Iterable[Tensor]], Optimizer],
         *,
         objective: Objective | None = None,
-        forgetting: Forgetting | None = None,
+        forgetting: Hidden | None = None,
         schedule: WarmupCosine | None = None,
         averaging: Averaging | None = None,
+        collapse: Collapse | None = None,
     ) -> None:
         super().__init__()
         self.net, self.optimizer_factory = net, optimizer
-        self.objective, self.forgetting = objective or Objective(), forgetting or Forgetting()
-        self.schedule, self.averaging = schedule, averaging or Averaging()
+        self.objective = objective or Objective()
+        self.forgetting = forgetting or Hidden()
+        self.schedule, self.averaging, self.collapse = schedule, averaging or Averaging(), collapse or Collapse()
         self.average = copy.deepcopy(net).requires_grad_(False)
         self.register_buffer("num_averaged", torch.zeros((), dtype=torch.long))
         self._validated: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -149,15 +163,17 @@ class TemporalVAEModule(LightningModule):
         objective, beta = self.objective, self.objective.beta(self.global_step)
         losses, kls, positions = [], [], 0
         for group in batch:
-            posterior = self.net.encode(group)
+            read = self.net.read(group)
+            posterior = self.net.encode(group, read)
             z = posterior.sample()
-            hidden = self.net.decode(group, z, self.forgetting.events)
-            log_prob = self.net.log_prob(group, hidden, z, self.forgetting.values).total()
+            forgetting = self.forgetting.draw(group)
+            states = self.net.decode(group, read, z, forgetting)
+            log_prob = self.net.log_prob(group, read, states, z, forgetting).total()
             paid = paid_kl(posterior, objective.free_bits) * len(z)
-            bag = self.net.bag_of_codes_loss(group, z).sum()
+            bag = self.net.bag_of_codes_loss(group, z).sum() if objective.bag_weight else 0.0
             losses.append(-log_prob.sum() + beta * paid + objective.bag_weight * bag)
             kls.append(posterior.kl().sum(dim=-1).mean())
-            positions += int((group["kind"] != 0).sum())
+            positions += num_positions(group)
         loss = torch.stack(losses).sum() / positions
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=1)
         self.log("train/kl", torch.stack(kls).mean(), on_step=False, on_epoch=True, batch_size=1)
@@ -167,25 +183,36 @@ class TemporalVAEModule(LightningModule):
         """Logs the bound of the average, nats per position, and measures what the latent is worth."""
         net = self.average
         for group in batch:
-            posterior = net.encode(group)
-            z = posterior.sample()
-            own = net.log_prob(group, net.decode(group, z), z).total()
-            anyone = torch.randn_like(z)
-            other = net.log_prob(group, net.decode(group, anyone), anyone).total()
-            positions = int((group["kind"] != 0).sum())
-            loss = (-own.sum() + posterior.kl().sum()) / positions
+            read = net.read(group)
+            posterior = net.encode(group, read)
+            z, anyone = posterior.sample(), torch.randn_like(posterior.mean)
+            own, other = (net.log_prob(group, read, net.decode(group, read, each), each) for each in (z, anyone))
+            positions = num_positions(group)
+            loss = (-own.total().sum() + posterior.kl().sum()) / positions
             self.log("val/loss", loss, prog_bar=True, on_epoch=True, on_step=False, batch_size=positions)
-            self._validated.append((posterior.kl(), posterior.mean, own - other))
+            for name, part in own._asdict().items():
+                self.log(f"val/{name}", -part.sum() / positions, on_epoch=True, on_step=False, batch_size=positions)
+            self._validated.append((posterior.kl(), posterior.mean, own.total() - other.total()))
 
     def on_validation_epoch_end(self) -> None:
-        """Logs KL, active units and the latent-swap gap: the nats that anybody's z costs."""
+        """Logs KL by dimension, active units and the latent-swap gap: the nats that anybody's z costs.
+
+        Raises:
+            TrainingError: If the latent has collapsed.
+        """
         if not self._validated:
             return
-        kls, means, gaps = (torch.cat(parts) for parts in zip(*self._validated, strict=True))
-        self._validated.clear()
-        self.log("val/kl", kls.sum(dim=1).mean())
-        self.log("val/active_units", (means.var(dim=0, correction=0) > ACTIVE_VARIANCE).float().sum())
-        self.log("val/swap_gap", gaps.mean())
+        parts, self._validated = self._validated, []
+        if self.net.latent_dim == 0:
+            return
+        use = LatentUse.of(parts)
+        self.log("val/kl", use.kl.sum())
+        self.log("val/active_units", float(use.num_active))
+        self.log("val/swap_gap", use.swap_gap)
+        for index, kl in enumerate(use.kl):
+            self.log(f"val/kl_{index:02d}", kl)
+        if not self.trainer.sanity_checking:
+            self.collapse.judge(use, self.global_step)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """A step of the optimizer, then one of the average."""

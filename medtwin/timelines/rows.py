@@ -76,8 +76,9 @@ def read_rows(table: pa.Table, details: Sequence[str]) -> ShardRows:
     is_of_event = parent_row.notna() & parent_id.map(pd.Series(is_event.to_numpy()[named], index=event_id[named])).eq(
         True
     )
-    path = code.where(is_child, "").str.removeprefix(CHILD_PREFIX).str.split("//", n=1).str[0]
-    is_detail = is_child & ~is_component & is_of_event & path.isin(list(details))
+    number, names = pd.factorize(code)  # the paths of the distinct codes: strings are slow
+    has_path = np.array([name.removeprefix(CHILD_PREFIX).split("//", 1)[0] in details for name in names], dtype=bool)
+    is_detail = is_child & ~is_component & is_of_event & pd.Series(has_path[number], index=frame.index)
     is_token = is_event | (is_component & is_of_event) | is_detail
     rows = _token_rows(frame[is_token], parent_row[is_token], frame, is_detail[is_token])
     rest = is_child & ~is_component & ~is_detail & parent_row.notna()

@@ -58,6 +58,20 @@ class Scale:
             shaped = np.expm1(shaped)
         return np.round(shaped, self.decimals) + 0.0
 
+    def half_width(self, values: Floats) -> Floats:
+        """Half of the rounding of the source at some values, on the scale of `encode`, same shape; not negative.
+
+        >>> Scale("linear", 5.0, 2.0, -3.0, 3.0, 1).half_width(np.array([7.1]))
+        array([0.025])
+        """
+        half = 0.5 * 10.0**-self.decimals
+        slope = np.ones_like(values)
+        if self.form == "log":
+            slope = 1.0 / np.maximum(values, half)
+        elif self.form == "log1p":
+            slope = 1.0 / (1.0 + np.maximum(values, 0.0))
+        return half * slope / self.width
+
     def to_json(self) -> dict[str, Any]:
         """The scale as JSON values."""
         return asdict(self)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,13 @@ from numpy.typing import NDArray
 from medtwin.core.codes import BIRTH, NEGATED_PREFIX
 from medtwin.core.errors import DatasetError
 from medtwin.core.files import atomic_file, read_json
-from medtwin.timelines.attributes import MINUTES_PER_YEAR, AttributeLaw, fit_attributes
-from medtwin.timelines.gaps import GapLaw, fit_gaps
+from medtwin.core.seeds import generator
+from medtwin.timelines.attributes import MINUTES_PER_YEAR, Attributes
+from medtwin.timelines.gaps import GapCounts, GapLaw
+from medtwin.timelines.profile import MAX_SUBJECTS, ProfileLaw, fit_profile
 from medtwin.timelines.rows import GENDER_PREFIX, ShardRows, read_rows, row_tokens
 from medtwin.timelines.scales import Scale, fit_scale
-from medtwin.timelines.sequences import EVENT, STEP, Sequences, SubjectFacts, build_sequences
+from medtwin.timelines.sequences import SequenceFiles, Sequences, SubjectFacts, build_sequences
 from medtwin.timelines.templates import Template, TemplateCounts
 from medtwin.timelines.vocabulary import Token, Vocabulary
 
@@ -32,6 +35,8 @@ FILE = "timelines.json"
 UNKNOWN_SEX = "GENDER//U"
 _CONSTANT = 0.95  # a detail that so many events of its code have is part of the template
 _INDEX_SHARE = (0.03, 0.6)  # an index condition is neither rare nor everybody's
+_MOST_VALUES = 200_000  # numbers of a token that its scale is fitted to
+_ROOT_SHARE = 0.99  # what is a static fact so often is a root of the profile
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,14 @@ class SpecSettings:
         min_subjects: A token must occur in so many training subjects.
         details: Element paths whose child rows are tokens.
         num_conditions: At most so many index conditions, the most frequent ones.
+        facts: Codes of further facts of the whole record, as shell patterns.
         max_positions: Longer sequences are cut.
     """
 
     min_subjects: int
     details: tuple[str, ...]
     num_conditions: int
+    facts: tuple[str, ...]
     max_positions: int
 
 
@@ -58,7 +65,7 @@ class TimelineSpec:
     Attributes:
         vocabulary: V tokens.
         scales, templates: (V,) of every token; no scale where it carries no number.
-        gaps, attributes: The laws of gaps and of attributes.
+        gaps: The law of gaps. profile: The law of attributes.
         sex_counts: (V, sexes) training subjects by sex that have the token. sex_totals: (sexes,) training subjects.
         age_range: (V, 2) youngest and oldest age in years at which it was said; nan where no age is known.
         static_counts: (V, 2) how often it was said as a static fact, and at a time.
@@ -71,7 +78,7 @@ class TimelineSpec:
     scales: tuple[Scale | None, ...]
     templates: tuple[Template, ...]
     gaps: GapLaw
-    attributes: AttributeLaw
+    profile: ProfileLaw
     sex_counts: NDArray[np.int64]
     sex_totals: NDArray[np.int64]
     age_range: NDArray[np.float64]
@@ -81,10 +88,9 @@ class TimelineSpec:
     descriptions: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def condition_of(self) -> NDArray[np.int64]:
-        """(V,) index condition of every token, or -1."""
-        place = {code: index for index, code in enumerate(self.attributes.conditions)}
-        return np.array([place.get(t.code, -1) if t.parent is None else -1 for t in self.vocabulary.tokens], np.int64)
+    def fact_of(self) -> NDArray[np.int64]:
+        """(V,) fact that a token names, or -1."""
+        return _fact_of(self.vocabulary, self.profile.facts)
 
     def described(self, codes: pa.Table) -> TimelineSpec:
         """The spec with the descriptions that codes.parquet has of its codes."""
@@ -101,29 +107,26 @@ class TimelineSpec:
     def sequences(self, table: pa.Table) -> Sequences | None:
         """The sequences of an event table, of which unknown tokens are left out; None without a dated event."""
         shard = read_rows(table, self.settings.details)
-        token = tokens_of(shard.rows, self.vocabulary)
-        return self._build(shard, token, table)
+        return self._reader().read(shard, tokens_of(shard.rows, self.vocabulary), table)
 
-    def _build(self, shard: ShardRows, token: NDArray[np.int64], table: pa.Table) -> Sequences | None:
-        rows = shard.rows.assign(type=shard.rows["resource"])
-        facts = subject_facts(table, self.attributes.sexes)
-        limit = self.settings.max_positions
-        return build_sequences(rows, token, facts, self.vocabulary, self.scales, self.condition_of, limit)
+    def _reader(self) -> _Reader:
+        return _Reader(self.vocabulary, self.scales, self.profile.sexes, self.fact_of, self.settings.max_positions)
 
     def save(self, folder: Path) -> None:
-        """Writes timelines.json."""
+        """Writes timelines.json and profile.npz."""
+        self.profile.save(folder)
         record = {
-            "version": 1,
+            "version": 2,
             "vocabulary": self.vocabulary.to_json(),
             "scales": [scale and scale.to_json() for scale in self.scales],
             "templates": [template.to_json() for template in self.templates],
             "gaps": self.gaps.to_json(),
-            "attributes": self.attributes.to_json(),
+            "profile": self.profile.to_json(),
             "sex_counts": self.sex_counts.tolist(),
             "sex_totals": self.sex_totals.tolist(),
             "static_counts": self.static_counts.tolist(),
             "age_range": [[None if np.isnan(x) else x for x in row] for row in self.age_range.tolist()],
-            "settings": {**self.settings.__dict__, "details": list(self.settings.details)},
+            "settings": asdict(self.settings),
             "unmodelled": self.unmodelled,
             "descriptions": dict(self.descriptions),
         }
@@ -138,24 +141,45 @@ class TimelineSpec:
             DatasetError: If it is missing or no such file.
         """
         record = read_json(folder / FILE)
-        if record.get("version") != 1:
+        if record.get("version") != 2:
             raise DatasetError(f"{folder / FILE} was written by another version of medtwin: train again")
         ages = [[np.nan if x is None else x for x in row] for row in record["age_range"]]
-        settings = {**record["settings"], "details": tuple(record["settings"]["details"])}
+        lists = {name: tuple(record["settings"][name]) for name in ("details", "facts")}
         return cls(
             vocabulary=Vocabulary.from_json(record["vocabulary"]),
             scales=tuple(Scale(**scale) if scale else None for scale in record["scales"]),
             templates=tuple(Template.from_json(template) for template in record["templates"]),
             gaps=GapLaw.from_json(record["gaps"]),
-            attributes=AttributeLaw.from_json(record["attributes"]),
+            profile=ProfileLaw.load(folder, record["profile"]),
             sex_counts=np.array(record["sex_counts"], dtype=np.int64),
             sex_totals=np.array(record["sex_totals"], dtype=np.int64),
             age_range=np.array(ages, dtype=np.float64).reshape(-1, 2),
             static_counts=np.array(record["static_counts"], dtype=np.int64).reshape(-1, 2),
-            settings=SpecSettings(**settings),
+            settings=SpecSettings(**{**record["settings"], **lists}),
             unmodelled=int(record["unmodelled"]),
             descriptions=record["descriptions"],
         )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """What turns event tables into sequences."""
+
+    vocabulary: Vocabulary
+    scales: tuple[Scale | None, ...]
+    sexes: tuple[str, ...]
+    fact_of: NDArray[np.int64]
+    max_positions: int
+
+    def read(self, shard: ShardRows, token: NDArray[np.int64], table: pa.Table) -> Sequences | None:
+        rows = shard.rows.assign(type=shard.rows["resource"])
+        known = subject_facts(table, self.sexes)
+        return build_sequences(rows, token, known, self.vocabulary, self.scales, self.fact_of, self.max_positions)
+
+
+def _fact_of(vocabulary: Vocabulary, facts: Sequence[str]) -> NDArray[np.int64]:
+    place = {code: index for index, code in enumerate(facts)}
+    return np.array([place.get(t.code, -1) if t.parent is None else -1 for t in vocabulary.tokens], np.int64)
 
 
 def tokens_of(rows: pd.DataFrame, vocabulary: Vocabulary) -> NDArray[np.int64]:
@@ -212,7 +236,7 @@ class _Counts:
             if token.parent is None:
                 self.code_events[token.resource, token.code] += len(mine)
             if token.has_number:
-                self.values[token].append(raw[mine][np.isfinite(raw[mine])])
+                self._keep(token, raw[mine][np.isfinite(raw[mine])])
         genders = table.filter(pc.starts_with(table["code"], GENDER_PREFIX))["code"].to_pylist()
         self.sexes.update(genders)
 
@@ -227,23 +251,37 @@ class _Counts:
             return 0.0
         return self.events[token] / max(self.code_events[token.resource, token.parent], 1)
 
-    def index_conditions(self, vocabulary: Vocabulary, limit: int) -> list[str]:
-        """The most frequent Conditions that neither few nor most subjects have."""
+    def _keep(self, token: Token, values: NDArray[np.float64]) -> None:
+        """Keeps values of a token; beyond a limit a random half of them."""
+        parts = self.values[token]
+        parts.append(values)
+        if sum(map(len, parts)) > 2 * _MOST_VALUES:
+            whole = np.concatenate(parts)
+            chosen = generator(0, "values", self.events[token]).permutation(len(whole))[:_MOST_VALUES]
+            self.values[token] = [whole[np.sort(chosen)]]
+
+    def facts(self, vocabulary: Vocabulary, settings: SpecSettings) -> tuple[str, ...]:
+        """Codes that match the patterns, and the most frequent Conditions that neither few nor most subjects have."""
         low, high = (share * self.num_timelines for share in _INDEX_SHARE)
-        counts: Counter[str] = Counter()
+        named, counts = set(), Counter[str]()
         for token in vocabulary.tokens:
-            if token.resource == "Condition" and token.parent is None and not token.code.startswith(NEGATED_PREFIX):
+            if token.parent is not None or token.code.startswith(NEGATED_PREFIX):
+                continue
+            if any(fnmatchcase(token.code, pattern) for pattern in settings.facts):
+                named.add(token.code)
+            elif token.resource == "Condition":
                 counts[token.code] = max(counts[token.code], self.subjects[token])
         chosen = [code for code, count in counts.most_common() if low <= count <= high]
-        return sorted(chosen[:limit])
+        return tuple(sorted({*named, *chosen[: settings.num_conditions]}))
 
 
-def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings) -> tuple[TimelineSpec, Sequences]:
-    """The spec of the training shards, and their sequences.
+def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings, files: SequenceFiles) -> TimelineSpec:
+    """The spec of the training shards; their sequences go to files, which are closed.
 
     Args:
         shards: Gives the event tables of the training split, each time it is called.
         settings: What is asked for.
+        files: Where the sequences go.
 
     Raises:
         DatasetError: If no training subject has a dated event, or no token is frequent enough.
@@ -258,29 +296,49 @@ def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings) -
         raise DatasetError(
             f"no code occurs in {settings.min_subjects} training subjects: lower data.min_subjects, or add subjects"
         )
-    draft = TimelineSpec(
-        vocabulary=vocabulary,
-        scales=_scales(counts, vocabulary),
-        templates=(),
-        gaps=GapLaw((), ()),
-        attributes=_draft_attributes(counts, vocabulary, settings),
-        sex_counts=np.zeros((0, 0), np.int64),
-        sex_totals=np.zeros(0, np.int64),
-        age_range=np.zeros((0, 2)),
-        static_counts=np.zeros((0, 2), np.int64),
-        settings=settings,
+    facts = counts.facts(vocabulary, settings)
+    sexes = (UNKNOWN_SEX, *sorted(code for code in counts.sexes if code != UNKNOWN_SEX))
+    reader = _Reader(
+        vocabulary, _scales(counts, vocabulary), sexes, _fact_of(vocabulary, facts), settings.max_positions
     )
-    parts, templates, unmodelled = [], TemplateCounts(), 0
+    sums, templates, unmodelled = SequenceSums(len(vocabulary), len(sexes)), TemplateCounts(), 0
     for table in shards():
         shard = read_rows(table, settings.details)
         token = tokens_of(shard.rows, vocabulary)
         is_constant = _is_one_of(shard.rows, constant)
         templates.add(shard, np.where(is_constant, -1, token), is_constant)
         unmodelled += int(((token < 0) & ~is_constant).sum())
-        if (part := draft._build(shard, np.where(is_constant, -1, token), table)) is not None:
-            parts.append(part)
-    sequences = Sequences.join(parts)
-    return _finished(draft, sequences, templates, unmodelled), sequences
+        if (part := reader.read(shard, np.where(is_constant, -1, token), table)) is not None:
+            files.add(part)
+            sums.add(part)
+    files.close()
+    is_static = _are_roots(vocabulary, reader.fact_of, sums.static_counts, len(facts))
+    return TimelineSpec(
+        vocabulary=vocabulary,
+        scales=reader.scales,
+        templates=tuple(templates.templates(len(vocabulary), min_subjects=settings.min_subjects)),
+        gaps=sums.gaps.law(),
+        profile=fit_profile(sums.subjects, sexes, facts, is_static),
+        sex_counts=sums.sex_counts,
+        sex_totals=sums.sex_totals,
+        age_range=np.where(np.isfinite(sums.age_range), sums.age_range, np.nan),
+        static_counts=sums.static_counts,
+        settings=settings,
+        unmodelled=unmodelled,
+    )
+
+
+def _are_roots(
+    vocabulary: Vocabulary, fact_of: NDArray[np.int64], static_counts: NDArray[np.int64], num_facts: int
+) -> NDArray[np.bool_]:
+    """(K,) which facts are next to always static and thus roots: a history of illness has a time and is none."""
+    is_past = np.array([token.number == "ago" for token in vocabulary.tokens])
+    totals = np.zeros((num_facts, 2))
+    for is_chosen, counts in ((~is_past, static_counts), (is_past, static_counts[:, ::-1])):
+        mine = is_chosen & (fact_of >= 0)
+        np.add.at(totals, fact_of[mine], counts[mine])
+    # What only the cut ends of records say is not known to be static.
+    return np.asarray((totals[:, 0] >= _ROOT_SHARE * totals.sum(axis=1)) & (totals[:, 0] > 0))
 
 
 def _is_one_of(rows: pd.DataFrame, tokens: set[Token]) -> NDArray[np.bool_]:
@@ -302,45 +360,42 @@ def _scales(counts: _Counts, vocabulary: Vocabulary) -> tuple[Scale | None, ...]
     return tuple(scales)
 
 
-def _draft_attributes(counts: _Counts, vocabulary: Vocabulary, settings: SpecSettings) -> AttributeLaw:
-    sexes = [UNKNOWN_SEX, *sorted(code for code in counts.sexes if code != UNKNOWN_SEX)]
-    conditions = counts.index_conditions(vocabulary, settings.num_conditions)
-    return AttributeLaw(tuple(sexes), tuple(conditions), 0.0, 1.0, 0.0, 0.0, 0.0, (0, 0, 0, 0), np.zeros((0, 4)))
+class SequenceSums:
+    """What a spec takes from the sequences of the training subjects, part by part.
 
+    Attributes:
+        sex_counts, sex_totals, age_range, static_counts: As of `TimelineSpec`; ages are infinite where none is known.
+        gaps: Counts of gaps.
+        subjects: Attributes of a random sample of subjects.
+    """
 
-def _finished(draft: TimelineSpec, sequences: Sequences, templates: TemplateCounts, unmodelled: int) -> TimelineSpec:
-    num_tokens, num_sexes = len(draft.vocabulary), len(draft.attributes.sexes)
-    subject = np.repeat(np.arange(len(sequences)), sequences.lengths)
-    said = sequences.is_first
-    sex_counts = np.zeros((num_tokens, num_sexes), dtype=np.int64)
-    np.add.at(sex_counts, (sequences.token[said], sequences.sex[subject[said]]), 1)
-    age_range = np.stack([np.full(num_tokens, np.inf), np.full(num_tokens, -np.inf)], axis=1)
-    elapsed = (sequences.minute - sequences.start_minute[subject]) / MINUTES_PER_YEAR
-    age = sequences.age_start_years[subject] + elapsed
-    aged = (sequences.kind == EVENT) & np.isfinite(age)
-    np.minimum.at(age_range[:, 0], sequences.token[aged], age[aged])
-    np.maximum.at(age_range[:, 1], sequences.token[aged], age[aged])
-    steps_so_far = np.cumsum(sequences.kind == STEP)
-    step_number = steps_so_far - np.concatenate([[0], steps_so_far])[sequences.offsets[:-1]][subject]
-    is_dated = step_number > 0
-    static_counts = np.zeros((num_tokens, 2), dtype=np.int64)
-    np.add.at(
-        static_counts, (sequences.token[sequences.kind == EVENT], is_dated[sequences.kind == EVENT].astype(int)), 1
-    )
-    steps = np.flatnonzero((sequences.kind == STEP) & (step_number > 1))
-    gaps = fit_gaps(np.asarray(sequences.minute[steps - 1]), np.asarray(sequences.minute[steps]))
-    law = draft.attributes
-    attributes = fit_attributes(sequences.attributes(), law.sexes, law.conditions)
-    return TimelineSpec(
-        vocabulary=draft.vocabulary,
-        scales=draft.scales,
-        templates=tuple(templates.templates(num_tokens, min_subjects=draft.settings.min_subjects)),
-        gaps=gaps,
-        attributes=attributes,
-        sex_counts=sex_counts,
-        sex_totals=np.bincount(sequences.sex, minlength=num_sexes),
-        age_range=np.where(np.isfinite(age_range), age_range, np.nan),
-        static_counts=static_counts,
-        settings=draft.settings,
-        unmodelled=unmodelled,
-    )
+    def __init__(self, num_tokens: int, num_sexes: int) -> None:
+        self.sex_counts = np.zeros((num_tokens, num_sexes), dtype=np.int64)
+        self.sex_totals = np.zeros(num_sexes, dtype=np.int64)
+        self.age_range = np.stack([np.full(num_tokens, np.inf), np.full(num_tokens, -np.inf)], axis=1)
+        self.static_counts = np.zeros((num_tokens, 2), dtype=np.int64)
+        self.gaps = GapCounts()
+        self.subjects: list[Attributes] = []
+        self._num_subjects = 0
+
+    def add(self, part: Sequences) -> None:
+        """Adds the subjects of a part."""
+        subject_of_step, step = part.subject_of_step(), part.step_of_event()
+        subject = subject_of_step[step]
+        np.add.at(self.sex_counts, (part.token[part.is_first], part.sex[subject[part.is_first]]), 1)
+        self.sex_totals += np.bincount(part.sex, minlength=len(self.sex_totals))
+        elapsed = (part.minute[step] - part.start_minute[subject]) / MINUTES_PER_YEAR
+        age = part.age_start_years[subject] + elapsed
+        aged = np.isfinite(age)
+        np.minimum.at(self.age_range[:, 0], part.token[aged], age[aged])
+        np.maximum.at(self.age_range[:, 1], part.token[aged], age[aged])
+        is_dated = step != part.step_offsets[:-1][subject]
+        np.add.at(self.static_counts, (part.token, is_dated.astype(int)), 1)
+        later = np.flatnonzero(np.arange(len(subject_of_step)) > part.step_offsets[:-1][subject_of_step] + 1)
+        self.gaps.add(part.minute[later - 1], part.minute[later])
+        for attributes in part.attributes():  # a reservoir (Vitter 1985, algorithm R)
+            self._num_subjects += 1
+            if len(self.subjects) < MAX_SUBJECTS:
+                self.subjects.append(attributes)
+            elif (place := int(generator(0, "sample", self._num_subjects).integers(self._num_subjects))) < MAX_SUBJECTS:
+                self.subjects[place] = attributes

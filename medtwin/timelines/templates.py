@@ -19,6 +19,7 @@ from medtwin.timelines.rows import ShardRows
 
 _INTERPRETATION = "FHIR//Observation.interpretation//INTERPRETATION//"
 _RANGE = ("FHIR//Observation.referenceRange.low", "FHIR//Observation.referenceRange.high")
+_MOST_EVENTS = 500  # of a token that are looked at
 _MOST = 0.5  # a child that more than half of the events have alike goes with every one
 
 ChildRow = tuple[str, str | None, float | None, str | None]
@@ -86,7 +87,9 @@ class TemplateCounts:
             token: (rows,) token of every token row, -1 where it is not in the vocabulary.
             constant_details: (rows,) token rows that are details and belong to a template instead.
         """
-        rows = shard.rows
+        wanted = self._wanted(token)
+        rows, token = shard.rows[wanted | constant_details], token[wanted | constant_details]
+        constant_details = constant_details[wanted | constant_details]
         owner_of_row = dict(zip(rows["row"].to_numpy()[token >= 0].tolist(), token[token >= 0].tolist(), strict=True))
         self.events.update(token[token >= 0].tolist())
         numbers = rows["row"].to_numpy()
@@ -99,6 +102,7 @@ class TemplateCounts:
         for code, text, instance, subject in moved[["code", "text", "instance", "subject_id"]].itertuples(index=False):
             self._count(owner_of_row.get(instance, -1), (code, text, None, None), subject)
         kept = shard.children[["parent_row", "code", "text_value", "numeric_value", "unit", "target", "subject_id"]]
+        kept = kept[kept["parent_row"].isin(owner_of_row)]
         for parent, code, text, number, unit, target, subject in kept.itertuples(index=False):
             index = owner_of_row.get(parent, -1)
             if index < 0:
@@ -110,6 +114,15 @@ class TemplateCounts:
             else:
                 clean = (code, _text(text), None if number != number else float(np.float32(number)), _text(unit))
                 self._count(index, clean, subject)
+
+    def _wanted(self, token: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(rows,) the rows of known tokens that are counted: the first thousands of each token are enough."""
+        order = np.argsort(token, kind="stable")
+        ordered = token[order]
+        rank = np.empty(len(token), dtype=np.int64)
+        rank[order] = np.arange(len(token)) - np.searchsorted(ordered, ordered)
+        before = np.array([self.events[index] for index in range(int(token.max(initial=0)) + 1)], dtype=np.int64)
+        return (token >= 0) & (rank + before[np.maximum(token, 0)] < _MOST_EVENTS)
 
     def _count(self, index: int, child: ChildRow, subject: int) -> None:
         if index >= 0:

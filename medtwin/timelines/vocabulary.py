@@ -8,6 +8,7 @@ only, and a token must occur in `min_subjects` of them: a code that one person a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -20,8 +21,8 @@ from medtwin.core.codes import DEATH
 from medtwin.core.events import RESOURCE_ORDER
 
 Number = Literal["none", "numeric", "duration", "ago"]
-OTHER_TYPE = "Event"
 DEATH_TYPE = "Death"
+_ICD = re.compile(r"^(ICD(?:9|10)[A-Z]*//[A-Z]?[0-9]{2}[0-9A-Z]).*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,20 @@ class Token:
 
     @property
     def type(self) -> str:
-        """The resource type, which the decoder chooses before the code; death is a type of its own, the last one."""
-        return DEATH_TYPE if self.code == DEATH else self.resource or OTHER_TYPE
+        """What the decoder chooses before the code: the resource type, in a bare MEDS dataset the code system.
+
+        Death is a type of its own, the last one.
+        """
+        return DEATH_TYPE if self.code == DEATH else self.resource or (self.parent or self.code).split("//")[0]
+
+    @property
+    def ancestor(self) -> str:
+        """What it shares its embedding with: the code whatever text, unit and number; of ICD codes the category.
+
+        >>> Token("Condition", "ICD10CM//E11.9").ancestor, Token("Observation", "LOINC//4548-4", unit="%").ancestor
+        ('ICD10CM//E11', 'LOINC//4548-4')
+        """
+        return _ICD.sub(r"\1", self.code)
 
     @property
     def has_number(self) -> bool:
@@ -115,6 +128,12 @@ class Vocabulary:
         """(V,) index into `types` of every token."""
         place = {name: index for index, name in enumerate(self.types)}
         return np.array([place[token.type] for token in self.tokens], dtype=np.int64)
+
+    @cached_property
+    def ancestor_of(self) -> NDArray[np.int64]:
+        """(V,) index of every token's ancestor, in the order of the tokens."""
+        place: dict[str, int] = {}
+        return np.array([place.setdefault(token.ancestor, len(place)) for token in self.tokens], dtype=np.int64)
 
     @cached_property
     def root_of(self) -> NDArray[np.int64]:

@@ -35,7 +35,7 @@ from medtwin.dicom import (
 )
 from medtwin.pipelines.dicom_settings import DicomSettings
 from medtwin.pipelines.export_dicom import dicom_files, write_dicom
-from medtwin.pipelines.generate import _Person
+from medtwin.pipelines.generate_scans import Person
 from medtwin.pipelines.hospital import Shard, make_shard
 from medtwin.twins.rules import ScanCall
 from tests.dicom.test_write_files import file_set
@@ -366,7 +366,7 @@ def test_a_twins_study_is_dated_as_precisely_as_its_record(
     precision: str, written: tuple[str, str, str | None]
 ) -> None:
     call = ScanCall(1, "study", None, TIME, "CR", "CHEST", "PA", ())
-    time = _Person("F", None, {"study": precision}).study_time(call)
+    time = Person("F", None, {"study": precision}).study_time(call)
     study = Study("2.25.1", "2.25.2", "synthetic", time, body_part="CHEST")
     image = projection_to_dataset(ProjectionImage(np.zeros((2, 2), np.uint8), 8), Patient("1"), study)
     assert (image.StudyDate, image.StudyTime, image.get("TimezoneOffsetFromUTC")) == written

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +25,7 @@ SMALL = ("net.width=16", "net.num_heads=2", "data.min_subjects=2", "trainer.max_
 def timelines(medtwin: Medtwin, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A temporal VAE, trained for a moment."""
     out = tmp_path_factory.mktemp("runs") / "timelines"
-    medtwin("train", f"dataset={dataset}", "data.max_positions=200", *SMALL, f"out={out}")
+    medtwin("train", f"dataset={dataset}", "data.max_positions=120", *SMALL, f"out={out}")
     return out
 
 
@@ -165,18 +166,126 @@ def _with_plants(dataset: Path, out: Path, splits: tuple[str, ...]) -> Path:
     return out
 
 
-def test_mistakes_are_told_in_a_line(medtwin: Medtwin, timelines: Path, scans: Path, tmp_path: Path) -> None:
+def test_mistakes_are_told_in_a_line(
+    medtwin: Medtwin, timelines: Path, scans: Path, dataset: Path, tmp_path: Path
+) -> None:
     out = f"out={tmp_path / 'x'}"
     for arguments, message in (
         ((f"timelines={tmp_path / 'none'}", out), "must be a finished run"),
         ((f"timelines={scans}", out), "must be the run of a temporal VAE"),
         ((f"timelines={timelines}", f"scans={timelines}", out), "must be the run of a diffusion model"),
         ((f"timelines={timelines}", "n=0", out), "n must be 1 or more"),
-        ((f"timelines={timelines}", "plan.sex=X", out), "attributes.sex must be one of"),
+        ((f"timelines={timelines}", "plan.sex=X", out), "plan.sex must be one of"),
         ((f"timelines={timelines}", "plan.age=[60,40]", out), "plan.age must be"),
+        ((f"timelines={timelines}", "plan.strata=[{share: 0.4}]", out), "the shares must sum to 1"),
+        ((f"timelines={timelines}", "plan.balance=[SNOMED//0]", out), "plan.facts: the model has no fact SNOMED//0"),
+        ((f"timelines={timelines}", "plan.phenotype=0", out), "plan.phenotype: component must be null"),
+        ((f"timelines={timelines}", "set.age=75", out), "twin.of must name the dataset"),
+        ((f"timelines={timelines}", f"twin.of={dataset}", out), "twin.of must stand with exactly one of"),
+        ((f"timelines={timelines}", f"twin.of={dataset}", "set.age=500", out), "set.age must be an age"),
+        ((f"timelines={timelines}", f"twin.of={dataset}", "set.age=50", "plan.sex=F", out), "plan.* must be null"),
+        ((f"timelines={timelines}", f"twin.of={dataset}", "set.age=50", "twin.subjects=[1]", out), "has no subject 1"),
+        ((f"timelines={timelines}", f"twin.of={dataset}", "twin.between=[1,2]", out), "must stand with twin.n"),
         ((out,), "timelines"),
     ):
         assert message in medtwin("generate", *arguments, code=2).stderr
+
+
+def test_a_plan_is_met_exactly_and_adherence_is_counted(medtwin: Medtwin, timelines: Path, tmp_path: Path) -> None:
+    facts = read_json(timelines / "data" / "timelines.json")["profile"]["facts"]
+    condition = next(code for code in facts if code.startswith("SNOMED//"))
+    out = tmp_path / "planned"
+    strata = f"plan.strata=[{{sex: F, age: [18, 50], share: 0.5}}, {{sex: M, conditions: [{condition}], share: 0.5}}]"
+    medtwin("generate", f"timelines={timelines}", "n=10", strata, f"out={out}")
+    genders = [code for code in open_dataset(out).events()["code"].to_pylist() if code.startswith("GENDER//")]
+    assert sorted(genders) == ["GENDER//F"] * 5 + ["GENDER//M"] * 5
+    counts = read_json(out / "counts.json")
+    assert counts["asked for"] == {condition: 5}
+    assert 0 <= counts["asked for and in the record"][condition] <= 5
+    assert counts["facts"][condition] >= 5
+
+
+def births(folder: Path) -> dict[int, object]:
+    rows = open_dataset(folder).events().to_pylist()
+    return {row["subject_id"]: row["time"] for row in rows if row["code"] == "MEDS_BIRTH"}
+
+
+def pairs(folder: Path, name: str) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = pq.read_table(folder / "metadata" / f"{name}.parquet").to_pylist()
+    return rows
+
+
+def test_twins_of_this_run_are_replayed_exactly_and_changed(medtwin: Medtwin, timelines: Path, tmp_path: Path) -> None:
+    source, older = tmp_path / "source", tmp_path / "older"
+    medtwin("generate", f"timelines={timelines}", "n=12", "seed=5", f"out={source}")
+    medtwin("generate", f"timelines={timelines}", f"twin.of={source}", "add.age=20", "twin.n=6", f"out={older}")
+    assert "is valid: 6 subjects, origin synthetic" in medtwin("validate", f"dataset={older}").stdout
+    found = pairs(older, "counterfactual")
+    assert all(pair["factual_reconstructed"] for pair in found)
+    before, after = births(source), births(older)
+    years = [(before[pair["factual_id"]] - after[pair["subject_id"]]).days / 365.25 for pair in found]
+    assert all(abs(each - 20) < 0.01 for each in years)
+    record = read_json(older / "metadata" / "counterfactual.json")
+    assert record["add"] == {"age": 20.0}
+    assert record["set"] == {}
+    assert record["claim"].startswith("attribute-controlled generation")
+    counts = read_json(older / "counts.json")
+    assert counts["twins"] == counts["originals that a replay gives back whole"] == 6
+    provenance = read_json(older / "provenance.json")
+    assert {part["role"] for part in provenance["inputs"]} == {"timelines", "twin.of"}
+    assert provenance["lineage_depth"] == 2
+
+
+def test_real_records_are_changed_and_continued(
+    medtwin: Medtwin, timelines: Path, dataset: Path, tmp_path: Path
+) -> None:
+    women, alone, longer = (tmp_path / name for name in ("women", "alone", "longer"))
+    source = (f"timelines={timelines}", f"twin.of={dataset}")
+    medtwin(
+        "generate", *source, "set.sex=F", "set.age=60", "twin.n=4", "twin.graph=age and sex are causes", f"out={women}"
+    )
+    events = open_dataset(women).events().to_pylist()
+    assert {row["code"] for row in events if row["code"].startswith("GENDER//")} == {"GENDER//F"}
+    record = read_json(women / "metadata" / "counterfactual.json")
+    assert record["graph"] == "age and sex are causes"
+    found = pairs(women, "counterfactual")
+    counts = read_json(women / "counts.json")
+    # A model that was trained for a moment holds much of what happens for all but impossible.
+    assert counts["events of the originals that a replay gives back"] > 0.5 * counts["events of the originals"]
+    assert any(pair["factual_reconstructed"] for pair in found)
+    one = found[1]["factual_id"]
+    medtwin("generate", *source, "set.sex=F", "set.age=60", f"twin.subjects=[{one}]", f"out={alone}")
+    same = [row for row in events if row["subject_id"] == found[1]["subject_id"]]
+    assert open_dataset(alone).events().to_pylist() == same  # whoever else is asked for
+    medtwin("generate", *source, "twin.until=200", "twin.n=4", f"out={longer}")
+    assert "is valid" in medtwin("validate", f"dataset={longer}").stdout
+    real, continued = (open_dataset(folder).events().to_pylist() for folder in (dataset, longer))
+    columns = ("time", "code", "numeric_value", "unit", "end_time", "status", "resource")
+    for pair in pairs(longer, "continuation"):
+        known, after = (
+            [tuple(row[name] for name in columns) for row in rows if row["subject_id"] == subject and _by(row, pair)]
+            for rows, subject in ((real, pair["factual_id"]), (continued, pair["subject_id"]))
+        )
+        assert known
+        assert not Counter(known) - Counter(after)  # what is new may lie between the last known step and that day
+
+
+def _by(row: dict[str, object], pair: dict[str, object]) -> bool:
+    return row["time"] is None or row["time"] <= pair["known_until"]  # type: ignore[operator]
+
+
+def test_twins_between_two_persons(medtwin: Medtwin, timelines: Path, dataset: Path, tmp_path: Path) -> None:
+    first, last = list(births(dataset))[:2]
+    out = tmp_path / "between"
+    medtwin(
+        "generate", f"timelines={timelines}", f"twin.of={dataset}", f"twin.between=[{first},{last}]", "twin.n=3",
+        f"out={out}",
+    )  # fmt: skip
+    found = pairs(out, "interpolation")
+    assert [pair["part"] for pair in found] == [0.0, 0.5, 1.0]
+    ends, source = births(out), births(dataset)
+    assert ends[found[0]["subject_id"]] == source[first]
+    assert ends[found[2]["subject_id"]] == source[last]
 
 
 def test_a_run_whose_configuration_was_changed_is_refused(medtwin: Medtwin, timelines: Path, tmp_path: Path) -> None:

@@ -1,42 +1,88 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from torch import Tensor
 
-from medtwin.core.codes import BIRTH
+from medtwin.core.codes import BIRTH, DEATH
 from medtwin.core.events import Event, events_to_table, sort_events
 from medtwin.hospital import simulate_subject
+from medtwin.timelines import profile
+from medtwin.timelines.batches import Batch
 from medtwin.timelines.generate import TimelineModel
-from medtwin.timelines.masks import build_masks
-from medtwin.timelines.net import TemporalVAE
-from medtwin.timelines.sequences import Sequences
+from medtwin.timelines.masks import Masks, build_masks
+from medtwin.timelines.net import LogProb, TemporalVAE
+from medtwin.timelines.sequences import SequenceFiles, Sequences
 from medtwin.timelines.spec import SpecSettings, TimelineSpec, fit_spec
+from medtwin.timelines.time_heads import GAIN
+from medtwin.training.threads import torch_threads
 
 DETAILS = ("DiagnosticReport.conclusionCode", "ImagingStudy.series.view", "Condition.category")
 # A frequent code that stands for one that only women can have: an untrained model says it of everybody.
 FEMALE_ONLY = "LOINC//4548-4"
-SETTINGS = SpecSettings(min_subjects=2, details=DETAILS, num_conditions=6, max_positions=150)
+SETTINGS = SpecSettings(
+    min_subjects=2, details=DETAILS, num_conditions=6, facts=(DEATH, "RACE//*", "SITE//*"), max_positions=150
+)
+
+Fitted = tuple[TimelineSpec, Sequences]
+
+
+def fit(folder: Path, *tables: pa.Table, settings: SpecSettings = SETTINGS) -> Fitted:
+    """The spec of some shards, and their sequences as they come back from disk; its profile is fitted in haste."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profile, "_STEPS", 40)
+        spec = fit_spec(lambda: tables, settings, SequenceFiles(folder))
+    return spec, Sequences.load(folder)
 
 
 def sizes_of(spec: TimelineSpec) -> dict[str, int]:
     return {
         "num_codes": len(spec.vocabulary),
+        "num_ancestors": int(spec.vocabulary.ancestor_of.max()) + 1,
         "num_types": len(spec.vocabulary.types),
         "num_gap_classes": spec.gaps.num_classes,
-        "num_sexes": len(spec.attributes.sexes),
-        "num_conditions": spec.attributes.num_conditions,
+        "num_sexes": len(spec.profile.sexes),
+        "num_facts": spec.profile.num_facts,
     }
 
 
-def small_net(spec: TimelineSpec, seed: int = 0) -> TemporalVAE:
+def small_net(spec: TimelineSpec, seed: int = 0, latent_dim: int = 4) -> TemporalVAE:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = TemporalVAE(sizes=sizes_of(spec), latent_dim=4, width=16, num_layers=2, num_heads=2, encoder_layers=1)
+        net = TemporalVAE(sizes=sizes_of(spec), latent_dim=latent_dim, width=16, num_layers=2, num_heads=2)
     net.bind(spec)
     return net.eval()
+
+
+def lively(net: TemporalVAE, seed: int = 0, spread: float = 0.1) -> TemporalVAE:
+    """The net with random numbers added to all its weights, so that everything it reads matters to what it says."""
+    numbers = torch.Generator().manual_seed(seed)
+    amplified = ("_of_clock.weight", "repeat.weight", "of_person.weight", "trait.weight", "loading.weight")
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            size = spread / GAIN if name.endswith(amplified) else spread
+            parameter.add_(size * torch.randn(parameter.shape, generator=numbers))
+    return net
+
+
+def read_decoded(net: TemporalVAE, batch: Batch, z: Tensor) -> LogProb:
+    """Log p(x | z, attributes) of a batch by what was decided."""
+    read = net.read(batch)
+    return net.log_prob(batch, read, net.decode(batch, read, z), z)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_thread() -> Iterator[None]:
+    """So small a network is no faster on two, and far slower where another process has one of them."""
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -47,23 +93,104 @@ def hospital_table() -> pa.Table:
 
 
 @pytest.fixture(scope="session")
-def fitted(hospital_table: pa.Table) -> tuple[TimelineSpec, Sequences]:
-    return fit_spec(lambda: [hospital_table], SETTINGS)
+def fitted(hospital_table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    return fit(tmp_path_factory.mktemp("sequences"), hospital_table)
 
 
 @pytest.fixture(scope="session")
-def spec(fitted: tuple[TimelineSpec, Sequences]) -> TimelineSpec:
+def spec(fitted: Fitted) -> TimelineSpec:
     return fitted[0]
 
 
 @pytest.fixture(scope="session")
-def sequences(fitted: tuple[TimelineSpec, Sequences]) -> Sequences:
+def sequences(fitted: Fitted) -> Sequences:
     return fitted[1]
 
 
 @pytest.fixture(scope="session")
 def model(spec: TimelineSpec) -> TimelineModel:
     return TimelineModel(small_net(spec), spec, build_masks(spec, {"F": [FEMALE_ONLY]}))
+
+
+@pytest.fixture(scope="session")
+def short_table() -> pa.Table:
+    """60 short courses: one to four visits, of whom every third subject dies and the first has no static facts."""
+    return sort_events(events_to_table([event for subject in range(1, 61) for event in course(subject)]))
+
+
+@pytest.fixture(scope="session")
+def short_fitted(short_table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    return fit(tmp_path_factory.mktemp("short"), short_table, settings=replace(SETTINGS, max_positions=45))
+
+
+@pytest.fixture(scope="session")
+def short(short_fitted: Fitted) -> Sequences:
+    return short_fitted[1]
+
+
+@pytest.fixture(scope="session")
+def short_model(short_fitted: Fitted) -> TimelineModel:
+    """A lively net that tells short courses, and masks that forbid nothing."""
+    spec = short_fitted[0]
+    net = lively(small_net(spec))
+    with torch.no_grad():
+        net.times.stop.bias.add_(3.0)
+        net.times.gap.bias[spec.gaps.end_class] += 3.5
+        net.codes.type_out.bias[-2:] += torch.tensor([3.0, 1.0])  # death, and the end of the step
+    masks = build_masks(spec, {})
+    ages = {"youngest": np.full_like(masks.youngest, -np.inf), "oldest": np.full_like(masks.oldest, np.inf)}
+    return TimelineModel(net, spec, Masks(np.ones_like(masks.by_sex), **ages))
+
+
+def course(subject: int) -> list[Event]:
+    """Sex, race, birth and an old condition (none of them for subject 1), and visits, some followed by death."""
+    rng = np.random.default_rng(subject)
+    start = datetime(2015, 1, 1) + timedelta(minutes=int(rng.integers(0, 3_000_000)))
+    events = [] if subject == 1 else _person(subject, rng)
+    gaps = rng.choice([0, 5, 90, 43_200, 43_260, 400_000], size=subject % 4 + 1)
+    for number, gap in enumerate(gaps.tolist()):
+        start += timedelta(minutes=gap)
+        events += _visit(subject, number, start, rng)
+    if subject % 3 == 0:
+        gone = start + timedelta(days=int(rng.integers(3, 90)), minutes=7)
+        events.append(Event(subject, gone, DEATH, time_precision="second+00:00", resource="Patient"))
+    return events
+
+
+def _person(subject: int, rng: np.random.Generator) -> list[Event]:
+    sex = "FM"[subject % 2]
+    born = datetime(1930, 1, 1) + timedelta(days=int(rng.integers(0, 20_000)))
+    old = {"event_id": f"c{subject}", "status": "confirmed", "time_precision": "day", "resource": "Condition"}
+    person = [
+        Event(subject, None, f"GENDER//{sex}", resource="Patient"),
+        Event(subject, None, f"RACE//{subject % 3}", resource="Patient"),
+        Event(subject, born, BIRTH, time_precision="day", resource="Patient"),
+    ]
+    return [*person, *([Event(subject, datetime(2010, 3, 1), "SNOMED//44054006", **old)] if subject % 2 else [])]
+
+
+def _visit(subject: int, number: int, start: datetime, rng: np.random.Generator) -> list[Event]:
+    when, key = "second+00:00", f"{subject}.{number}"
+    visit = Event(
+        subject, start, "SNOMED//185349003", event_id=f"e{key}", encounter_id=f"e{key}", status="finished",
+        end_time=start + timedelta(minutes=int(rng.integers(20, 90))), time_precision=when, resource="Encounter",
+    )  # fmt: skip
+    inside = {"encounter_id": visit.event_id, "status": "final", "time_precision": when}
+    at = start + timedelta(minutes=5 * int(rng.integers(0, 3)))
+    pressure = Event(subject, at, "LOINC//85354-9", event_id=f"p{key}", resource="Observation", **inside)
+    events = [visit, pressure]
+    for part, (code, mean) in enumerate((("LOINC//8480-6", 125), ("LOINC//8462-4", 80))):
+        value = float(np.round(rng.normal(mean, 9)))
+        ids = {"event_id": f"p{key}.{part}", "parent_id": f"p{key}", "unit": "mm[Hg]", "resource": "Observation"}
+        events.append(Event(subject, at, code, value, **ids, **inside))
+    if rng.random() < 0.7:
+        value = float(np.round(rng.lognormal(1.9, 0.2), 1))
+        events.append(
+            Event(subject, at, "LOINC//4548-4", value, unit="%", event_id=f"a{key}", resource="Observation", **inside)
+        )
+    if rng.random() < 0.3:
+        events.append(Event(subject, at, "SNOMED//59621000", event_id=f"d{key}", resource="Condition", **inside))
+    return events
 
 
 def one_patient(subject: int, start: datetime, a1c: float = 6.1, sex: str = "F") -> list[Event]:

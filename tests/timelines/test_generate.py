@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -9,75 +8,86 @@ import torch
 
 from medtwin.core.codes import BIRTH, DEATH
 from medtwin.core.errors import ConfigError
-from medtwin.core.events import events_to_table, sort_events, validate_events
+from medtwin.core.events import Event, events_to_table, sort_events, validate_events
+from medtwin.timelines import generate
 from medtwin.timelines.generate import (
-    TILE,
     MaskedMass,
     Timeline,
     TimelineModel,
-    _Tile,
+    draw_attributes,
+    draw_people,
     generate_timelines,
-    replay_timeline,
+    run_tile,
 )
 from medtwin.timelines.latents import latents_at
 from medtwin.timelines.masks import build_masks
-from medtwin.timelines.records import timeline_to_events, twin_subject_id
+from medtwin.timelines.noise import Noise
+from medtwin.timelines.plans import Group, Plan, Target
+from medtwin.timelines.priors import MixturePrior, NormalPrior
+from medtwin.timelines.records import RecordWriter, rows_to_table, timeline_to_events, twin_subject_id
 from medtwin.timelines.spec import TimelineSpec
-from tests.timelines.conftest import FEMALE_ONLY, small_net
+from tests.timelines.conftest import FEMALE_ONLY
+
+TILE = 32
 
 
-def drawn(model: TimelineModel, number: int, seed: int = 3, **wanted: object) -> list[Timeline]:
-    return list(generate_timelines(model, num_subjects=number, seed=seed, wanted=wanted or None))
+@pytest.fixture(autouse=True)
+def small_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tile of full size takes long and shows nothing more."""
+    monkeypatch.setattr(generate, "TILE", TILE)
+
+
+def drawn(model: TimelineModel, number: int, seed: int = 3, plan: Plan | None = None) -> list[Timeline]:
+    return list(generate_timelines(model, num_subjects=number, seed=seed, plan=plan))
+
+
+def asked(**wanted: object) -> Plan:
+    return Plan((Group(wanted=wanted),))
 
 
 @pytest.fixture(scope="module")
 def twins(model: TimelineModel) -> list[Timeline]:
-    return drawn(model, 12)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generate, "TILE", TILE)
+        return drawn(model, 20)
 
 
 def same(one: Timeline, other: Timeline) -> bool:
-    return (
-        one.tokens == other.tokens
-        and one.minutes == other.minutes
-        and np.array_equal(one.values, other.values, equal_nan=True)
+    columns = all(getattr(one, name) == getattr(other, name) for name in ("tokens", "minutes", "steps", "attributes"))
+    return columns and np.array_equal(one.values, other.values, equal_nan=True)
+
+
+def test_a_twin_depends_on_seed_and_number_only(short_model: TimelineModel) -> None:
+    whole = drawn(short_model, TILE + 3)
+    assert all(same(one, other) for one, other in zip(drawn(short_model, 5), whole, strict=False))
+    alone = list(generate_timelines(short_model, num_subjects=3, first=TILE, seed=3))
+    assert all(same(one, other) for one, other in zip(alone, whole[TILE:], strict=True))
+    assert not same(drawn(short_model, 1, seed=4)[0], whole[0])
+    with pytest.raises(ValueError, match="multiple of"):
+        next(generate_timelines(short_model, num_subjects=2, first=3, seed=3))
+
+
+def test_the_same_noise_gives_the_same_twin_and_another_age_another_one(short_model: TimelineModel) -> None:
+    people = draw_people(short_model, 0, 5, seed=3)
+    first, again = (run_tile(short_model, people, Noise(people.keys), MaskedMass()) for _ in range(2))
+    assert all(same(one, other) for one, other in zip(first, again, strict=True))
+    older = [replace(one, age_start_years=one.age_start_years + 25) for one in people.attributes]
+    changed = run_tile(short_model, replace(people, attributes=older), Noise(people.keys), MaskedMass())
+    assert any(
+        one.tokens != other.tokens or one.values != other.values for one, other in zip(first, changed, strict=True)
     )
 
 
-def test_a_twin_depends_on_seed_and_number_only(model: TimelineModel, twins: list[Timeline]) -> None:
-    fewer = drawn(model, 5)
-    assert all(same(one, other) for one, other in zip(fewer, twins, strict=False))
-    assert not same(drawn(model, 1, seed=4)[0], twins[0])
-
-
-def test_the_second_tile_can_be_drawn_alone(model: TimelineModel) -> None:
-    whole = drawn(model, TILE + 2)
-    alone = list(generate_timelines(model, num_subjects=2, first=TILE, seed=3))
-    assert all(same(one, other) for one, other in zip(alone, whole[TILE:], strict=True))
-    with pytest.raises(ValueError, match="multiple of"):
-        next(generate_timelines(model, num_subjects=2, first=3, seed=3))
-
-
-def test_replaying_the_noise_gives_the_same_twin_and_another_age_another_one(
-    model: TimelineModel, twins: list[Timeline]
-) -> None:
-    assert same(replay_timeline(model, twins[2], twins[2].attributes, seed=3), twins[2])
-    older = replace(twins[2].attributes, age_start_years=twins[2].attributes.age_start_years + 25)
-    assert not same(replay_timeline(model, twins[2], older, seed=3), twins[2])
-
-
 def test_even_an_untrained_model_cannot_say_the_impossible(model: TimelineModel) -> None:
-    mass = MaskedMass()
+    mass, spec = MaskedMass(), model.spec
     timelines = list(generate_timelines(model, num_subjects=TILE, seed=1, mass=mass))
-    spec = model.spec
-    female = set(spec.vocabulary.where([FEMALE_ONLY]).tolist())
-    death = set(spec.vocabulary.where([DEATH]).tolist())
-    men = [t for t in timelines if spec.attributes.sexes[t.attributes.sex] == "GENDER//M"]
+    female, death = (set(spec.vocabulary.where([code]).tolist()) for code in (FEMALE_ONLY, DEATH))
+    men = [t for t in timelines if spec.profile.sexes[t.attributes.sex] == "GENDER//M"]
     assert men
-    assert female
     assert not any(female & set(t.tokens) for t in men)
     assert any(female & set(t.tokens) for t in timelines)  # else the mask would be trivial
     for t in timelines:
-        said = [place for place, token in enumerate(t.tokens) if token in death]
+        said = [place for place, token in enumerate(t.tokens) if token in death and t.steps[place] > 0]
         assert said in ([], [len(t.tokens) - 1])
         dated = [minute for minute in t.minutes if minute > -(2**60)]
         assert dated == sorted(dated)
@@ -85,74 +95,125 @@ def test_even_an_untrained_model_cannot_say_the_impossible(model: TimelineModel)
     assert 0 < mass.share < 1
 
 
-def test_nobody_is_diagnosed_with_an_index_condition_that_they_are_not_to_have(
-    model: TimelineModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def contradictions() -> int:
-        of = model.net.conditions_of
-        timelines = generate_timelines(model, num_subjects=TILE, seed=1)
-        return sum(bool((of[t.tokens].amax(dim=0) > torch.tensor(t.attributes.conditions)).any()) for t in timelines)
-
-    assert contradictions() == 0
-    whole = _Tile.__init__
-
-    def unmasked(self: _Tile, *given: Any) -> None:
-        whole(self, *given)
-        self.may_have[:] = True
-
-    monkeypatch.setattr(_Tile, "__init__", unmasked)
-    assert contradictions() > 0  # else the mask would be trivial
-
-
-def test_without_masks_men_have_it_too(spec: TimelineSpec) -> None:
-    """The control of the test before."""
-    masks = build_masks(spec, {})
-    ages = {"youngest": masks.youngest - 200, "oldest": masks.oldest + 200}
-    open_to_all = replace(masks, by_sex=np.ones_like(masks.by_sex), **ages)
-    timelines = drawn(TimelineModel(small_net(spec), spec, open_to_all), TILE)
-    female = set(spec.vocabulary.where([FEMALE_ONLY]).tolist())
-    men = [t for t in timelines if spec.attributes.sexes[t.attributes.sex] == "GENDER//M"]
-    assert any(female & set(t.tokens) for t in men)
-
-
 def test_a_code_that_one_sex_never_has_by_more_than_chance_is_masked(spec: TimelineSpec) -> None:
     masks = build_masks(spec, {"M": ["LOINC//4548*"]})
     a1c = spec.vocabulary.where(["LOINC//4548-4"])
-    female, male = (spec.attributes.sexes.index(f"GENDER//{sex}") for sex in "FM")
+    female, male = (spec.profile.sexes.index(f"GENDER//{sex}") for sex in "FM")
     assert not masks.by_sex[female, a1c].any()
     assert masks.by_sex[male, a1c].all()
-    birth_sex = spec.vocabulary.where(["BIRTHSEX//F"])
-    assert not masks.by_sex[male, birth_sex].any()
+    assert not masks.by_sex[male, spec.vocabulary.where(["BIRTHSEX//F"])].any()
     with pytest.raises(ConfigError, match="the sex must be F or M"):
         build_masks(spec, {"X": []})
 
 
 def test_targets_are_met_or_refused(model: TimelineModel) -> None:
-    women = drawn(model, 6, sex="F", age=(40.0, 60.0))
-    assert {model.spec.attributes.sexes[t.attributes.sex] for t in women} == {"GENDER//F"}
-    assert all(40 <= t.attributes.age_start_years <= 60 for t in women)
-    condition = model.spec.attributes.conditions[0]
-    assert all(t.attributes.conditions[0] == 1 for t in drawn(model, 4, conditions=[condition]))
+    law = model.spec.profile
+    target = Target.of(law, {"sex": "F", "age": [40, 60], "window_years": [1, 9], "without": [law.facts[-1]]})
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        one = draw_attributes(law, rng, target)[1]
+        assert law.sexes[one.sex] == "GENDER//F"
+        assert 40 <= one.age_start_years <= 60
+        assert 1 <= one.window_minutes / 525_960 <= 9
+        assert not one.facts[-1]
     for wanted, message in (
-        ({"sex": "X"}, "attributes.sex must be one of"),
-        ({"conditions": ["SNOMED//0"]}, "no index condition SNOMED//0"),
-        ({"age": (1.0, 2.0)}, "no training subject"),
-        ({"height": 3}, "attributes must be some of"),
+        ({"sex": "X"}, "plan.sex must be one of F, M, got 'X'"),
+        ({"facts": ["SNOMED//0"]}, "plan.facts: the model has no fact SNOMED//0"),
+        ({"age": [60, 40]}, "plan.age must be"),
+        ({"window_years": [3]}, "plan.window_years must be"),
+        ({"height": 3}, "plan must be some of"),
+        ({"facts": [law.facts[0]], "without": [law.facts[0]]}, "plan.without must name no code of facts"),
     ):
         with pytest.raises(ConfigError, match=message):
-            drawn(model, 1, **wanted)
+            Target.of(law, wanted)
 
 
-def test_nobody_gets_the_dates_of_a_training_subject(model: TimelineModel, twins: list[Timeline]) -> None:
-    starts = set(model.spec.attributes.donors[:, 2].tolist())
-    assert not any(float(t.attributes.start_minute) in starts for t in twins)
+def test_what_nobody_has_is_refused(model: TimelineModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate, "_MOST_CANDIDATES", 100)
+    with pytest.raises(ConfigError, match="nobody among 192 drawn"):
+        drawn(model, 1, plan=asked(age=[1.0, 2.0]))
 
 
-def test_a_record_is_a_valid_event_table(model: TimelineModel) -> None:
+def test_strata_have_their_shares_exactly_and_more_twins_change_none() -> None:
+    plan = Plan.of({"age": [18, 90]}, [{"sex": "F", "age": [18, 40], "share": 0.25}, {"sex": "M", "share": 0.75}])
+    assert [group.wanted for group in plan.groups] == [{"sex": "F", "age": [18, 40]}, {"sex": "M", "age": [18, 90]}]
+    members = plan.of_twins(400)
+    assert np.bincount(members).tolist() == [100, 300]
+    assert np.bincount(members[:10]).tolist() in ([2, 8], [3, 7])
+    assert plan.of_twins(7).tolist() == members[:7].tolist()
+    counted = Plan.of({}, [{"n": 3, "sex": "F"}, {"n": 5}, {"n": 2}], num_twins=10)
+    assert np.bincount(counted.of_twins(10)).tolist() == [3, 5, 2]
+    thirds = Plan.of({}, [{"sex": "F"}, {"sex": "M"}, {}])
+    assert np.bincount(thirds.of_twins(99)).tolist() == [33, 33, 33]
+
+
+def test_no_group_is_ever_a_whole_twin_off() -> None:
+    for seed in range(20):
+        share = np.random.default_rng(seed).dirichlet(np.ones(5))
+        members = Plan(tuple(Group(float(each)) for each in share)).of_twins(150)
+        for num in range(1, 151):
+            assert np.abs(np.bincount(members[:num], minlength=5) - share * num).max() < 1
+
+
+def test_balance_gives_every_rare_fact_as_many_twins_as_none_of_them() -> None:
+    plan = Plan.of({"facts": ["a"]}, balance=["b", "c"])
+    assert [group.wanted for group in plan.groups] == [
+        {"facts": ["a", "b"]},
+        {"facts": ["a", "c"]},
+        {"facts": ["a"], "without": ["b", "c"]},
+    ]
+    assert np.bincount(plan.of_twins(30)).tolist() == [10, 10, 10]
+
+
+def test_mistakes_of_a_plan_name_the_setting() -> None:
+    for strata, message in (
+        ([{"share": 0.5}, {"share": 0.6}], "the shares must sum to 1, got 1.1"),
+        ([{"n": 3}, {"share": 0.5}], "must all give n, or all give share"),
+        ([{"n": 3}, {"n": 4}], "must sum to n=10, got 7"),
+        ([{"share": 0.0}, {"share": 1.0}], r"plan.strata\[0\].share must be above 0"),
+        ([{"sexes": "F"}], r"plan.strata\[0\]: there is no setting 'sexes'"),
+        ([{"facts": "a"}], r"plan.strata\[0\].facts must be a list of codes"),
+        ([{"phenotype": "b"}], r"plan.strata\[0\].phenotype must be a whole number"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            Plan.of({}, strata, num_twins=10)
+
+
+def test_a_plan_is_met_by_every_twin(short_model: TimelineModel) -> None:
+    law = short_model.spec.profile
+    plan = Plan.of({}, [{"sex": "F", "share": 0.5}, {"sex": "M", "without": [DEATH], "share": 0.5}])
+    people = draw_people(short_model, 0, TILE, seed=3, plan=plan)
+    sexes = [law.sexes[one.sex] for one in people.attributes]
+    assert sexes.count("GENDER//F") == sexes.count("GENDER//M") == TILE // 2
+    assert all(target.is_met(one) for target, one in zip(people.targets, people.attributes, strict=True))
+    assert not any(
+        one.facts[law.facts.index(DEATH)]
+        for one, sex in zip(people.attributes, sexes, strict=True)
+        if sex == "GENDER//M"
+    )
+
+
+def test_z_comes_from_the_prior_and_of_the_phenotype_that_is_asked_for(short_model: TimelineModel) -> None:
+    normal = draw_people(short_model, 0, 1, seed=3)
+    assert np.array_equal(normal.latent, draw_people(short_model, 0, 1, seed=3, prior=NormalPrior(4)).latent)
+    means = np.array([[-9.0, 0, 0, 0], [9.0, 0, 0, 0]])
+    prior = MixturePrior(np.array([0.5, 0.5]), means, np.stack([np.eye(4)] * 2))
+    plan = Plan.of({}, [{"phenotype": 0}, {"phenotype": 1}])
+    people = draw_people(short_model, 0, 1, seed=3, plan=plan, prior=prior)
+    assert (np.sign(people.latent[:, 0]) == np.where(plan.of_twins(TILE) == 0, -1, 1)).all()
+    for wanted, law, message in (
+        (Plan.of({"phenotype": 1}), None, "plan.phenotype: component must be null"),
+        (Plan.of({"phenotype": 2}), prior, "plan.phenotype: component must be 0 to 1"),
+        (Plan(), NormalPrior(3), "the prior is one of 3 numbers"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            draw_people(short_model, 0, 1, seed=3, plan=wanted, prior=law)
+
+
+def test_a_record_is_a_valid_event_table(model: TimelineModel, twins: list[Timeline]) -> None:
     events = []
-    for timeline in drawn(model, 20):
-        subject = twin_subject_id("run", 3, timeline.index)
-        events += timeline_to_events(timeline, model.spec, subject)
+    for timeline in twins:
+        events += timeline_to_events(timeline, model.spec, twin_subject_id("run", 3, timeline.index))
     table = sort_events(events_to_table(events))
     assert validate_events(table) == []
     assert len({event.subject_id for event in events}) == 20
@@ -166,16 +227,25 @@ def test_a_record_is_a_valid_event_table(model: TimelineModel) -> None:
     )
 
 
-def test_values_bear_unit_precision_and_interpretation_of_the_source(model: TimelineModel) -> None:
-    events = [e for t in drawn(model, 20) for e in timeline_to_events(t, model.spec, t.index)]
+def test_rows_and_events_say_the_same(model: TimelineModel, twins: list[Timeline]) -> None:
+    rows = RecordWriter(model.spec).rows(twins[0], 7)
+    events = timeline_to_events(twins[0], model.spec, 7)
+    assert [Event(*row) for row in rows] == events
+    assert rows_to_table(rows).equals(events_to_table(events))
+    assert rows_to_table([]).equals(events_to_table([]))
+
+
+def test_values_bear_unit_precision_and_interpretation_of_the_source(
+    model: TimelineModel, twins: list[Timeline]
+) -> None:
+    events = [e for t in twins for e in timeline_to_events(t, model.spec, t.index)]
     a1c = [e for e in events if e.code == "LOINC//4548-4" and e.numeric_value is not None]
     assert a1c
     assert {e.unit for e in a1c} == {"%"}
     assert all(round(e.numeric_value, 1) == pytest.approx(e.numeric_value) for e in a1c)
     flags = {e.parent_id: e.code[-1] for e in events if e.code.startswith("FHIR//Observation.interpretation")}
     high = {e.parent_id: e.numeric_value for e in events if e.code == "FHIR//Observation.referenceRange.high"}
-    assert all(flags[e.event_id] == ("H" if e.numeric_value > high[e.event_id] else flags[e.event_id]) for e in a1c)
-    assert all(flags[e.event_id] != "H" for e in a1c if e.numeric_value <= high[e.event_id])
+    assert all((flags[e.event_id] == "H") == (e.numeric_value > high[e.event_id]) for e in a1c)
 
 
 def test_the_ids_of_two_runs_never_meet() -> None:
@@ -184,7 +254,7 @@ def test_the_ids_of_two_runs_never_meet() -> None:
 
 
 def test_a_latent_depends_on_the_record_up_to_its_moment_alone(model: TimelineModel, twins: list[Timeline]) -> None:
-    longest = max(twins, key=lambda t: len(t.tokens))
+    longest = max(twins, key=lambda t: sum(step > 0 for step in t.steps))
     events = timeline_to_events(longest, model.spec, 7)
     dated = sorted(e.time for e in events if e.time is not None and e.code != BIRTH)
     moment = dated[len(dated) // 2]
@@ -193,13 +263,15 @@ def test_a_latent_depends_on_the_record_up_to_its_moment_alone(model: TimelineMo
     minute = int(np.datetime64(moment, "m").astype(np.int64))
     whole, early = (latents_at(model.net, model.spec, t, {7: [minute]})[7][0] for t in (table, cut))
     assert whole is not None
-    assert np.allclose(whole, early, atol=1e-5)
     before_everything, never = latents_at(model.net, model.spec, table, {7: [-(10**9)], 8: [None]}).values()
     assert before_everything == [None]
     assert never == [None]
+    named = {e.code for e in events} & set(model.spec.profile.facts)
+    if named <= {e.code for e in events if e.time is None or e.time <= moment}:  # else the whole record says more
+        assert np.allclose(whole, early, atol=1e-5)
 
 
-def test_generation_draws_nothing_from_global_generators(model: TimelineModel) -> None:
+def test_generation_draws_nothing_from_global_generators(short_model: TimelineModel) -> None:
     state = torch.random.get_rng_state()
-    drawn(model, 1)
+    drawn(short_model, 1)
     assert torch.equal(torch.random.get_rng_state(), state)

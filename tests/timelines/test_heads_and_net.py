@@ -3,17 +3,33 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
+from torch import nn
 
-from medtwin.timelines.batches import collate
+from medtwin.timelines.batches import Batch, collate
 from medtwin.timelines.generate import TimelineModel
-from medtwin.timelines.heads import mixture_log_prob, sample_categories, sample_mixture
-from medtwin.timelines.net import PAD, TemporalVAE
-from medtwin.timelines.sequences import EVENT, STEP, Sequences
-from medtwin.timelines.spec import TimelineSpec
-from tests.timelines.conftest import sizes_of, small_net
+from medtwin.timelines.heads import (
+    abduct_category,
+    abduct_mixture,
+    mixture_log_prob,
+    sample_categories,
+    sample_mixture,
+)
+from medtwin.timelines.net import Forgetting, TemporalVAE
+from medtwin.timelines.sequences import Sequences
+from tests.timelines.conftest import lively, read_decoded, sizes_of, small_net
 
 PARAMETERS = torch.tensor([0.3, -0.2, 0.0, -1.0, 0.5, 2.0, -0.5, 0.1, -1.0])
+PARTS = st.floats(1e-6, 1 - 1e-6)
+
+
+def truncated_cdf(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    weights, means, widths = torch.softmax(PARAMETERS[:3], 0), PARAMETERS[3:6], PARAMETERS[6:].exp()
+    parts = [(float(w), stats.norm(float(m), float(s))) for w, m, s in zip(weights, means, widths, strict=True)]
+    total = sum(w * (n.cdf(np.clip(x, low, high)) - n.cdf(low)) for w, n in parts)
+    return total / sum(w * (n.cdf(high) - n.cdf(low)) for w, n in parts)
 
 
 def test_a_mixture_is_a_density() -> None:
@@ -22,22 +38,47 @@ def test_a_mixture_is_a_density() -> None:
     assert float(torch.trapezoid(density, grid)) == pytest.approx(1.0, abs=1e-4)
 
 
-def test_truncated_samples_follow_the_truncated_mixture() -> None:
+def test_truncated_samples_follow_the_truncated_mixture_and_are_abducted_to_fresh_noise() -> None:
     number, low, high = 20_000, -1.5, 1.0
-    uniforms = torch.from_numpy(np.random.default_rng(0).random((number, 2)))
-    drawn = sample_mixture(
-        PARAMETERS.expand(number, 9), uniforms, torch.full((number,), low), torch.full((number,), high)
-    ).numpy()
-    weights, means, widths = torch.softmax(PARAMETERS[:3], 0), PARAMETERS[3:6], PARAMETERS[6:].exp()
-    normals = [stats.norm(float(m), float(w)) for m, w in zip(means, widths, strict=True)]
+    rng = np.random.default_rng(0)
+    law = PARAMETERS.expand(number, 9), torch.full((number,), low), torch.full((number,), high)
+    drawn = sample_mixture(law[0], torch.from_numpy(rng.random((number, 2))), *law[1:])
+    assert stats.kstest(drawn.numpy(), truncated_cdf, (low, high)).pvalue > 0.01
+    assert stats.kstest(drawn.numpy() + 0.05, truncated_cdf, (low, high)).pvalue < 1e-4  # the control
+    noise = abduct_mixture(law[0], drawn, torch.from_numpy(rng.random((number, 2))), *law[1:])
+    assert torch.allclose(sample_mixture(law[0], noise, *law[1:]), drawn, atol=1e-6)
+    for column in noise.unbind(-1):
+        assert stats.kstest(column.numpy(), "uniform").pvalue > 0.01
+    assert abs(np.corrcoef(noise.numpy().T)[0, 1]) < 0.03
 
-    def cdf(x: np.ndarray) -> np.ndarray:
-        parts = list(zip(weights.tolist(), normals, strict=True))
-        total = sum(w * (n.cdf(np.clip(x, low, high)) - n.cdf(low)) for w, n in parts)
-        return total / sum(w * (n.cdf(high) - n.cdf(low)) for w, n in parts)
 
-    assert stats.kstest(drawn, cdf).pvalue > 0.01
-    assert stats.kstest(drawn + 0.05, cdf).pvalue < 1e-4  # the control
+@given(
+    st.lists(st.floats(-3, 3), min_size=6, max_size=6),
+    st.lists(st.floats(-4, 2), min_size=3, max_size=3),
+    st.lists(PARTS, min_size=4, max_size=4),
+    st.floats(-4, 3),
+    st.floats(0.01, 6),
+)
+def test_abducting_a_mixture_inverts_sampling(
+    logits: list[float], widths: list[float], parts: list[float], low: float, size: float
+) -> None:
+    parameters = torch.tensor([*logits, *widths])
+    bounds = torch.tensor(low), torch.tensor(low + size)
+    value = sample_mixture(parameters, torch.tensor(parts[:2]).double(), *bounds)
+    assert bounds[0] <= value <= bounds[1]
+    noise = abduct_mixture(parameters, value, torch.tensor(parts[2:]).double(), *bounds)
+    assert ((noise >= 0) & (noise <= 1)).all()
+    assert float(sample_mixture(parameters, noise, *bounds)) == pytest.approx(float(value), abs=2e-3)
+
+
+@given(st.lists(st.sampled_from([0.0, 1e-6, 0.3, 1.0, 40.0]), min_size=1, max_size=9), PARTS, st.data())
+def test_abducting_a_category_inverts_sampling(masses: list[float], part: float, data: st.DataObject) -> None:
+    possible = [index for index, mass in enumerate(masses) if mass > 0]
+    if not possible:
+        return
+    index = torch.tensor(data.draw(st.sampled_from(possible)))
+    noise = abduct_category(torch.tensor(masses), index, torch.tensor(part))
+    assert sample_categories(torch.tensor(masses), noise) == index
 
 
 def test_categories_have_their_probabilities_and_zero_is_never_drawn() -> None:
@@ -49,87 +90,203 @@ def test_categories_have_their_probabilities_and_zero_is_never_drawn() -> None:
     assert edges.tolist() == [1, 3]
 
 
-def test_a_position_knows_nothing_of_later_ones(model: TimelineModel, sequences: Sequences) -> None:
-    batch = collate(sequences, [0, 1, 2], model.spec.gaps)
-    z = torch.zeros(3, model.net.latent_dim)
+def up_to(batch: Batch, decision: int) -> Batch:
+    """The batch of one patient of which only the first decisions, and the ends of steps among them, count."""
+    kept = {name: batch[name][: decision + 1] for name in batch if name.startswith("decision_")}
+    num_ended = int((kept["decision_target"] < 0).sum())
+    stop = batch["stop"].clone()
+    stop[:, num_ended:] = -1
+    return {**batch, **kept, "stop": stop}
+
+
+def with_another_future(batch: Batch, event: int, step: int) -> Batch:
+    """Other events from an index on, and other times of the steps from an index on."""
+    other = {name: tensor.clone() for name, tensor in batch.items()}
+    other["event_token"][event:] = (other["event_token"][event:] + 1) % 5
+    other["event_value"][event:] += 1.5
+    other["event_memory"][event:] += 1.0
+    other["event_has_value"][event:] = ~other["event_has_value"][event:]
+    other["event_is_first"][event:] = ~other["event_is_first"][event:]
+    other["minute"][:, step:] += 1234
+    other["gap_minutes"][:, step:] += 77
+    other["open_minutes"][:, max(step - 1, 0) :] += 5.0
+    other["open_before"][:, step:] += 9.0
+    return other
+
+
+def test_a_decision_knows_nothing_of_later_events_and_steps(short_model: TimelineModel, short: Sequences) -> None:
+    net = short_model.net
+    batch = collate(short.take(np.array([6])), short_model.spec.gaps)
+    z = torch.randn(1, net.latent_dim, generator=torch.Generator().manual_seed(0))
+    targets = batch["decision_target"]
+    changes = []
     with torch.no_grad():
-        before = model.net.decode(batch, z)
-        changed = {**batch, "token": batch["token"].clone(), "value": batch["value"].clone()}
-        changed["token"][:, 20:] = 1
-        changed["value"][:, 20:] = 3.0
-        after = model.net.decode(changed, z)
-    assert torch.allclose(before[:, :20], after[:, :20], atol=1e-6)
-    assert not torch.allclose(before[:, 21:], after[:, 21:], atol=1e-3)
+        whole = read_decoded(net, batch, z).total()
+        for decision in range(1, len(targets), 4):
+            is_end, event = targets[decision] < 0, int(batch["decision_event"][decision])
+            # What is said here may be heard from here on; where a step ends, its own open encounter has been heard.
+            step = int(batch["decision_step"][decision]) + 1
+            part = up_to(batch, decision)
+            future = with_another_future(part, event if is_end else event + 1, step + int(is_end))
+            past = with_another_future(part, max(event - 1, 0), step)
+            own, same, other = (read_decoded(net, each, z).total() for each in (part, future, past))
+            assert torch.allclose(own, same, rtol=1e-5, atol=1e-4)
+            changes.append(abs(float(own - other)))
+        assert torch.allclose(read_decoded(net, up_to(batch, len(targets) - 1), z).total(), whole, rtol=1e-6)
+    assert min(changes) > 1e-3  # the control: the past is heard
 
 
-def test_step_by_step_decoding_equals_decoding_at_once(model: TimelineModel, sequences: Sequences) -> None:
-    batch = collate(sequences, [3, 4], model.spec.gaps)
-    net = model.net
-    z = torch.randn(2, net.latent_dim, generator=torch.Generator().manual_seed(0))
-    names = ("kind", "token", "value", "has_value", "minute", "gap_minutes", "open_minutes")
-    person = {name: v for name, v in batch.items() if v.dim() == 1 or name == "conditions"}
+def test_a_decision_remembers_what_stands_far_back(short_model: TimelineModel, short: Sequences) -> None:
+    net, batch = short_model.net, collate(short.take(np.array([6])), short_model.spec.gaps)
+    z = torch.zeros(1, net.latent_dim)
     with torch.no_grad():
-        whole, bag = net.decode(batch, z), net.history(batch)
-        caches = net.new_caches(2, batch["kind"].shape[1])
-        for position in range(40):
-            here = {**person, **{name: batch[name][:, position : position + 1] for name in names}}
-            step = net.decode_step(here, bag[:, position], z, caches, position)
-            assert torch.allclose(step, whole[:, position], atol=1e-5)
+        read = net.read(batch)
+        other = {**batch, "event_value": batch["event_value"].clone()}
+        first = int(torch.nonzero(batch["event_has_value"])[0])
+        other["event_value"][first] += 1.0
+        here, there = (net.decode(each, net.read(each), z)[1] for each in (batch, other))
+    assert read.steps.shape[1] == batch["minute"].shape[1]
+    assert (here[0, -1] - there[0, -1]).abs().max() > 1e-4
 
 
-def test_the_probabilities_of_what_can_follow_sum_to_one(model: TimelineModel, sequences: Sequences) -> None:
-    """Every record is possible: its types and codes have positive probability under the order of the vocabulary."""
-    batch = collate(sequences, list(range(len(sequences))), model.spec.gaps)
-    net = model.net
-    z = torch.zeros(len(sequences), net.latent_dim)
+def test_padding_and_company_change_nothing(short_model: TimelineModel, short: Sequences) -> None:
+    net, gaps = short_model.net, short_model.spec.gaps
+    rows = np.array([3, 0, 6, 11, 2])
+    packed = collate(short.take(rows), gaps)
+    assert not packed["step_valid"].all()
+    z = torch.randn(5, net.latent_dim, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        parts = net.log_prob(batch, net.decode(batch, z), z)
-    assert all(torch.isfinite(part).all() for part in parts)
-    kind = torch.tensor([STEP, EVENT, EVENT])
-    token = torch.tensor([0, 0, len(model.spec.vocabulary) - 1])
-    allowed = net.allowed_codes(kind, token)
-    assert allowed[0].equal(net.is_root)
-    assert allowed[2].sum() <= allowed[1].sum()
-    assert not net.allowed_types(kind, token)[0, -1]  # a step is never empty
-    assert net.allowed_types(kind, token)[1:, -1].all()
+        together, posterior = read_decoded(net, packed, z), net.encode(packed)
+        bag = net.bag_of_codes_loss(packed, z)
+        for place, row in enumerate(rows):
+            alone = collate(short.take(np.array([row])), gaps)
+            own = z[place : place + 1]
+            for part, whole in zip(read_decoded(net, alone, own), together, strict=True):
+                assert float(part[0]) == pytest.approx(float(whole[place]), rel=1e-4, abs=1e-4)
+            assert torch.allclose(net.encode(alone).mean[0], posterior.mean[place], atol=1e-5)
+            assert torch.allclose(net.encode(alone).log_var[0], posterior.log_var[place], atol=1e-5)
+            assert torch.allclose(net.bag_of_codes_loss(alone, own)[0], bag[place], rtol=1e-5)
 
 
-def test_children_follow_only_their_open_group(model: TimelineModel) -> None:
-    vocabulary, net = model.spec.vocabulary, model.net
-    pressure = next(i for i, t in enumerate(vocabulary.tokens) if t.code == "LOINC//85354-9")
-    systolic = next(i for i, t in enumerate(vocabulary.tokens) if t.code == "LOINC//8480-6")
-    other = next(i for i, t in enumerate(vocabulary.tokens) if t.type == "Encounter" and t.parent is None)
-    after = net.allowed_codes(torch.tensor([EVENT, EVENT, EVENT]), torch.tensor([pressure, systolic, other]))
-    assert after[:, systolic].tolist() == [True, False, False]
-    assert not after[0, other]
-
-
-def test_padding_changes_nothing(model: TimelineModel, sequences: Sequences) -> None:
-    shortest = int(np.argmin(sequences.lengths))
-    longest = int(np.argmax(sequences.lengths))
-    net, gaps = model.net, model.spec.gaps
-    alone, both = collate(sequences, [shortest], gaps), collate(sequences, [shortest, longest], gaps)
-    assert (both["kind"][0] == PAD).any()
-    z = torch.ones(2, net.latent_dim)
-    with torch.no_grad():
-        own = net.log_prob(alone, net.decode(alone, z[:1]), z[:1]).total()
-        padded = net.log_prob(both, net.decode(both, z), z).total()
-        assert torch.allclose(net.encode(alone).mean[0], net.encode(both).mean[0], atol=1e-5)
-    assert float(padded[0]) == pytest.approx(float(own[0]), rel=1e-5)
-
-
-def test_a_net_without_latent_is_the_same_decoder(spec: TimelineSpec, sequences: Sequences) -> None:
-    net = TemporalVAE(sizes=sizes_of(spec), latent_dim=0, width=16, num_heads=2)
-    net.bind(spec)
-    batch = collate(sequences, [0], spec.gaps)
+def loss_of(net: TemporalVAE, batch: Batch, z: torch.Tensor) -> torch.Tensor:
     posterior = net.encode(batch)
-    assert posterior.kl().sum() == 0
-    assert torch.isfinite(net.log_prob(batch, net.decode(batch, posterior.sample()), posterior.sample()).total()).all()
+    bound = read_decoded(net, batch, posterior.mean + z).total() - posterior.kl().sum(dim=-1)
+    return (net.bag_of_codes_loss(batch, z) - bound).sum()
 
 
-def test_sizes_are_demanded_by_name(spec: TimelineSpec) -> None:
-    with pytest.raises(ValueError, match="sizes must name num_codes"):
+def test_gradients_of_a_group_are_the_sum_of_its_patients(short_model: TimelineModel, short: Sequences) -> None:
+    """Ready for DP-SGD: nobody's gradient depends on who else is in the group."""
+    net, gaps = lively(small_net(short_model.spec, 3)), short_model.spec.gaps
+    rows = np.array([1, 4, 6])
+    z = torch.randn(3, net.latent_dim, generator=torch.Generator().manual_seed(2))
+    names = [name for name, _ in net.named_parameters()]
+    whole = torch.autograd.grad(loss_of(net, collate(short.take(rows), gaps), z), net.parameters())
+    total = [torch.zeros_like(gradient) for gradient in whole]
+    for place, row in enumerate(rows):
+        alone = loss_of(net, collate(short.take(np.array([row])), gaps), z[place : place + 1])
+        for kept, gradient in zip(total, torch.autograd.grad(alone, net.parameters()), strict=True):
+            kept += gradient
+    for name, one, other in zip(names, whole, total, strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-3 * float(one.abs().max()) + 1e-5), name
+    assert sum(float(gradient.abs().max()) > 0 for gradient in whole) >= len(whole) - 3
+
+
+def test_every_parameter_is_of_a_layer_that_treats_patients_apart(short_model: TimelineModel) -> None:
+    layers = (nn.Linear, nn.Embedding, nn.LayerNorm)
+    own = {
+        f"{prefix}.{name}".removeprefix(".")
+        for prefix, layer in short_model.net.named_modules()
+        if not isinstance(layer, layers)
+        for name, _ in layer.named_parameters(recurse=False)
+    }
+    assert own == {"begin", "none_before"}
+    assert not any(
+        "norm" in type(m).__name__.lower() and not isinstance(m, nn.LayerNorm) for m in short_model.net.modules()
+    )
+
+
+def test_what_may_follow_within_a_step_has_probability_one(short_model: TimelineModel) -> None:
+    """Summed over every next token and the end, for a step of static facts and for a later one."""
+    codes = short_model.net.codes
+    num, width = len(short_model.spec.vocabulary), short_model.net.width
+    previous = torch.arange(-1, num)
+    state = torch.randn(len(previous), width, generator=torch.Generator().manual_seed(0))
+    habits = torch.randn(len(previous), num, generator=torch.Generator().manual_seed(1))
+    for is_static in (True, False):
+        for row, before in enumerate(previous.tolist()):
+            of_type = codes.type_of == (codes.type_of[before] if before >= 0 else -1)
+            allowed = codes.allowed_codes(torch.tensor([before]), slice(None))[0]
+            later = codes.type_of > codes.type_of[before] if before >= 0 else torch.ones(num, dtype=torch.bool)
+            says = torch.nonzero(allowed & (later | of_type))[:, 0]
+            can_end = is_static or before >= 0
+            chosen = torch.cat([says, torch.tensor([-1])]) if can_end else says
+            size = len(chosen)
+            decision = (torch.full((size,), row), torch.full((size,), before), chosen)
+            ends = torch.full((size,), can_end)
+            with torch.no_grad():
+                types, own = codes.log_prob(state[row].expand(size, -1), habits, (*decision, ends))
+            total = float((types + own).exp().sum())
+            # The type of the token before stays possible though none of its tokens may be left.
+            is_open = before < 0 or bool((allowed & of_type).any())
+            assert total == pytest.approx(1.0, abs=1e-5) if is_open else total < 1
+
+
+def test_the_order_of_the_vocabulary_holds(short_model: TimelineModel) -> None:
+    vocabulary, codes = short_model.spec.vocabulary, short_model.net.codes
+    place = {token.code: index for index, token in enumerate(vocabulary.tokens)}
+    pressure, systolic, visit = (place[code] for code in ("LOINC//85354-9", "LOINC//8480-6", "SNOMED//185349003"))
+    after = codes.allowed_codes(torch.tensor([pressure, systolic, visit, -1]), slice(None))
+    assert after[:, systolic].tolist() == [True, False, False, False]
+    assert not after[0, visit]
+    assert after[3].equal(codes.is_root)
+    types = codes.allowed_types(torch.tensor([-1, pressure]), torch.tensor([False, True]))
+    assert types[:, -1].tolist() == [False, True]
+    assert types[0, :-1].all()
+    assert not types[1, : codes.type_of[pressure]].any()
+
+
+def test_a_net_without_latent_is_the_same_decoder(short_model: TimelineModel, short: Sequences) -> None:
+    net = small_net(short_model.spec, latent_dim=0)
+    batch = collate(short.take(np.array([0, 1])), short_model.spec.gaps)
+    posterior = net.encode(batch)
+    assert posterior.kl().shape == (2, 0)
+    total = read_decoded(net, batch, posterior.sample()).total()
+    assert torch.isfinite(total).all()
+    (-total.sum()).backward()
+    assert torch.isfinite(net.begin.grad).all()
+
+
+def test_the_window_is_told_only_where_asked_for(short_model: TimelineModel, short: Sequences) -> None:
+    batch = collate(short.take(np.array([2])), short_model.spec.gaps)
+    longer = {**batch, "window_minutes": batch["window_minutes"] * 3}
+    with torch.no_grad():
+        for sees in (True, False):
+            net = TemporalVAE(sizes=sizes_of(short_model.spec), width=16, num_heads=2, sees_window=sees)
+            net.bind(short_model.spec)
+            one, other = (net.time_features(each, "open_minutes") for each in (batch, longer))
+            assert torch.equal(one, other) is not sees
+
+
+def test_sizes_are_demanded_by_name(short_model: TimelineModel) -> None:
+    sizes = sizes_of(short_model.spec)
+    with pytest.raises(ValueError, match=r"sizes must name num_codes, .* got none of num_ancestors"):
         TemporalVAE(sizes={"num_codes": 3})
     with pytest.raises(ValueError, match="width must be a multiple"):
-        TemporalVAE(sizes=sizes_of(spec), width=10, num_heads=4)
-    assert small_net(spec, 1).type_of.tolist() == spec.vocabulary.type_of.tolist()
+        TemporalVAE(sizes=sizes, width=10, num_heads=4)
+    assert small_net(short_model.spec, 1).codes.type_of.tolist() == short_model.spec.vocabulary.type_of.tolist()
+
+
+def test_values_are_read_with_the_rounding_of_the_source(short_model: TimelineModel, short: Sequences) -> None:
+    """In training a number is anything that rounds to it; without forgetting it is the number itself."""
+    net, batch = short_model.net, collate(short.take(np.array([6])), short_model.spec.gaps)
+    z, read = torch.zeros(1, net.latent_dim), net.read(batch)
+    states = net.decode(batch, read, z)
+    nothing = Forgetting(torch.zeros(len(read.events), dtype=torch.bool), torch.zeros(1, dtype=torch.bool))
+    with torch.no_grad():
+        plain = [net.log_prob(batch, read, states, z).value for _ in range(2)]
+        torch.manual_seed(0)
+        blurred = [net.log_prob(batch, read, states, z, nothing).value for _ in range(2)]
+        exact = net.log_prob({**batch, "event_half": 0 * batch["event_half"]}, read, states, z, nothing).value
+    assert torch.equal(*plain)
+    assert torch.equal(exact, plain[0])
+    assert not torch.equal(*blurred)

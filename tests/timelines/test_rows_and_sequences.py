@@ -6,16 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
+from medtwin.core.codes import DEATH
+from medtwin.core.dataset import open_dataset
 from medtwin.core.errors import DatasetError
 from medtwin.core.events import Event, events_to_table, sort_events
-from medtwin.timelines.batches import collate, group_by_length
+from medtwin.timelines.data import TimelineDataModule
+from medtwin.timelines.generate import TimelineModel
 from medtwin.timelines.rows import read_rows, row_tokens
-from medtwin.timelines.sequences import BOS, EVENT, STEP, Sequences
-from medtwin.timelines.spec import SpecSettings, TimelineSpec, fit_spec
+from medtwin.timelines.sequences import SequenceFiles, Sequences
+from medtwin.timelines.spec import TimelineSpec
 from medtwin.timelines.vocabulary import Token, Vocabulary
-from tests.timelines.conftest import SETTINGS, one_patient
+from tests.timelines.conftest import SETTINGS, Fitted, fit, one_patient
 
 START = datetime(2020, 5, 4, 9, 30)
 
@@ -52,25 +57,148 @@ def test_history_is_a_static_fact_that_says_how_long_ago() -> None:
     assert old["value"].tolist() == [first, first + 1440, first + 2880]
 
 
-def test_a_sequence_reads_as_bos_history_step_events() -> None:
-    spec, sequences = fit_spec(lambda: [three()], SETTINGS)
-    stop = sequences.offsets[1]
-    assert sequences.kind[:stop].tolist() == [BOS, EVENT, STEP, EVENT, STEP, EVENT, EVENT, EVENT, EVENT]
-    codes = [spec.vocabulary.tokens[i].code for i in sequences.token[:stop][sequences.kind[:stop] == EVENT]]
-    assert codes == [
-        "SNOMED//44054006",
-        "SNOMED//185349003",
-        "LOINC//4548-4",
-        "LOINC//85354-9",
-        "LOINC//8462-4",
-        "LOINC//8480-6",
+def columns(sequences: Sequences) -> dict[str, np.ndarray]:
+    return {name: np.asarray(getattr(sequences, name)) for name in Sequences.__dataclass_fields__}
+
+
+def assert_same(one: Sequences, other: Sequences) -> None:
+    for name, column in columns(one).items():
+        assert np.array_equal(column, columns(other)[name], equal_nan=column.dtype.kind == "f"), name
+        assert column.dtype == columns(other)[name].dtype, name
+
+
+def test_a_sequence_reads_as_static_facts_then_steps(tmp_path: Path) -> None:
+    spec, sequences = fit(tmp_path, three())
+    one = sequences.take(np.array([0]))
+    codes = [spec.vocabulary.tokens[token].code for token in one.token]
+    steps = [codes[first:last] for first, last in zip(one.event_offsets, one.event_offsets[1:], strict=False)]
+    assert steps == [
+        ["SNOMED//44054006"],
+        ["SNOMED//185349003"],
+        ["LOINC//4548-4", "LOINC//85354-9", "LOINC//8462-4", "LOINC//8480-6"],
     ]
-    assert (np.diff(sequences.minute[:stop]) >= 0).all()
-    assert sequences.open_minutes[:stop].tolist() == [0, 0, 0, 50, 45, 45, 45, 45, 45]
-    assert sequences.age_start_years[0] == pytest.approx(60.34, abs=0.01)
+    first = int((START + timedelta(days=1) - datetime(1970, 1, 1)) / timedelta(minutes=1))
+    assert one.minute.tolist() == [first, first, first + 5]
+    assert one.open_minutes.tolist() == [0, 50, 45]
+    assert one.start_minute.tolist() == [first]
+    assert one.age_start_years[0] == pytest.approx(60.34, abs=0.01)
+    assert sequences.num_steps.tolist() == [3] * 3
+    assert sequences.num_events.tolist() == [6] * 3
+    assert sequences.lengths.tolist() == [9] * 3
 
 
-def test_memory_holds_what_was_measured_before() -> None:
+def test_whoever_has_no_static_fact_begins_with_an_empty_step(short: Sequences) -> None:
+    sizes = np.diff(short.event_offsets)[short.step_offsets[:-1]]
+    assert sizes[0] == 0
+    assert (sizes[1:] > 0).all()
+    later = np.delete(np.diff(short.event_offsets), short.step_offsets[:-1])
+    assert (later > 0).all()
+
+
+def test_steps_stand_in_the_order_of_time_and_events_in_that_of_the_vocabulary(
+    short: Sequences, short_model: TimelineModel
+) -> None:
+    root = short_model.spec.vocabulary.root_of
+    assert (np.diff(short.minute)[np.diff(short.subject_of_step()) == 0] >= 0).all()
+    step = short.step_of_event()
+    within = np.diff(step) == 0
+    assert (np.diff(root[short.token])[within] >= 0).all()
+
+
+def test_the_window_of_who_dies_ends_at_death_and_no_other_ends_before_the_last_step(
+    short: Sequences, short_model: TimelineModel
+) -> None:
+    death = short_model.spec.vocabulary.where([DEATH])
+    fact = short_model.spec.profile.facts.index(DEATH)
+    last = short.minute[short.step_offsets[1:] - 1] - short.start_minute
+    dies = np.isin(short.token[short.event_offsets[short.step_offsets[1:]] - 1], death)
+    assert dies.sum() == 20
+    assert short.facts[:, fact].astype(bool).tolist() == dies.tolist()
+    assert (short.window_minutes[dies] == last[dies]).all()
+    assert (short.window_minutes >= last).all()
+    assert (short.window_minutes[~dies] > last[~dies]).mean() > 0.5
+
+
+def test_facts_are_those_of_the_whole_record_though_it_was_cut(tmp_path: Path, short_table: pa.Table) -> None:
+    whole = fit(tmp_path / "whole", short_table)[1]
+    spec, cut = fit(tmp_path / "cut", short_table, settings=replace(SETTINGS, max_positions=9))
+    assert cut.is_cut.sum() > 30
+    assert cut.lengths.max() <= 9
+    assert np.array_equal(cut.facts, whole.facts)
+    last = cut.minute[cut.step_offsets[1:] - 1] - cut.start_minute
+    assert (cut.window_minutes[cut.is_cut] == last[cut.is_cut]).all()
+    assert (cut.num_steps >= 2).all()  # nobody is left without a dated step
+    # What only the cut ends say is not taken for a root.
+    place = spec.profile.facts.index(DEATH)
+    assert not spec.profile.is_static[place]
+
+
+def test_a_first_step_longer_than_the_context_is_kept_up_to_it(tmp_path: Path) -> None:
+    _, sequences = fit(tmp_path, three(), settings=replace(SETTINGS, max_positions=4))
+    assert sequences.is_cut.all()
+    assert sequences.lengths.max() <= 4
+    assert (sequences.num_events >= 1).all()
+
+
+def test_static_facts_are_roots_and_a_history_of_illness_is_none(short_model: TimelineModel) -> None:
+    law = short_model.spec.profile
+    roots = {code for code, is_static in zip(law.facts, law.is_static, strict=True) if is_static}
+    assert roots == {"RACE//0", "RACE//1", "RACE//2"}
+    assert set(law.facts) - roots == {DEATH, "SNOMED//44054006", "SNOMED//59621000"}
+
+
+def test_taking_subjects_copies_all_of_them_in_order(short: Sequences) -> None:
+    rows = np.array([6, 0, 6, 3])
+    some = short.take(rows)
+    assert_same(some, Sequences.join([short.take(np.array([row])) for row in rows]))
+    assert some.subject_id.tolist() == short.subject_id[rows].tolist()
+    assert some.num_events.tolist() == short.num_events[rows].tolist()
+    assert_same(short.take(np.arange(len(short))), short)
+
+
+def test_until_keeps_the_first_steps_and_says_so(short: Sequences) -> None:
+    rows = short.take(np.array([2, 6]))
+    part = rows.until(np.array([2, int(rows.num_steps[1])]))
+    assert part.num_steps.tolist() == [2, rows.num_steps[1]]
+    assert part.is_cut.tolist() == [True, False]
+    assert_same(part.take(np.array([1])), rows.take(np.array([1])))
+    first = rows.event_offsets[2]
+    assert part.token[:first].tolist() == rows.token[:first].tolist()
+    assert part.window_minutes.tolist() == rows.window_minutes.tolist()
+
+
+def test_files_of_many_parts_are_the_parts_joined(short: Sequences, tmp_path: Path) -> None:
+    parts = [short.take(part) for part in np.array_split(np.arange(len(short)), 7)]
+    files = SequenceFiles(tmp_path)
+    for part in parts:
+        files.add(part)
+    files.close()
+    back = Sequences.load(tmp_path)
+    assert_same(back, Sequences.join(parts))
+    assert_same(back, short)
+    assert isinstance(back.token, np.memmap)
+    assert not back.token.flags.writeable
+    other = SequenceFiles(tmp_path / "other")
+    other.add(short)
+    with pytest.raises(ValueError, match="facts must have the form of the parts before"):
+        other.add(replace(short, facts=short.facts[:, :1]))
+
+
+def test_many_shards_are_learned_as_one(short_table: pa.Table, short_fitted: Fitted, tmp_path: Path) -> None:
+    shards = [
+        short_table.filter(
+            pc.and_(pc.greater(short_table["subject_id"], low), pc.less_equal(short_table["subject_id"], high))
+        )
+        for low, high in ((0, 7), (7, 8), (8, 45), (45, 60))
+    ]
+    spec, sequences = fit(tmp_path / "seq", *shards, settings=replace(SETTINGS, max_positions=45))
+    assert_same(sequences, short_fitted[1])
+    spec.save(tmp_path)
+    short_fitted[0].save(tmp_path / "seq")
+    assert (tmp_path / "timelines.json").read_text() == (tmp_path / "seq" / "timelines.json").read_text()
+
+
+def test_memory_holds_what_was_measured_before(tmp_path: Path) -> None:
     visits = [
         event
         for n, a1c in enumerate((6.0, 7.0, 9.0))
@@ -78,63 +206,68 @@ def test_memory_holds_what_was_measured_before() -> None:
         if event.code == "LOINC//4548-4"
     ]
     rows = [replace(event, event_id=f"v{n}", encounter_id=None) for n, event in enumerate(visits)]
-    _, sequences = fit_spec(lambda: [table_of(rows)], replace(SETTINGS, min_subjects=1))
-    events = sequences.kind == EVENT
-    scaled = sequences.value[events]
-    assert sequences.memory[events][:, 0].tolist() == [0.0, scaled[0], scaled[1]]
-    assert sequences.memory[events][:, 1] == pytest.approx([0.0, scaled[0], scaled[:2].mean()])
-    assert sequences.is_first[events].tolist() == [True, False, False]
+    _, sequences = fit(tmp_path, table_of(rows), settings=replace(SETTINGS, min_subjects=1))
+    scaled = sequences.value.tolist()
+    assert sequences.memory[:, 0].tolist() == [0.0, *scaled[:2]]
+    assert sequences.memory[:, 1].tolist() == pytest.approx([0.0, scaled[0], sum(scaled[:2]) / 2])
+    assert sequences.memory[:, 2].tolist() == pytest.approx(np.log1p([0, 1, 2]).tolist())
+    assert sequences.is_first.tolist() == [True, False, False]
 
 
 def test_a_code_or_an_extreme_value_of_other_splits_leaves_no_trace(tmp_path: Path) -> None:
     train = three()
-    spec, _ = fit_spec(lambda: [train], SETTINGS)
+    spec = fit(tmp_path / "s", train)[0]
     patient = one_patient(9, START, 98.7)
     planted = [replace(e, code="SNOMED//PLANTED") if e.resource == "Condition" else e for e in patient]
-    sequences = spec.sequences(table_of(planted))
-    assert sequences is not None
+    assert spec.sequences(table_of(planted)) is not None
     spec.save(tmp_path)
     saved = (tmp_path / "timelines.json").read_text()
     assert "PLANTED" not in saved
     assert "98.7" not in saved
-    again, _ = fit_spec(lambda: [train, table_of(planted)], replace(SETTINGS, min_subjects=1))
+    again = fit(tmp_path / "t", train, table_of(planted), settings=replace(SETTINGS, min_subjects=1))[0]
     again.save(tmp_path)  # the control: in training it would be seen
     assert "PLANTED" in (tmp_path / "timelines.json").read_text()
 
 
-def test_a_code_of_too_few_people_is_not_learned() -> None:
+def test_a_code_of_too_few_people_is_not_learned(tmp_path: Path) -> None:
     rare = [replace(e, code="SNOMED//1") if e.resource == "Condition" else e for e in one_patient(4, START)]
-    spec, _ = fit_spec(lambda: [table_of(one_patient(1, START), one_patient(2, START), rare)], SETTINGS)
+    spec = fit(tmp_path, table_of(one_patient(1, START), one_patient(2, START), rare))[0]
     assert not any(token.code == "SNOMED//1" for token in spec.vocabulary.tokens)
     assert spec.unmodelled == 1
 
 
-def test_long_records_are_cut_after_a_whole_step_and_say_so(hospital_table: pa.Table) -> None:
-    short = SpecSettings(2, (), 4, 60)
-    _, sequences = fit_spec(lambda: [hospital_table], short)
-    assert sequences.lengths.max() <= 60
-    assert sequences.is_cut.any()
-    ends = sequences.kind[sequences.offsets[1:] - 1]
-    assert (ends == EVENT).all()
+def test_long_records_are_cut_after_a_whole_step(short_table: pa.Table, short: Sequences, tmp_path: Path) -> None:
+    brief = fit(tmp_path, short_table, settings=replace(SETTINGS, max_positions=20))[1]
+    assert 5 < brief.is_cut.sum() < len(brief)
+    for row in np.flatnonzero(brief.is_cut):
+        one, whole = (part.take(np.array([row])) for part in (brief, short))
+        num = int(one.num_steps[0])
+        assert one.token.tolist() == whole.until(np.array([num])).token.tolist()
+        assert one.lengths[0] <= 20
+        longer = whole.until(np.array([num + 1]))
+        assert longer.lengths[0] > 20
 
 
-def test_spec_and_sequences_come_back_from_disk(spec: TimelineSpec, sequences: Sequences, tmp_path: Path) -> None:
+def test_the_spec_comes_back_from_disk(spec: TimelineSpec, tmp_path: Path) -> None:
     spec.save(tmp_path)
     back = TimelineSpec.load(tmp_path)
-    assert back.vocabulary == spec.vocabulary
-    assert back.templates == spec.templates
-    assert back.scales == spec.scales
-    assert np.array_equal(back.attributes.donors, spec.attributes.donors, equal_nan=True)
-    sequences.save(tmp_path / "s")
-    assert np.array_equal(Sequences.load(tmp_path / "s").token, sequences.token)
+    for name in ("vocabulary", "templates", "scales", "gaps", "settings", "unmodelled"):
+        assert getattr(back, name) == getattr(spec, name), name
+    for name in ("sex_counts", "sex_totals", "age_range", "static_counts", "fact_of"):
+        assert np.array_equal(getattr(back, name), getattr(spec, name), equal_nan=name == "age_range"), name
+    assert (back.profile.sexes, back.profile.facts) == (spec.profile.sexes, spec.profile.facts)
+    old = (tmp_path / "timelines.json").read_text().replace('"version": 2', '"version": 1')
+    (tmp_path / "timelines.json").write_text(old)
+    with pytest.raises(DatasetError, match="another version of medtwin: train again"):
+        TimelineSpec.load(tmp_path)
 
 
-def test_no_dated_event_is_an_error_with_a_reason() -> None:
+def test_no_dated_event_is_an_error_with_a_reason(tmp_path: Path) -> None:
     undated = events_to_table([Event(1, None, "GENDER//F", resource="Patient")])
     with pytest.raises(DatasetError, match="no training subject has a dated event"):
-        fit_spec(lambda: [undated], SETTINGS)
+        fit(tmp_path, undated)
     with pytest.raises(DatasetError, match=r"lower data\.min_subjects"):
-        fit_spec(lambda: [three()], replace(SETTINGS, min_subjects=50))
+        fit(tmp_path, three(), settings=replace(SETTINGS, min_subjects=50))
 
 
 def test_children_stand_right_after_their_event_in_the_vocabulary(spec: TimelineSpec) -> None:
@@ -144,6 +277,7 @@ def test_children_stand_right_after_their_event_in_the_vocabulary(spec: Timeline
         assert root.code == (token.parent or token.code)
     assert (np.diff(vocabulary.root_of) >= 0).all()
     assert (np.diff(vocabulary.type_of) >= 0).all()
+    assert vocabulary.types[-1] == "Death"
 
 
 def test_a_rare_text_falls_back_to_the_plain_token() -> None:
@@ -152,17 +286,24 @@ def test_a_rare_text_falls_back_to_the_plain_token() -> None:
     assert vocabulary.find(Token("Observation", "B")) is None
 
 
-def test_groups_hold_everybody_once_and_little_padding() -> None:
-    lengths = np.random.default_rng(0).integers(10, 400, 300)
-    groups = group_by_length(lengths, 2048, seed=1)
-    assert sorted(np.concatenate(groups).tolist()) == list(range(300))
-    padded = sum(len(group) * lengths[group].max() for group in groups)
-    assert all(len(group) * lengths[group].max() <= 2048 for group in groups)
-    assert padded < 1.2 * lengths.sum()
-
-
-def test_targets_stand_where_a_step_ends(spec: TimelineSpec, sequences: Sequences) -> None:
-    batch = collate(sequences, [0, 1], spec.gaps)
-    assert (batch["stop"] == 1).sum() == 2 - int(sequences.is_cut[:2].sum())
-    first_steps = [int((batch["kind"][row] == STEP).nonzero()[0]) for row in (0, 1)]
-    assert all(batch["stop"][row, column - 1] == -1 for row, column in enumerate(first_steps))
+def test_the_data_module_keeps_sequences_on_disk_and_reads_them_again(short_table: pa.Table, tmp_path: Path) -> None:
+    for split, low, high in (("train", 0, 50), ("tuning", 50, 60)):
+        ids = short_table["subject_id"]
+        path = tmp_path / "meds" / "data" / split / "0.parquet"
+        path.parent.mkdir(parents=True)
+        pq.write_table(short_table.filter(pc.and_(pc.greater(ids, low), pc.less_equal(ids, high))), path)
+    made = []
+    for _ in range(2):
+        data = TimelineDataModule(tokens_per_group=200, max_positions=30)
+        data.attach(open_dataset(tmp_path / "meds"), seed=0, cache=tmp_path / "cache")
+        made.append([batch["decision_target"].tolist() for groups in data.train_dataloader() for batch in groups])
+        assert isinstance(data.train.sequences.value, np.memmap)
+        assert len(data.train.sequences) == 50
+        assert sum(len(groups[0]["sex"]) for groups in data.val_dataloader()) == 10
+        assert data.sizes["net"]["sizes"]["num_codes"] == len(data.spec.vocabulary)
+    assert made[0] == made[1]
+    (tmp_path / "cache" / "done").unlink()  # a run that was killed while it read begins anew
+    data.attach(open_dataset(tmp_path / "meds"), seed=0, cache=tmp_path / "cache")
+    assert len(data.train.sequences) == 50
+    with pytest.raises(ValueError, match="tokens_per_group must be 1 or more"):
+        TimelineDataModule(tokens_per_group=0)

@@ -5,16 +5,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medtwin.timelines.gaps import GapLaw, fit_gaps
-from medtwin.timelines.scales import fit_scale
+from medtwin.timelines.gaps import GapCounts, GapLaw
+from medtwin.timelines.scales import Scale, fit_scale
+from medtwin.timelines.tile import ScaleTable
+
+NUMBERS = st.lists(st.integers(1, 9999), min_size=2, max_size=60)
 
 
-@given(st.lists(st.integers(1, 9999), min_size=2, max_size=60), st.integers(0, 3))
+@given(NUMBERS, st.integers(0, 3))
 def test_decoding_inverts_encoding_with_the_precision_of_the_source(numbers: list[int], decimals: int) -> None:
     values = np.array(numbers, dtype=np.float64) / 10**decimals
     scale = fit_scale(values)
     assert scale.decode(scale.encode(values)) == pytest.approx(values, abs=0.51 * 10**-scale.decimals)
     assert scale.decimals <= decimals
+
+
+@given(st.lists(st.tuples(NUMBERS, st.booleans()), min_size=1, max_size=4), st.integers(0, 3))
+def test_a_table_of_scales_decodes_as_each_of_them(given_values: list[tuple[list[int], bool]], decimals: int) -> None:
+    values = [np.array(numbers, dtype=np.float64) / 10**decimals for numbers, _ in given_values]
+    scales = [fit_scale(v, is_duration=is_long) for v, (_, is_long) in zip(values, given_values, strict=True)]
+    token = np.repeat(np.arange(len(scales)), [len(v) for v in values])
+    raw = np.concatenate(values)
+    scaled = np.concatenate([scale.encode(v) for scale, v in zip(scales, values, strict=True)])
+    table = ScaleTable([*scales, None])
+    assert table.encode(token, raw) == pytest.approx(scaled)
+    wanted = np.concatenate([scale.decode(scale.encode(v)) for scale, v in zip(scales, values, strict=True)])
+    decoded, again = table.decode(token, scaled)
+    assert decoded == pytest.approx(wanted)
+    assert table.decode(token, again)[0] == pytest.approx(wanted)
+    assert table.is_known.tolist() == [True] * len(scales) + [False]
 
 
 def test_a_skewed_positive_value_gets_a_log_scale_and_a_symmetric_one_does_not() -> None:
@@ -40,8 +59,25 @@ def test_what_is_never_negative_stays_so() -> None:
     assert scale.decode(np.array([scale.low]))[0] >= 0
 
 
+@pytest.mark.parametrize("form", ["linear", "log", "log1p"])
+def test_half_a_width_is_half_of_the_rounding(form: str) -> None:
+    scale = Scale(form, 1.0, 0.5, -9.0, 9.0, 1)
+    values = np.array([2.0, 7.5, 40.0])
+    edges = (scale.encode(values + 0.05) - scale.encode(values - 0.05)) / 2
+    assert scale.half_width(values) == pytest.approx(edges, rel=0.01)
+
+
 LAW = GapLaw((5, 60), (365,))
 DAY = 1440
+FAR = 10**9
+
+
+def there_and_back(law: GapLaw, before: list[int], after: list[int], end: list[int]) -> tuple[list[int], list[int]]:
+    """Classes of some gaps, and the times that they come back as."""
+    times = [np.array(part) for part in (before, after, end)]
+    classes, size, clock = law.encode(*times)
+    part = (times[1] % 5 + 0.5) / 5
+    return classes.tolist(), law.decode(times[0], classes, size.astype(np.float64), clock, part, times[2]).tolist()
 
 
 @pytest.mark.parametrize(
@@ -50,26 +86,73 @@ DAY = 1440
         (0, 0, 0),
         (100, 105, 1),
         (100, 160, 2),
-        (100, 365 * DAY + 600, 3),
+        (100, 365 * DAY + 603, 3),
         (100, 107, LAW.short_class),
-        (100, 3 * DAY + 600, LAW.long_class),
+        (100, 3 * DAY + 601, LAW.long_class),
+        (DAY - 5, 2 * DAY - 6, LAW.short_class),
     ],
 )
 def test_a_gap_has_one_class_and_comes_back(before: int, after: int, wanted: int) -> None:
-    classes, size, clock = LAW.encode(np.array([before]), np.array([after]))
-    assert classes[0] == wanted
-    back = LAW.decode(before, int(classes[0]), float(size[0]), int(clock[0]), part=0.0)
+    assert there_and_back(LAW, [before], [after], [FAR]) == ([wanted], [after])
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), min_size=1, max_size=20))
+def test_every_gap_comes_back(pairs: list[tuple[int, int]]) -> None:
+    before, after = [start for start, _ in pairs], [start + gap for start, gap in pairs]
+    end = [time + 7 * (index % 2) for index, time in enumerate(after)]
+    classes, back = there_and_back(LAW, before, after, end)
     assert back == after
+    for one, start, then, last in zip(classes, before, after, end, strict=True):
+        is_near = then - start >= 360 and last - then <= 0.1 * (last - start)
+        assert (one == LAW.end_class) == (then > start and (then == last or is_near))
+
+
+def test_a_long_gap_to_about_the_end_of_the_window_is_of_the_last_class() -> None:
+    stay = 9 * DAY
+    before, after = [2 * DAY] * 3 + [100] * 2, [stay - 45, stay - DAY, stay, 470, 400]
+    classes, back = there_and_back(LAW, before, after, [stay, stay, stay, 480, 420])
+    assert [one == LAW.end_class for one in classes] == [True, False, True, True, False]
+    assert back == after
+
+
+def test_the_gap_until_the_window_ends_is_a_class_of_its_own() -> None:
+    assert there_and_back(LAW, [100, 100, 100], [105, 105, 100], [105, 106, 100]) == (
+        [LAW.end_class, 1, 0],
+        [105, 105, 100],
+    )
+    assert LAW.num_classes == 7
+    assert np.flatnonzero(LAW.has_clock).tolist() == [3, LAW.long_class]
+
+
+def counted(before: np.ndarray, after: np.ndarray, parts: int = 1) -> GapLaw:
+    counts = GapCounts()
+    for first, second in zip(np.array_split(before, parts), np.array_split(after, parts), strict=True):
+        counts.add(first, second)
+    return counts.law()
 
 
 def test_recurring_intervals_become_point_masses_and_chance_ones_do_not() -> None:
     rng = np.random.default_rng(0)
-    before = np.arange(300) * 1000 * DAY
-    minutes = np.where(rng.random(300) < 0.5, 5, rng.integers(20, 1400, 300))
-    law = fit_gaps(before, before + minutes)
+    before = np.arange(600) * 1000 * DAY
+    minutes = np.where(rng.random(600) < 0.5, 5, rng.integers(20, 1400, 600))
+    minutes[::3] = np.where(rng.random(200) < 0.5, 90, rng.integers(2, 900, 200)) * DAY
+    law = counted(before, before + minutes)
     assert law.minute_points == (5,)
-    assert law.day_points == ()
+    assert law.day_points == (90,)
+    assert law == counted(before, before + minutes, parts=7)
+    assert GapLaw.from_json(law.to_json()) == law
+
+
+def test_the_grain_is_that_of_the_clock() -> None:
+    before = np.arange(50) * DAY * 10
+    assert counted(before, before + 2 * DAY + 600).grain == 5
+    assert counted(before, before + 2 * DAY + 603).grain == 1
+    assert counted(before, before + 3).grain == 1  # nothing is known of clocks
+    assert GapCounts().law() == GapLaw((), (), 1)
 
 
 def test_a_long_gap_never_goes_back() -> None:
-    assert LAW.decode(DAY + 1439, LAW.long_class, 0.0, 0, 0.0) > DAY + 1439
+    one = np.array([DAY + 1439])
+    zero = np.zeros(1)
+    after = LAW.decode(one, np.array([LAW.long_class]), zero, np.zeros(1, int), zero, np.array([FAR]))
+    assert after[0] > DAY + 1439

@@ -1,0 +1,56 @@
+"""What is learned of the latents of a temporal VAE when its network is trained: a prior, and what probes read off z."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medtwin.config import build
+from medtwin.core.errors import ConfigError
+from medtwin.core.files import write_json
+from medtwin.pipelines.runs import build_module
+from medtwin.timelines.data import TimelineDataModule
+from medtwin.timelines.module import TemporalVAEModule
+from medtwin.timelines.priors import PriorFactory, save_prior
+from medtwin.timelines.probes import encode_all, probe, probes_record
+
+PRIOR, PROBES = "prior.npz", "probes.json"
+
+
+def write_latent_laws(config: Mapping[str, Any], data: TimelineDataModule, weights: Path, folder: Path) -> None:
+    """Writes prior.npz, the prior that a configuration names, and probes.json; nothing where there is no latent.
+
+    Probes are fitted on training subjects and scored on tuning ones; without these there are none.
+
+    Args:
+        config: With the groups `model`, `net`, `optimizer` and `prior`, and `seed`.
+        data: Attached.
+        weights: The checkpoint that the run keeps.
+        folder: Of the run's data.
+
+    Raises:
+        ConfigError: If the model has no latent to put a prior on, or the prior cannot be fitted.
+    """
+    module = build_module(config)
+    if not isinstance(module, TemporalVAEModule):
+        raise ConfigError("prior: only a temporal VAE (model=temporal_vae) has one")
+    if module.net.latent_dim == 0:
+        return
+    module.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True)["state_dict"])
+    net = module.average.eval()
+    means, log_vars = [], []
+    with torch.inference_mode():
+        for index in range(len(data.train)):
+            posterior = net.encode(data.train[index])
+            means.append(posterior.mean.numpy())
+            log_vars.append(posterior.log_var.numpy())
+    factory: PriorFactory = build(config["prior"], "prior")
+    prior = factory.fit(np.concatenate(means), np.concatenate(log_vars), seed=int(config["seed"]))
+    save_prior(prior, folder / PRIOR)
+    if data.tuning is not None:
+        known, new = (encode_all(net, map(part.__getitem__, range(len(part)))) for part in (data.train, data.tuning))
+        write_json(folder / PROBES, probes_record(probe(known, new, data.spec, seed=int(config["seed"]))))

@@ -1,0 +1,174 @@
+"""Within a step: which event is next, or is the step over, and the number that an event carries."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medtwin.timelines.embedding import LEDGER
+from medtwin.timelines.layers import NUM_TIME_FEATURES
+from medtwin.timelines.time_heads import GAIN
+
+NUM_COMPONENTS = 5
+_MEMORY = 3
+# Time constants, in minutes, of the recency with which a token was said before: a day, a month and a year.
+_RECENCY = (1440.0, 30 * 1440.0, 365.25 * 1440.0)
+
+
+class CodeHeads(nn.Module):
+    """The type of the next event or the end of the step, then its code among those of the type.
+
+    Args:
+        num_codes, num_types: Of the vocabulary, whose tokens stand type by type.
+        num_person: Width of what is known of the person.
+        width: Of the state of a decision.
+    """
+
+    type_of: Tensor
+    root_of: Tensor
+    is_root: Tensor
+    type_bounds: Tensor
+
+    def __init__(self, num_codes: int, num_types: int, num_person: int, width: int) -> None:
+        super().__init__()
+        self.num_types = num_types
+        self.type_out = nn.Linear(width, num_types + 1)
+        self.code_out = nn.Linear(width, num_codes)
+        self.repeat = nn.Embedding(num_codes, 2 + len(_RECENCY))
+        self.of_person = nn.Linear(num_person, num_codes, bias=False)
+        for direct in (self.repeat, self.of_person):
+            nn.init.normal_(direct.weight, std=0.003)
+        for name in ("type_of", "root_of"):
+            self.register_buffer(name, torch.zeros(num_codes, dtype=torch.long))
+        self.register_buffer("is_root", torch.zeros(num_codes, dtype=torch.bool))
+        self.register_buffer("type_bounds", torch.zeros(num_types + 1, dtype=torch.long))
+
+    def habits(self, since: Tensor, person: Tensor) -> Tensor:
+        """What who it is and what was said in earlier steps adds to the logits of all tokens, (n, V).
+
+        Args:
+            since: (n, V) minutes since a token was last said, or inf.
+            person: (n, num_person).
+        """
+        seen = torch.isfinite(since).to(person.dtype)
+        groups = torch.zeros_like(seen).index_add(1, self.root_of, seen)[:, self.root_of] - seen
+        weights = (GAIN * self.repeat.weight).unbind(-1)
+        added = GAIN * self.of_person(person) + weights[0] * seen + weights[1] * (groups > 0)
+        for weight, constant in zip(weights[2:], _RECENCY, strict=True):
+            added = added + weight * torch.exp(-since / constant)
+        habits: Tensor = added
+        return habits
+
+    def allowed_types(self, previous: Tensor, can_end: Tensor) -> Tensor:
+        """Which types may follow within a step, (n, types + 1), END last: no type before the last one.
+
+        Args:
+            previous: (n,) token before, or -1 at the start of the step.
+            can_end: (n,) whether the step may end here: none but the one of static facts is empty.
+        """
+        every = torch.arange(self.num_types, device=previous.device)
+        later = every >= torch.where(previous >= 0, self.type_of[previous.clamp(min=0)], 0)[:, None]
+        return torch.cat([later, can_end[:, None]], dim=-1)
+
+    def allowed_codes(self, previous: Tensor, codes: slice) -> Tensor:
+        """Which tokens of a slice may follow, (n, codes): groups never go back, children follow their open group."""
+        before = previous.clamp(min=0)
+        place = torch.arange(len(self.root_of), device=previous.device)[codes]
+        root, is_root = self.root_of[codes], self.is_root[codes]
+        open_root = self.root_of[before][:, None]
+        follows = (is_root & (root > open_root)) | ((root == open_root) & (is_root | (place > before[:, None])))
+        return torch.where((previous >= 0)[:, None], follows, is_root)
+
+    def log_prob(
+        self, state: Tensor, habits: Tensor, decision: tuple[Tensor, Tensor, Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Log probabilities in nats, (n,) each, of the types and of the codes (0 where the step ends).
+
+        Args:
+            state: (n, width).
+            habits: (m, V) of the steps.
+            decision: (n,) each: step of every decision, token before or -1, token or -1 for the end, and whether the
+                step may end here.
+        """
+        step, previous, target, can_end = decision
+        wanted = torch.where(target < 0, self.num_types, self.type_of[target.clamp(min=0)])
+        allowed = self.allowed_types(previous, can_end)
+        types = functional.log_softmax(self.type_out(state).float().masked_fill(~allowed, float("-inf")), dim=-1)
+        type_part = types.gather(-1, wanted[:, None])[:, 0]
+        code_part = torch.zeros_like(type_part)
+        bounds = self.type_bounds.tolist()
+        for kind in range(self.num_types):
+            rows = torch.nonzero(wanted == kind)[:, 0]
+            codes = slice(bounds[kind], bounds[kind + 1])
+            if len(rows) and codes.stop - codes.start > 1:
+                logits = functional.linear(
+                    state.index_select(0, rows), self.code_out.weight[codes], self.code_out.bias[codes]
+                )
+                logits = logits.float() + habits[:, codes].index_select(0, step[rows])
+                logits = logits.masked_fill(~self.allowed_codes(previous[rows], codes), float("-inf"))
+                own = functional.log_softmax(logits, dim=-1).gather(-1, (target[rows] - codes.start)[:, None])[:, 0]
+                code_part = code_part.index_add(0, rows, own)
+        return type_part, code_part
+
+
+class ValueHead(nn.Module):
+    """The number of an event as a mixture of normals on the token's scale.
+
+    Its mean is a regression on what was measured before of the same token, on what was said (a drug) and the latest
+    number of every other token, and, the less there is of the former, on the person's traits; a network adds the rest.
+
+    Args:
+        num_codes: Of the vocabulary.
+        num_person: Width of what is known of the person.
+        width: Of the state of a decision.
+    """
+
+    def __init__(self, num_codes: int, num_person: int, width: int) -> None:
+        super().__init__()
+        # One layer over all that is known, in parts, so that what is the same for a whole step is computed once.
+        self.of_token, self.of_state = nn.Embedding(num_codes, 2 * width), nn.Linear(width, 2 * width)
+        self.of_ledger = nn.Linear(2 * LEDGER, 2 * width, bias=False)
+        self.of_memory = nn.Linear(_MEMORY, 2 * width, bias=False)
+        self.of_step = nn.Linear(num_person + NUM_TIME_FEATURES, 2 * width, bias=False)
+        self.out = nn.Linear(2 * width, 3 * NUM_COMPONENTS)
+        self.base = nn.Embedding(num_codes, 3 * NUM_COMPONENTS)
+        self.recall = nn.Embedding(num_codes, 2)
+        self.trait, self.loading = nn.Embedding(num_codes, num_person), nn.Embedding(num_codes, 2 * LEDGER)
+        nn.init.normal_(self.of_token.weight, std=0.1)
+        nn.init.zeros_(self.base.weight)
+        nn.init.constant_(self.recall.weight, 0.3)
+        for direct in (self.trait, self.loading):
+            nn.init.normal_(direct.weight, std=0.003)
+        with torch.no_grad():  # spread the components, so that they can specialise
+            k = NUM_COMPONENTS
+            self.out.bias.zero_()
+            self.out.bias[k : 2 * k] = torch.linspace(-1, 1, k)
+            self.out.weight.mul_(0.1)
+
+    def step(self, person: Tensor, clock: Tensor) -> Tensor:
+        """What a step contributes, (n, 2 width), of the person (n, num_person) and the clock (n, features)."""
+        out: Tensor = self.of_step(torch.cat([person, clock], dim=-1))
+        return out
+
+    def forward(self, token: Tensor, state: Tensor, memory: Tensor, known: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """Parameters of the mixture, (n, 3K).
+
+        Args:
+            token: (n,).
+            state: (n, width) of the decision that chose it.
+            memory: (n, 3) as in `Sequences.memory`.
+            known: The ledger (n, 2 LEDGER), the person (n, num_person), and `step` (n, 2 width).
+        """
+        ledger, person, of_step = known
+        x = self.of_token(token) + self.of_state(state) + self.of_ledger(ledger) + self.of_memory(memory) + of_step
+        k = NUM_COMPONENTS
+        parameters = self.out(functional.gelu(x)) + GAIN * self.base(token)
+        logits, means, widths = parameters.split([k, k, k], dim=-1)
+        recall = self.recall(token)
+        recalled = (recall * memory[:, :2]).sum(dim=-1)
+        is_known = (memory[:, 2] > 0).to(means.dtype)
+        expected = GAIN * (self.trait(token) * person).sum(dim=-1)
+        related = GAIN * (self.loading(token) * ledger).sum(dim=-1)
+        centre = recalled * is_known + (1 - recall.sum(dim=-1) * is_known) * expected + related
+        return torch.cat([logits, means + centre[:, None], widths], dim=-1)
