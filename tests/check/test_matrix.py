@@ -15,6 +15,8 @@ from medtwin.check.records import Records, Vocabulary, tables_to_records
 from medtwin.core.seeds import generator
 from tests.check import samples
 
+pytestmark = pytest.mark.slow  # two minutes: every measure under every fault
+
 COLUMNS, TIME, TENTH, COPIES, COLLAPSED = (
     "shuffled columns", "shuffled time", "10 % copied", "100 % copied", "collapsed",
 )  # fmt: skip
