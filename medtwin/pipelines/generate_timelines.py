@@ -18,6 +18,7 @@ from medtwin.timelines.masks import build_masks
 from medtwin.timelines.noise import Noise
 from medtwin.timelines.plans import Plan
 from medtwin.timelines.records import RecordWriter, rows_to_table, twin_subject_id
+from medtwin.timelines.shift import load_shift
 from medtwin.timelines.source import TimelineSource, draw_tile
 from medtwin.timelines.spec import TimelineSpec
 
@@ -25,7 +26,7 @@ from medtwin.timelines.spec import TimelineSpec
 def load_model(run: Path, sex_specific: Mapping[str, Any]) -> TimelineModel:
     """The model of a run with the masks that a configuration asks for."""
     module, spec = load_timelines(run)
-    return TimelineModel(module.average, spec, build_masks(spec, sex_specific))
+    return TimelineModel(module.average, spec, build_masks(spec, sex_specific), load_shift(run / "data"))
 
 
 def load_source(run: Path, sex_specific: Mapping[str, Any]) -> TimelineModel | TimelineSource:

@@ -27,7 +27,7 @@ from medtwin.pipelines.generate_timelines import plan_of
 from medtwin.pipelines.latents import load_prior_of
 from medtwin.pipelines.say import progress
 from medtwin.timelines.continuation import beginnings, continue_records
-from medtwin.timelines.counterfactual import Change, predict
+from medtwin.timelines.counterfactual import Change, moved, predict
 from medtwin.timelines.generate import TILE, Timeline, draw_people, noise_keys, run_tile, timelines_of
 from medtwin.timelines.interpolation import between
 from medtwin.timelines.noise import Noise
@@ -173,7 +173,8 @@ def _changed(
     replayed = timelines_of(run(model, tile, MaskedMass()), found.attributes, found.latent)
     change = Change.of(model.spec.profile, chosen.set.given(), chosen.add.age or 0.0)
     attributes = predict(model.spec.profile, found.attributes, found.uniforms, change)
-    twins = timelines_of(run(model, replace(tile, attributes=attributes), mass), attributes, found.latent)
+    latent = moved(model, found.latent, found.attributes, attributes)
+    twins = timelines_of(run(model, replace(tile, attributes=attributes, latent=latent), mass), attributes, latent)
     known, counts, writer, rows = known_timelines(model, records), BlockCounts(), RecordWriter(model.spec), []
     for row in _rows_wanted(records, names):
         subject = int(records.subject_id[row])
@@ -329,7 +330,8 @@ def _own_tile(
     factual = run_tile(model, people, Noise(noise_keys(seed, range(start, start + TILE))), MaskedMass())
     change = Change.of(law, chosen.set.given(), chosen.add.age or 0.0)
     attributes = predict(law, people.attributes, people.uniforms, change)
-    twins = run_tile(model, replace(people, attributes=attributes), Noise(people.keys), mass)
+    latent = moved(model, people.latent, people.attributes, attributes)
+    twins = run_tile(model, replace(people, attributes=attributes, latent=latent), Noise(people.keys), mass)
     counts, writer, rows = BlockCounts(), RecordWriter(model.spec), []
     for number in numbers:
         subject, place = twin_subject_id(whose.run, seed, number), number - start

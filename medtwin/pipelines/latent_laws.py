@@ -17,13 +17,15 @@ from medtwin.timelines.data import TimelineDataModule
 from medtwin.timelines.module import TemporalVAEModule
 from medtwin.timelines.priors import PriorFactory, save_prior
 from medtwin.timelines.probes import encode_all, probe, probes_record
+from medtwin.timelines.shift import fit_shift
 
 PRIOR, PROBES = "prior.npz", "probes.json"
 
 
 def write_latent_laws(config: Mapping[str, Any], data: TimelineDataModule, weights: Path, folder: Path) -> None:
-    """Writes prior.npz, the prior that a configuration names, and probes.json; nothing where there is no latent.
+    """Writes shift.npz, prior.npz and probes.json; nothing where there is no latent.
 
+    z is what the attributes let expect (shift.npz) and a residual, of which the configured prior is the law.
     Probes are fitted on training subjects and scored on tuning ones; without these there are none.
 
     Args:
@@ -48,8 +50,14 @@ def write_latent_laws(config: Mapping[str, Any], data: TimelineDataModule, weigh
             posterior = net.encode(data.train[index])
             means.append(posterior.mean.numpy())
             log_vars.append(posterior.log_var.numpy())
+    mean, log_var = np.concatenate(means), np.concatenate(log_vars)
+    everybody = data.train.sequences.attributes()
+    attributes = [everybody[index] for group in data.train.groups for index in group]
+    shift = fit_shift(data.spec.profile, attributes, mean, log_var)
+    shift.save(folder)
     factory: PriorFactory = build(config["prior"], "prior")
-    prior = factory.fit(np.concatenate(means), np.concatenate(log_vars), seed=int(config["seed"]))
+    residual, spread = shift.residual(data.spec.profile, attributes, mean), np.log(shift.spread).astype(np.float32)
+    prior = factory.fit(residual, log_var - 2 * spread, seed=int(config["seed"]))
     save_prior(prior, folder / PRIOR)
     if data.tuning is not None:
         known, new = (encode_all(net, map(part.__getitem__, range(len(part)))) for part in (data.train, data.tuning))

@@ -22,6 +22,7 @@ from medtwin.timelines.attributes import MINUTES_PER_YEAR, Attributes
 from medtwin.timelines.plans import fact_indices, sex_index
 from medtwin.timelines.profile import ProfileLaw
 from medtwin.timelines.steer import one_age
+from medtwin.timelines.tile import TimelineModel
 
 Floats = NDArray[np.float64]
 
@@ -150,4 +151,11 @@ def _seen_for(law: ProfileLaw, facts: list[int], window: float, change: Change) 
     return wanted
 
 
-__all__ = ["Change", "predict"]
+def moved(
+    model: TimelineModel, latent: NDArray[np.float32], before: Sequence[Attributes], after: Sequence[Attributes]
+) -> NDArray[np.float32]:
+    """The z, (S, latent), of changed subjects: what it has in common with attributes follows, the rest is held."""
+    return latent if model.shift is None else model.shift.move(model.spec.profile, latent, before, after)
+
+
+__all__ = ["Change", "moved", "predict"]

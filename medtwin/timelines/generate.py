@@ -126,12 +126,16 @@ def draw_people(
         draw_attributes(law, generator(seed, "attributes", index), targets[group])
         for index, group in zip(numbers, group_of, strict=True)
     ]
+    attributes = [pair[1] for pair in pairs]
+    latent = _latents(model, numbers, seed, [plan.groups[group].phenotype for group in group_of], prior)
+    if isinstance(model, TimelineModel) and model.shift is not None:
+        latent = model.shift.place(law, attributes, latent)
     return People(
         start=start,
         num_needed=num_needed,
         uniforms=np.stack([pair[0] for pair in pairs]),
-        attributes=[pair[1] for pair in pairs],
-        latent=_latents(model, numbers, seed, [plan.groups[group].phenotype for group in group_of], prior),
+        attributes=attributes,
+        latent=latent,
         keys=noise_keys(seed, numbers),
         targets=[targets[group] for group in group_of],
     )

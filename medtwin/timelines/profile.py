@@ -295,6 +295,13 @@ class ProfileLaw:
             rest[:, -2:] = torch.where(table.has_window[:, None], inferred, rest[:, -2:])
         return np.asarray(u.numpy())
 
+    def features(self, attributes: Sequence[Attributes]) -> Floats:
+        """What distinguishes subjects, (n, F): sex, facts, age as a smooth basis, calendar time."""
+        table = _Table(self, attributes)
+        start = torch.tensor([one.start_minute for one in attributes], dtype=torch.float64)
+        roots = self._roots(table.sex, table.static, table.age, start)
+        return np.asarray(torch.cat([roots, table.later], dim=-1).numpy())
+
     def _roots(self, sex: Tensor, static: Tensor, age: Tensor, start: Tensor) -> Tensor:
         aged = self.net.aged(self.net.first(sex, static), age)
         return torch.cat([aged, torch.from_numpy(self.starts.score(start.numpy()))[:, None]], dim=-1)

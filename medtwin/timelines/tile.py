@@ -17,6 +17,7 @@ from medtwin.timelines.net import TemporalVAE
 from medtwin.timelines.noise import Noise
 from medtwin.timelines.scales import Scale
 from medtwin.timelines.sequences import Sequences
+from medtwin.timelines.shift import LatentShift
 from medtwin.timelines.spec import TimelineSpec
 
 Floats = NDArray[np.float64]
@@ -45,11 +46,13 @@ class TimelineModel:
         net: Trained, bound to the spec.
         spec: Of the run.
         masks: What can be said of whom.
+        shift: What z has in common with the attributes; None: nothing.
     """
 
     net: TemporalVAE
     spec: TimelineSpec
     masks: Masks
+    shift: LatentShift | None = None
 
     @property
     def latent_dim(self) -> int:
