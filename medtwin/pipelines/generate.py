@@ -24,13 +24,7 @@ from medtwin.core.provenance import PROVENANCE, Provenance, describe_input, writ
 from medtwin.pipelines.generate_blocks import BlockCounts, read_block, read_counts, records_of
 from medtwin.pipelines.generate_scans import Scans
 from medtwin.pipelines.generate_settings import (
-    AddSettings,
     GenerateSettings,
-    MaskSettings,
-    PlanSettings,
-    SamplingSettings,
-    SetSettings,
-    TwinSettings,
 )
 from medtwin.pipelines.runs import MODEL
 from medtwin.pipelines.say import tell, tell_counts
@@ -239,14 +233,4 @@ def _tell_result(out: Path) -> None:
     tell_counts(f"{out}:", rows)
 
 
-__all__ = [
-    "AddSettings",
-    "GenerateSettings",
-    "MaskSettings",
-    "PlanSettings",
-    "SamplingSettings",
-    "SetSettings",
-    "TwinSettings",
-    "generate",
-    "main",
-]
+__all__ = ["GenerateSettings", "generate", "main"]

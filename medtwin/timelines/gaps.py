@@ -131,10 +131,6 @@ class GapLaw:
         """The largest log size of the last class, (n,), at times `before` in windows that end at `end`, (n,) each."""
         return np.asarray(np.log1p(np.maximum(_LAST_PART * (end - before), 0.0)))
 
-    def can_be_last(self, before: Ints, end: Ints) -> NDArray[np.bool_]:
-        """Whether a gap to about the end of the window is long enough to be of the last class, (n,)."""
-        return np.asarray((1 - _LAST_PART) * (end - before) >= _LONG)
-
     def to_json(self) -> dict[str, Any]:
         """The law as JSON values."""
         return asdict(self)

@@ -101,8 +101,3 @@ def abduct_category(mass: Tensor, index: Tensor, uniform: Tensor) -> Tensor:
     first = total.gather(-1, index[..., None])[..., 0] - size
     inside = uniform.double() * (1 - 2e-9) + 1e-9  # away from the edges, where rounding would choose the neighbour
     return ((first + inside * size) / total[..., -1].clamp(min=1e-300)).clamp(0, 1)
-
-
-def masked_log_softmax(logits: Tensor, allowed: Tensor) -> Tensor:
-    """Log probabilities, (..., C), among the allowed categories; -inf for the others."""
-    return functional.log_softmax(logits.masked_fill(~allowed, float("-inf")), dim=-1)

@@ -12,7 +12,6 @@ al. 2016; of sums as sets: Zaheer et al. 2017. See DESIGN section 4 and docs/res
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -77,11 +76,15 @@ class Read(NamedTuple):
     """A batch as the network reads it: what encoder and decoder share.
 
     Attributes:
-        events: (E, width) every event. steps: (batch, T, width) every step, of its events, time and person.
-        clock: (batch, T, features) after what the step says. attributes: (batch, sexes + K).
+        events: (E, width) every event.
+        entries: (E, 2 LEDGER) what each adds to the ledger.
+        steps: (batch, T, width) every step, of its events, time and person.
+        clock: (batch, T, features) after what the step says.
+        attributes: (batch, sexes + K).
     """
 
     events: Tensor
+    entries: Tensor
     steps: Tensor
     clock: Tensor
     attributes: Tensor
@@ -193,7 +196,8 @@ class TemporalVAE(nn.Module):
         """Events and steps as vectors, without latent and history."""
         events = self.event(batch["event_token"], batch["event_value"], batch["event_has_value"])
         attributes, clock = self.attributes(batch), self.time_features(batch, "open_minutes")
-        return Read(events, self._steps(events, batch["event_step"], clock, attributes), clock, attributes)
+        steps = self._steps(events, batch["event_step"], clock, attributes)
+        return Read(events, self._entries(batch), steps, clock, attributes)
 
     def _steps(self, events: Tensor, event_step: Tensor, clock: Tensor, attributes: Tensor) -> Tensor:
         batch, length, _ = clock.shape
@@ -254,7 +258,7 @@ class TemporalVAE(nn.Module):
             forgetting: What is hidden; null: nothing.
         """
         length = read.steps.shape[1]
-        steps, sums = read.steps, self._sums(batch)
+        steps, sums = read.steps, self._sums(batch, read.entries)
         if forgetting is not None:
             nameless = forgetting.numbers[batch["event_row"]][:, None]
             told = torch.where(nameless, self.event.name(batch["event_token"]), read.events)
@@ -269,10 +273,9 @@ class TemporalVAE(nn.Module):
         hidden = self.norm(x)
         return hidden[:, :length], hidden[:, 1:]
 
-    def _sums(self, batch: Batch) -> Tensor:
+    def _sums(self, batch: Batch, added: Tensor) -> Tensor:
         """The ledger after each step, (batch, T, 2 LEDGER)."""
         size, length = batch["step_valid"].shape
-        added = self._entries(batch)
         per_step = torch.zeros(size * length, 2 * LEDGER, device=added.device).index_add(0, batch["event_step"], added)
         return per_step.view(size, length, -1).cumsum(dim=1)
 
@@ -320,7 +323,7 @@ class TemporalVAE(nn.Module):
         habits = self.codes.habits(since.view(size * length, -1), person)
         step, index, first = batch["decision_step"], batch["decision_event"], batch["decision_first"]
         at_start = index == first
-        entered = self._entries(batch)
+        entered = read.entries
         previous = (
             torch.where(at_start[:, None], self.none_before, read.events.index_select(0, (index - 1).clamp(min=0)))
             if len(read.events)
@@ -417,8 +420,3 @@ class TemporalVAE(nn.Module):
         """
         out: Tensor = self.step_in(summed) + self.time(clock) + self.person(attributes) + self.ledger_in(ledger / 4)
         return out
-
-
-def num_parameters(net: nn.Module) -> int:
-    """Trainable parameters."""
-    return sum(math.prod(p.shape) for p in net.parameters() if p.requires_grad)
