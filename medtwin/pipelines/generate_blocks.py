@@ -54,10 +54,10 @@ class BlockCounts:
             timeline: Of the twin.
             spec: Of the run.
             asked: Indices of the facts that were asked for.
-            known: Codes that the record says before the timeline.
+            known: Facts that the record names before the timeline.
         """
-        codes = {spec.vocabulary.tokens[token].code for token in timeline.tokens}.union(known)
-        said = {index for index, code in enumerate(spec.profile.facts) if code in codes}
+        names = {spec.vocabulary.tokens[token].fact for token in timeline.tokens}.union(known)
+        said = {index for index, fact in enumerate(spec.profile.facts) if fact in names}
         self.subjects += 1
         self.cut += timeline.is_cut
         for index, code in enumerate(spec.profile.facts):

@@ -35,6 +35,7 @@ from medtwin.timelines.records import Known, RecordWriter, rows_to_table, twin_e
 from medtwin.timelines.sequences import Sequences
 from medtwin.timelines.steer import abduct, is_same, known_timelines, num_same, outside_support, run
 from medtwin.timelines.tile import MaskedMass, Tile, TimelineModel
+from medtwin.timelines.vocabulary import fact_name
 
 BLOCK = 128
 """Subjects of a shard that are read together. Part of what a seed means: others give other last digits."""
@@ -208,7 +209,8 @@ def _continued(
         rows += [tuple(getattr(event, name) for name in EVENT_SCHEMA.names) for event in known.events]
         rows += writer.rows(timelines[row], whose.twin_id(subject), known)
         counts.more["rows that were known"] += len(known.events)
-        counts.count(timelines[row], model.spec, known=[event.code for event in known.events])
+        named = {name for event in known.events for name in (event.code, fact_name(event.code, event.text_value))}
+        counts.count(timelines[row], model.spec, known=named)
         counts.outside.update(outside_support(model, timelines[row].attributes))
         counts.add_pair(subject_id=whose.twin_id(subject), factual_id=subject, known_until=last)
     counts.add_mass(mass)

@@ -63,7 +63,8 @@ def collate(sequences: Sequences, gaps: GapLaw) -> Batch:
         Events, (E, ...): event_token, event_value, event_half, event_has_value, event_memory, event_is_first,
         event_step (row * T + step), event_row. Decisions, (D,), one for every event and one for every end of a step:
         decision_step, decision_event (events of the batch before it), decision_first (of those, before its step),
-        decision_subject (before its subject), decision_target (a token, or -1: the step ends).
+        decision_subject (before its subject), decision_target (a token, or -1: the step ends). Events with a number,
+        (N,), by subject and token: valued_event, valued_first (where in this order those of the same two begin).
         Attributes, (B, ...): sex, age_start_years, start_minute, window_minutes, facts.
     """
     num_steps, size = sequences.num_steps, np.diff(sequences.event_offsets)
@@ -78,6 +79,7 @@ def collate(sequences: Sequences, gaps: GapLaw) -> Batch:
         batch[f"event_{name}"] = getattr(sequences, name)
     batch["event_half"] = sequences.half_width
     batch["event_token"] = batch["event_token"].astype(np.int64)
+    batch["valued_event"], batch["valued_first"] = _by_token(batch)
     step = np.repeat(np.arange(len(row)), size + 1)
     number = np.arange(len(step)) - (sequences.event_offsets[:-1] + np.arange(len(row)))[step]
     before = sequences.event_offsets[:-1][step] + number
@@ -90,6 +92,16 @@ def collate(sequences: Sequences, gaps: GapLaw) -> Batch:
     for name in ("sex", "age_start_years", "start_minute", "window_minutes", "facts"):
         batch[name] = getattr(sequences, name)
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
+
+
+def _by_token(batch: dict[str, NDArray[np.generic]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    event = np.flatnonzero(batch["event_has_value"])
+    row, token = batch["event_row"][event], batch["event_token"][event]
+    order = np.lexsort((token, row))
+    row, token = row[order], token[order]
+    is_new = np.ones(len(order), dtype=bool)
+    is_new[1:] = (row[1:] != row[:-1]) | (token[1:] != token[:-1])
+    return event[order], np.maximum.accumulate(np.where(is_new, np.arange(len(order)), 0))
 
 
 def _steps(

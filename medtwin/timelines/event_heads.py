@@ -14,6 +14,9 @@ NUM_COMPONENTS = 5
 _MEMORY = 3
 # Time constants, in minutes, of the recency with which a token was said before: a day, a month and a year.
 _RECENCY = (1440.0, 30 * 1440.0, 365.25 * 1440.0)
+NUM_CAUSES = 96
+"""At most so many tokens are told to the numbers one by one; all others through the ledger and the state."""
+_LASTING = _RECENCY[1:]
 
 
 class CodeHeads(nn.Module):
@@ -34,10 +37,11 @@ class CodeHeads(nn.Module):
         super().__init__()
         self.num_types = num_types
         self.type_out = nn.Linear(width, num_types + 1)
+        self.type_of_person = nn.Linear(num_person, num_types + 1, bias=False)
         self.code_out = nn.Linear(width, num_codes)
         self.repeat = nn.Embedding(num_codes, 2 + len(_RECENCY))
         self.of_person = nn.Linear(num_person, num_codes, bias=False)
-        for direct in (self.repeat, self.of_person):
+        for direct in (self.repeat, self.of_person, self.type_of_person):
             nn.init.normal_(direct.weight, std=0.003)
         for name in ("type_of", "root_of"):
             self.register_buffer(name, torch.zeros(num_codes, dtype=torch.long))
@@ -60,6 +64,11 @@ class CodeHeads(nn.Module):
         habits: Tensor = added
         return habits
 
+    def type_habits(self, person: Tensor) -> Tensor:
+        """What who it is adds to the logits of the types and of the end of the step, (n, types + 1)."""
+        added: Tensor = GAIN * self.type_of_person(person)
+        return added
+
     def allowed_types(self, previous: Tensor, can_end: Tensor) -> Tensor:
         """Which types may follow within a step, (n, types + 1), END last: no type before the last one.
 
@@ -81,20 +90,21 @@ class CodeHeads(nn.Module):
         return torch.where((previous >= 0)[:, None], follows, is_root)
 
     def log_prob(
-        self, state: Tensor, habits: Tensor, decision: tuple[Tensor, Tensor, Tensor, Tensor]
+        self, state: Tensor, habits: tuple[Tensor, Tensor], decision: tuple[Tensor, Tensor, Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Log probabilities in nats, (n,) each, of the types and of the codes (0 where the step ends).
 
         Args:
             state: (n, width).
-            habits: (m, V) of the steps.
+            habits: Those of the types, (m, types + 1), and of the tokens, (m, V), of the steps.
             decision: (n,) each: step of every decision, token before or -1, token or -1 for the end, and whether the
                 step may end here.
         """
         step, previous, target, can_end = decision
         wanted = torch.where(target < 0, self.num_types, self.type_of[target.clamp(min=0)])
         allowed = self.allowed_types(previous, can_end)
-        types = functional.log_softmax(self.type_out(state).float().masked_fill(~allowed, float("-inf")), dim=-1)
+        type_logits = self.type_out(state).float() + habits[0].index_select(0, step)
+        types = functional.log_softmax(type_logits.masked_fill(~allowed, float("-inf")), dim=-1)
         type_part = types.gather(-1, wanted[:, None])[:, 0]
         code_part = torch.zeros_like(type_part)
         bounds = self.type_bounds.tolist()
@@ -105,7 +115,7 @@ class CodeHeads(nn.Module):
                 logits = functional.linear(
                     state.index_select(0, rows), self.code_out.weight[codes], self.code_out.bias[codes]
                 )
-                logits = logits.float() + habits[:, codes].index_select(0, step[rows])
+                logits = logits.float() + habits[1][:, codes].index_select(0, step[rows])
                 logits = logits.masked_fill(~self.allowed_codes(previous[rows], codes), float("-inf"))
                 own = functional.log_softmax(logits, dim=-1).gather(-1, (target[rows] - codes.start)[:, None])[:, 0]
                 code_part = code_part.index_add(0, rows, own)
@@ -115,14 +125,18 @@ class CodeHeads(nn.Module):
 class ValueHead(nn.Module):
     """The number of an event as a mixture of normals on the token's scale.
 
-    Its mean is a regression on what was measured before of the same token, on what was said (a drug) and the latest
-    number of every other token, and, the less there is of the former, on the person's traits; a network adds the rest.
+    A number is expected from the person, from what was said before (a drug, a diagnosis) and from the latest numbers of
+    other tokens. What the token's last number, and its mean so far, lay above what was expected *then* is carried on: a
+    drug shifts the level, and what is the person's own stays (an autoregression with explanatory variables, Box &
+    Tiao 1975). A network adds the rest.
 
     Args:
         num_codes: Of the vocabulary.
         num_person: Width of what is known of the person.
         width: Of the state of a decision.
     """
+
+    causes: Tensor
 
     def __init__(self, num_codes: int, num_person: int, width: int) -> None:
         super().__init__()
@@ -135,10 +149,13 @@ class ValueHead(nn.Module):
         self.base = nn.Embedding(num_codes, 3 * NUM_COMPONENTS)
         self.recall = nn.Embedding(num_codes, 2)
         self.trait, self.loading = nn.Embedding(num_codes, num_person), nn.Embedding(num_codes, 2 * LEDGER)
+        num_causes = min(NUM_CAUSES, num_codes)
+        self.effect = nn.Embedding(num_codes, (1 + len(_LASTING)) * num_causes)
+        self.register_buffer("causes", torch.arange(num_causes))
         nn.init.normal_(self.of_token.weight, std=0.1)
         nn.init.zeros_(self.base.weight)
         nn.init.constant_(self.recall.weight, 0.3)
-        for direct in (self.trait, self.loading):
+        for direct in (self.trait, self.loading, self.effect):
             nn.init.normal_(direct.weight, std=0.003)
         with torch.no_grad():  # spread the components, so that they can specialise
             k = NUM_COMPONENTS
@@ -151,24 +168,43 @@ class ValueHead(nn.Module):
         out: Tensor = self.of_step(torch.cat([person, clock], dim=-1))
         return out
 
-    def forward(self, token: Tensor, state: Tensor, memory: Tensor, known: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    def said(self, since: Tensor) -> Tensor:
+        """What was said before a step of the tokens in `causes`, (n, 3 causes): at all, this month, this year.
+
+        Args:
+            since: (n, V) minutes since a token was last said, or inf.
+        """
+        mine = since.index_select(-1, self.causes)
+        return torch.cat([torch.isfinite(mine).to(mine.dtype), *(torch.exp(-mine / time) for time in _LASTING)], dim=-1)
+
+    def expected(self, token: Tensor, known: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """The number that is expected of a token whatever it was before, scaled, (n,).
+
+        Args:
+            token: (n,).
+            known: The ledger (n, 2 LEDGER), the person (n, num_person), and `said` (n, 3 causes).
+        """
+        parts = zip((self.loading, self.trait, self.effect), known, strict=True)
+        expected: Tensor = GAIN * sum((weight(token) * what).sum(dim=-1) for weight, what in parts)
+        return expected
+
+    def forward(
+        self, token: Tensor, state: Tensor, memory: tuple[Tensor, Tensor], known: tuple[Tensor, Tensor]
+    ) -> Tensor:
         """Parameters of the mixture, (n, 3K).
 
         Args:
             token: (n,).
             state: (n, width) of the decision that chose it.
-            memory: (n, 3) as in `Sequences.memory`.
-            known: The ledger (n, 2 LEDGER), the person (n, num_person), and `step` (n, 2 width).
+            memory: `expected` (n,), and (n, 3): what the last number and the mean so far lay above what was expected of
+                them, and log(1 + number of values).
+            known: The ledger (n, 2 LEDGER), and `step` (n, 2 width).
         """
-        ledger, person, of_step = known
-        x = self.of_token(token) + self.of_state(state) + self.of_ledger(ledger) + self.of_memory(memory) + of_step
+        ledger, of_step = known
+        expected, above = memory
+        x = self.of_token(token) + self.of_state(state) + self.of_ledger(ledger) + self.of_memory(above) + of_step
         k = NUM_COMPONENTS
         parameters = self.out(functional.gelu(x)) + GAIN * self.base(token)
         logits, means, widths = parameters.split([k, k, k], dim=-1)
-        recall = self.recall(token)
-        recalled = (recall * memory[:, :2]).sum(dim=-1)
-        is_known = (memory[:, 2] > 0).to(means.dtype)
-        expected = GAIN * (self.trait(token) * person).sum(dim=-1)
-        related = GAIN * (self.loading(token) * ledger).sum(dim=-1)
-        centre = recalled * is_known + (1 - recall.sum(dim=-1) * is_known) * expected + related
+        centre = expected + (self.recall(token) * above[:, :2]).sum(dim=-1)
         return torch.cat([logits, means + centre[:, None], widths], dim=-1)

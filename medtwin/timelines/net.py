@@ -123,7 +123,7 @@ class TemporalVAE(nn.Module):
         self.latent_dim, self.num_sexes, self.num_facts, self.width = latent_dim, num_sexes, num_facts, width
         self.num_codes, self.sees_window = num_codes, sees_window
         num_attributes = num_sexes + num_facts
-        num_person = num_attributes + num_facts + latent_dim
+        num_person = num_attributes + 3 * num_facts + latent_dim
         self.event = EventEmbedding(num_codes, sizes["num_ancestors"], sizes["num_types"], width)
         self.ledger = Ledger(num_codes)
         self.step_in = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
@@ -147,7 +147,7 @@ class TemporalVAE(nn.Module):
         self.decide = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.codes = CodeHeads(num_codes, sizes["num_types"], num_person, width)
         self.values = ValueHead(num_codes, num_person, width)
-        self.times = TimeHeads(width, sizes["num_gap_classes"])
+        self.times = TimeHeads(width, num_person, sizes["num_gap_classes"])
         self.bag_of_codes = nn.Sequential(
             nn.Linear(latent_dim + num_attributes + 1, 2 * width), nn.GELU(), nn.Linear(2 * width, num_codes)
         )
@@ -164,6 +164,7 @@ class TemporalVAE(nn.Module):
         codes.root_of.copy_(torch.from_numpy(vocabulary.root_of))
         codes.is_root.copy_(torch.from_numpy(vocabulary.is_root))
         codes.type_bounds.copy_(torch.searchsorted(codes.type_of, torch.arange(codes.num_types + 1)))
+        self.values.causes.copy_(torch.from_numpy(spec.causes(len(self.values.causes))))
         fact_of = torch.from_numpy(spec.fact_of)
         self.conditions_of.zero_()
         self.conditions_of[fact_of >= 0, fact_of[fact_of >= 0]] = 1
@@ -231,20 +232,36 @@ class TemporalVAE(nn.Module):
         mean = total / measured.clamp(min=1)
         return torch.log1p(count).view(size, -1), mean.clamp(-6, 6).view(size, -1)
 
-    def _history(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Minutes since every token was last said, or inf, and facts named so far, before each step."""
+    def known_person(self, given: Tensor, named: Tensor, left: Tensor, window: Tensor) -> Tensor:
+        """What is known of a person at a step, (n, num_person): also what is still to be diagnosed, and by when.
+
+        Args:
+            given: (n, sexes + K + latent) attributes and z.
+            named: (n, K) facts that the record has named.
+            left: (n,) minutes until the window ends.
+            window: (n,) minutes of all of it.
+        """
+        facts = given[:, self.num_sexes : self.num_sexes + self.num_facts]
+        pending = (facts - named).clamp(min=0) * float(self.sees_window)
+        left = left.float().clamp(min=0)
+        days, share = torch.log1p(left / 1440) / 8, left / window.float().clamp(min=1)
+        return torch.cat([given, named, pending * days[:, None], pending * torch.exp(-8 * share)[:, None]], dim=-1)
+
+    def _history(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Minutes since every token was last said, or inf, before each step; facts named before and after it."""
         size, length = batch["step_valid"].shape
         elapsed = (batch["minute"] - batch["start_minute"][:, None]).float()
         last = torch.full((size * length, self.num_codes), float("-inf"), device=elapsed.device)
         step, token = batch["event_step"], batch["event_token"]
         last[step, token] = elapsed.view(-1)[step]
-        last = functional.pad(last.view(size, length, -1)[:, :-1], (0, 0, 1, 0), value=float("-inf"))
+        last = last.view(size, length, -1)
         shift = 1
         while shift < length:  # a running maximum by doubling: torch.cummax is many times slower on a CPU
             last = torch.cat([last[:, :shift], torch.maximum(last[:, shift:], last[:, :-shift])], dim=1)
             shift *= 2
-        named = (torch.isfinite(last).float() @ self.conditions_of).clamp(max=1)
-        return (elapsed[..., None] - last).clamp(min=0), named
+        after = (torch.isfinite(last).float() @ self.conditions_of).clamp(max=1)
+        last = functional.pad(last[:, :-1], (0, 0, 1, 0), value=float("-inf"))
+        return (elapsed[..., None] - last).clamp(min=0), functional.pad(after[:, :-1], (0, 0, 1, 0)), after
 
     def decode(
         self, batch: Batch, read: Read, z: Tensor, forgetting: Forgetting | None = None
@@ -317,10 +334,8 @@ class TemporalVAE(nn.Module):
         size, length, _ = read.steps.shape
         before, after = states
         clock = self.time_features(batch, "open_before")
-        since, named = self._history(batch)
-        given = torch.cat([read.attributes, z], dim=-1)[:, None].expand(-1, length, -1)
-        person = torch.cat([given, named], dim=-1).view(size * length, -1)
-        habits = self.codes.habits(since.view(size * length, -1), person)
+        since, person, person_after = self._known(batch, torch.cat([read.attributes, z], dim=-1))
+        habits = self.codes.type_habits(person), self.codes.habits(since, person)
         step, index, first = batch["decision_step"], batch["decision_event"], batch["decision_first"]
         at_start = index == first
         entered = read.entries
@@ -342,20 +357,23 @@ class TemporalVAE(nn.Module):
         types, codes = self.codes.log_prob(state, habits, (step, token_before, target, can_end))
         row = step // length
         valued = torch.nonzero((target >= 0) & batch["event_has_value"][index.clamp(max=len(read.events) - 1)])[:, 0]
-        told = index[valued]
+        told, at, token = index[valued], step[valued], target[valued]
         memory, value = batch["event_memory"][told], batch["event_value"][told]
         if forgetting is not None:
             memory = memory.masked_fill(forgetting.numbers[batch["event_row"][told]][:, None], 0.0)
             # A rounded number is any number that rounds to it (Theis et al. 2016, section 3.1).
             value = value + (2 * torch.rand_like(value) - 1) * batch["event_half"][told]
-        at = step[valued]
         of_step = self.values.step(person, clock.view(size * length, -1))
-        known = tuple(part.index_select(0, where) for part, where in ((ledger, valued), (person, at), (of_step, at)))
-        parameters = self.values(target[valued], state.index_select(0, valued), memory, known)
+        of_step, said = of_step.index_select(0, at), self.values.said(since).index_select(0, at)
+        ledger = ledger.index_select(0, valued)
+        expected = self.values.expected(token, (ledger, person.index_select(0, at), said))
+        above = self._above(batch, told, memory, expected)
+        parameters = self.values(token, state.index_select(0, valued), (expected, above), (ledger, of_step))
         values = mixture_log_prob(parameters, value)
         ends = torch.nonzero(batch["stop"] >= 0, as_tuple=True)
         targets = {name: batch[name][ends] for name in ("stop", "gap_class", "gap_size", "clock")}
-        stop, gap = self.times.log_prob(after[ends], read.clock[ends], targets)
+        person_after = person_after.view(size, length, -1)[ends]
+        stop, gap = self.times.log_prob(after[ends], read.clock[ends], person_after, targets)
 
         def per_patient(part: Tensor, rows: Tensor) -> Tensor:
             return torch.zeros(size, device=part.device).index_add(0, rows, part.float())
@@ -367,6 +385,34 @@ class TemporalVAE(nn.Module):
             per_patient(codes, row),
             per_patient(values, row[valued]),
         )
+
+    def _known(self, batch: Batch, given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Minutes since every token was last said, (steps, V); the person before and after, (steps, num_person)."""
+        (size, length), (since, before, after) = batch["step_valid"].shape, self._history(batch)
+        left = batch["start_minute"][:, None] + batch["window_minutes"][:, None] - batch["minute"]
+        window = batch["window_minutes"][:, None].expand(-1, length).flatten()
+        given = given[:, None].expand(-1, length, -1).flatten(0, 1)
+        people = (self.known_person(given, named.flatten(0, 1), left.flatten(), window) for named in (before, after))
+        return since.view(size * length, -1), *people  # type: ignore[return-value]
+
+    def _above(self, batch: Batch, told: Tensor, memory: Tensor, expected: Tensor) -> Tensor:
+        """What the last number and the mean so far lay above what was expected of them, and log(1 + n), (n, 3).
+
+        Args:
+            batch: The patients.
+            told: (n,) the events with a number.
+            memory: (n, 3) as in `Sequences.memory`.
+            expected: (n,).
+        """
+        order, first = batch["valued_event"], batch["valued_first"]
+        nothing = torch.zeros(len(batch["event_token"]), 3, device=expected.device, dtype=expected.dtype)
+        ordered = nothing[:, 0].index_copy(0, told, expected).index_select(0, order)
+        place = torch.arange(len(order), device=order.device)
+        last = ordered.index_select(0, (place - 1).clamp(min=0))
+        mean = running(ordered[:, None], first, place)[:, 0] / (place - first).clamp(min=1)
+        before = torch.stack([last, mean, torch.zeros_like(last)], dim=-1)
+        before = nothing.index_copy(0, order, before).index_select(0, told)
+        return memory - before * (memory[:, 2:] > 0)
 
     def bag_of_codes_loss(self, batch: Batch, z: Tensor) -> Tensor:
         """Negative log likelihood in nats of which tokens a record says, (batch,), from z and attributes alone."""

@@ -42,6 +42,8 @@ _HIDDEN = 24
 _COMPONENTS = 3
 _SCORE = 3.5  # normal scores lie within
 _STEPS, _PATIENCE, _EVERY = 800, 5, 20
+# Weight decay and rate of learning: strong effects of facts are quickly told, curves must earn their place.
+_RATES = {"level": (0.0, 0.02), "root": (0.02, 0.02), "fact": (0.0, 0.1), "hidden": (1.0, 0.01)}
 _NEVER = -40.0  # log odds
 _EXPECTED = 5.0  # two static facts that so many would have both of by chance, and nobody has, exclude each other
 
@@ -191,22 +193,30 @@ class ProfileNet(nn.Module):
         return out[:, 0], out[:, 1:]
 
     def log_prob(self, table: _Table) -> Tensor:
-        """Log probability of each subject's attributes in nats, (n,)."""
+        """Log probability of each subject's attributes in nats, (n, parts), in the order of `parts`."""
         first = self.first(table.sex, table.static)
         aged = self.aged(first, table.age)
         roots = torch.cat([aged, table.start_score[:, None]], dim=-1)
-        total = functional.log_softmax(self.sex, dim=-1)[table.sex]
+        static = functional.log_softmax(self.sex, dim=-1)[table.sex]
         for index in range(table.static.shape[1]):
-            total = total + _bernoulli(self.static_logit(table.sex, table.static, index), table.static[:, index])
-        total = total + _bernoulli(self.has_age.expand(len(total)), table.has_age.double())
-        total = total + mixture_log_prob(self.age(first), table.age_score) * table.has_age
-        total = total + mixture_log_prob(self.start(aged), table.start_score)
-        features = self.later_features(roots)
+            static = static + _bernoulli(self.static_logit(table.sex, table.static, index), table.static[:, index])
+        age = _bernoulli(self.has_age.expand(len(static)), table.has_age.double())
+        age = age + mixture_log_prob(self.age(first), table.age_score) * table.has_age
+        start = mixture_log_prob(self.start(aged), table.start_score)
+        features, later = self.later_features(roots), torch.zeros_like(static)
         for index in range(table.later.shape[1]):
-            total = total + _bernoulli(self.later_logit(features, table.later, index), table.later[:, index])
-        has_window, window = self.window_parameters(roots, table.later)
-        total = total + _bernoulli(has_window, table.has_window.double())
-        return total + mixture_log_prob(window, table.window_score) * table.has_window
+            later = later + _bernoulli(self.later_logit(features, table.later, index), table.later[:, index])
+        has_window, score = self.window_parameters(roots, table.later)
+        window = _bernoulli(has_window, table.has_window.double())
+        window = window + mixture_log_prob(score, table.window_score) * table.has_window
+        return torch.stack([static, age, start, later, window], dim=-1)
+
+    def parts(self) -> list[list[str]]:
+        """Names of the parameters that each part of `log_prob` depends on: no two parts share any."""
+        roots = (("sex", "static", "static_on"), ("has_age", "age"), ("start",))
+        layers = (*roots, ("hidden", "later", "later_on"), ("window", "window_hidden"))
+        names = list(self.state_dict())
+        return [[name for name in names if name.split(".")[0] in part] for part in layers]
 
 
 def _bernoulli(logit: Tensor, value: Tensor) -> Tensor:
@@ -395,27 +405,38 @@ def fit_profile(
     return law
 
 
+def _kind(name: str, parameter: Tensor) -> str:
+    if parameter.dim() == 1:
+        return "level"
+    return "fact" if name.endswith("_on") else "hidden" if "hidden" in name else "root"
+
+
 def _maximise(net: ProfileNet, table: _Table, judges: _Table | None) -> None:
+    """Fits every part until it says no more of the judges: one that overfits early does not end the others."""
     net.start_at(table)
-    biases = [parameter for parameter in net.parameters() if parameter.dim() == 1]
-    weights = [parameter for parameter in net.parameters() if parameter.dim() > 1]
-    groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": 0.02}, {"params": biases}]
-    optimizer = torch.optim.AdamW(groups, 0.02, weight_decay=0)
-    best, waited = float("inf"), 0
+    groups: list[dict[str, Any]] = []
+    for kind, (decay, rate) in _RATES.items():
+        mine = [parameter for name, parameter in net.named_parameters() if _kind(name, parameter) == kind]
+        groups.append({"params": mine, "weight_decay": decay, "lr": rate, "first": rate})
+    optimizer = torch.optim.AdamW(groups)
+    parts = net.parts()
+    best, waited = np.full(len(parts), np.inf), np.zeros(len(parts), dtype=int)
     kept = {name: value.clone() for name, value in net.state_dict().items()}
     for step in range(_STEPS):
         for group in optimizer.param_groups:
-            group["lr"] = 0.02 * 0.5 ** (step / 250)
+            group["lr"] = group["first"] * 0.5 ** (step / 250)
         optimizer.zero_grad()
-        loss = -net.log_prob(table).mean()
+        loss = -net.log_prob(table).sum(dim=-1).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if step % _EVERY == _EVERY - 1:
             with torch.no_grad():
-                now = float(-net.log_prob(judges if judges is not None else table).mean())
-            waited = 0 if now < best - 1e-4 else waited + 1
-            if now < best:
-                best, kept = now, {name: value.clone() for name, value in net.state_dict().items()}
-            if waited >= _PATIENCE:
+                now = -net.log_prob(judges if judges is not None else table).mean(dim=0).numpy()
+            state = net.state_dict()
+            for part in np.flatnonzero(now < best):
+                kept |= {name: state[name].clone() for name in parts[part]}
+            waited = np.where(now < best - 1e-4, 0, waited + 1)
+            best = np.minimum(best, now)
+            if (waited >= _PATIENCE).all():
                 break
     net.load_state_dict(kept)

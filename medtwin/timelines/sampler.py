@@ -76,7 +76,8 @@ class Sampler:
         self.waits = np.zeros(size, dtype=bool)
         self.seen = torch.zeros(size, num_codes, dtype=torch.bool)
         self.last_said = torch.full((size, num_codes), float("-inf"))
-        self.memory = np.zeros((3, size, num_codes))  # last, total, count
+        # Last, total and count of the numbers of every token; last and total of what was expected of them.
+        self.memory = np.zeros((5, size, num_codes))
         self.ledger = torch.zeros(size, 2 * LEDGER)
         self.summed, self.before = (torch.zeros(size, model.net.width) for _ in range(2))
         self.context: Context | None = None
@@ -126,12 +127,14 @@ class Sampler:
         elapsed = torch.from_numpy((self.minute - self.start)[rows]).float()
         since = (elapsed[:, None] - self.last_said[at]).clamp(min=0)
         named = (torch.isfinite(since).float() @ self.net.conditions_of).clamp(max=1)
-        person = torch.cat([self.given[at], self.z[at], named], dim=-1)
+        person = self._person(rows, named)
         context = Context(
             begin=self.net.before_step(hidden, clock),
+            types=self.net.codes.type_habits(person),
             habits=self.net.codes.habits(since, person),
             possible=self._possible(rows),
             person=person,
+            said=self.net.values.said(since),
             of_values=self.net.values.step(person, clock),
         )
         if self.context is None:
@@ -140,6 +143,12 @@ class Sampler:
             self.context.put(at, context)
         self.summed[at], self.before[at] = 0.0, self.net.none_before
         self.previous[rows], self.place[rows], self.waits[rows] = -1, 0, False
+
+    def _person(self, rows: Ints, named: Tensor) -> Tensor:
+        """(rows, num_person) of which the record has named the facts `named`, (rows, K)."""
+        at = torch.from_numpy(rows)
+        left, window = (torch.from_numpy(self.end[rows] - since[rows]) for since in (self.minute, self.start))
+        return self.net.known_person(torch.cat([self.given[at], self.z[at]], dim=-1), named, left, window)
 
     def _possible(self, rows: Ints) -> Tensor:
         """(rows, V) which tokens can be said in this step at all."""
@@ -181,7 +190,8 @@ class Sampler:
         possible = context.possible & ordered & ~is_over[:, None]
         has_any = torch.zeros(len(who), codes.num_types).index_add_(1, codes.type_of, possible.float()) > 0
         in_order = codes.allowed_types(before, says_some)
-        types = functional.softmax(codes.type_out(state).double().masked_fill(~in_order, float("-inf")), dim=-1)
+        type_logits = (codes.type_out(state) + context.types).double()
+        types = functional.softmax(type_logits.masked_fill(~in_order, float("-inf")), dim=-1)
         mass = types * torch.cat([has_any, ~must_go[:, None]], dim=-1)
         if dies_now.any():  # what would have ended the step ends the life
             death = codes.type_of[self.known.death][0]
@@ -238,11 +248,14 @@ class Sampler:
         state, context = given
         at, token = torch.from_numpy(who), torch.from_numpy(what)
         flag = self.known.has_number[what]
-        last, total, count = self.memory[:, who, what]
-        memory = torch.from_numpy(
-            np.stack([last, total / np.maximum(count, 1), np.log1p(count)], axis=1).astype(np.float32)
+        last, total, count, last_expected, total_expected = self.memory[:, who, what]
+        ledger, several = self.ledger[at], np.maximum(count, 1)
+        expected = self.net.values.expected(token, (ledger, context.person, context.said))
+        memory, above = (
+            torch.from_numpy(np.stack([one, other / several, np.log1p(count)], axis=1).astype(np.float32))
+            for one, other in ((last, total), (last - last_expected, total - total_expected))
         )
-        parameters = self.net.values(token, state, memory, (self.ledger[at], context.person, context.of_values))
+        parameters = self.net.values(token, state, (expected, above), (ledger, context.of_values))
         high = self.known.scales.high[token]
         if (self.known.is_past[what]).any():
             high = torch.minimum(high, torch.from_numpy(self._most_ago(who, what)))
@@ -263,6 +276,9 @@ class Sampler:
         self.summed[at] += events
         self.before[at] = events
         self.seen[at, token] = True
+        valued = who[flag], what[flag]
+        self.memory[3][valued] = expected.numpy()[flag]
+        self.memory[4][valued] += expected.numpy()[flag]
         self._note(who, what, scaled, raw, flag)
 
     def _note(self, who: Ints, what: Ints, scaled: Floats, raw: Floats, flag: Bools) -> None:
@@ -324,17 +340,18 @@ class Sampler:
         position = torch.from_numpy(self.step[rows] + 1)
         hidden = self.net.decode_step(x, self.z[at], self.caches, (at, position))
         self.num_said[rows] += 1
-        goes = self._end(rows, hidden, clock)
+        named = (torch.isfinite(self.last_said[at]).float() @ self.net.conditions_of).clamp(max=1)
+        goes = self._end(rows, hidden, clock, self._person(rows, named))
         self.step[rows] += 1
         if goes.any():
             self._enter(rows[goes], hidden[torch.from_numpy(goes)])
 
-    def _end(self, rows: Ints, hidden: Tensor, clock: Tensor) -> Bools:
+    def _end(self, rows: Ints, hidden: Tensor, clock: Tensor, person: Tensor) -> Bools:
         """Which records go on, (n,), and the time of their next steps."""
         times, place = self.net.times, np.full(len(rows), END)
         is_first = self.step[rows] == 0  # when a record starts is an attribute
         state = times.state(hidden, clock)
-        share = torch.sigmoid(times.stop_logit(state, clock).double()).numpy()
+        share = torch.sigmoid(times.stop_logit(state, clock, person).double()).numpy()
         uniforms = self.noise.uniforms(rows, self.step[rows], place, range(7))
         known_next = self._known_next(rows)
         stops = (uniforms[:, STOP] < share) & ~(self.dies & ~self.dead)[rows]
@@ -348,7 +365,8 @@ class Sampler:
         over = self.dead[rows] | (self.minute[rows] >= self.end[rows]) | is_full
         stops = (stops | (over & (known_next < 0))) & ~is_first
         self.is_cut[rows] |= is_full & stops & ~self.dead[rows]
-        later = self._next_minutes(rows, state, clock, uniforms, known_next)
+        chances = functional.softmax(times.gap_logits(state, clock, person).double(), dim=-1)
+        later = self._next_minutes(rows, state, chances, uniforms, known_next)
         self.done[rows] |= stops
         moves = rows[~stops & ~is_first]
         self.gap[moves] = (later - self.minute[rows])[~stops & ~is_first]
@@ -365,14 +383,14 @@ class Sampler:
         ends = (step >= num) & (self.tile.num_known[rows] >= num) & ~follows.is_cut[rows]
         return np.where(step < self.tile.num_known[rows], follows.minute[at], np.where(ends, -1, -2))
 
-    def _next_minutes(self, rows: Ints, state: Tensor, clock: Tensor, uniforms: Floats, known: Ints) -> Ints:
+    def _next_minutes(self, rows: Ints, state: Tensor, chances: Tensor, uniforms: Floats, known: Ints) -> Ints:
         """The time of each subject's next step, within its window: a gap beyond it has no probability."""
         times, gaps = self.net.times, self.spec.gaps
         last, now = self.end[rows], self.minute[rows]
         minutes = np.maximum(last - now, 1)
         days = np.maximum(last // MINUTES_PER_DAY - now // MINUTES_PER_DAY, 0)
         fits = torch.from_numpy(self._fitting(rows, minutes, days))
-        chances = functional.softmax(times.gap_logits(state, clock).double(), dim=-1) * fits
+        chances = chances * fits
         follows = torch.from_numpy(known >= 0)
         classes, sizes, clocks = gaps.encode(now, np.where(known >= 0, known, now), last)
 

@@ -92,6 +92,16 @@ class TimelineSpec:
         """(V,) fact that a token names, or -1."""
         return _fact_of(self.vocabulary, self.profile.facts)
 
+    def causes(self, most: int) -> NDArray[np.int64]:
+        """Indices of at most so many tokens from which the numbers of others may follow, in the order of the tokens.
+
+        They are events that happen at a time and carry no measured number, those first that tell most people apart.
+        """
+        share = self.sex_counts.sum(axis=1) / max(int(self.sex_totals.sum()), 1)
+        may_cause = np.array([t.parent is None and t.number != "numeric" for t in self.vocabulary.tokens], dtype=bool)
+        tells = np.where(may_cause & (self.static_counts[:, 1] > 0), share * (1 - share), -1.0)
+        return np.sort(np.argsort(-tells, kind="stable")[:most])
+
     def described(self, codes: pa.Table) -> TimelineSpec:
         """The spec with the descriptions that codes.parquet has of its codes."""
         known = {token.code for token in self.vocabulary.tokens}
@@ -179,7 +189,7 @@ class _Reader:
 
 def _fact_of(vocabulary: Vocabulary, facts: Sequence[str]) -> NDArray[np.int64]:
     place = {code: index for index, code in enumerate(facts)}
-    return np.array([place.get(t.code, -1) if t.parent is None else -1 for t in vocabulary.tokens], np.int64)
+    return np.array([place.get(t.fact, -1) if t.parent is None else -1 for t in vocabulary.tokens], np.int64)
 
 
 def tokens_of(rows: pd.DataFrame, vocabulary: Vocabulary) -> NDArray[np.int64]:
@@ -267,8 +277,8 @@ class _Counts:
         for token in vocabulary.tokens:
             if token.parent is not None or token.code.startswith(NEGATED_PREFIX):
                 continue
-            if any(fnmatchcase(token.code, pattern) for pattern in settings.facts):
-                named.add(token.code)
+            if any(fnmatchcase(token.fact, pattern) for pattern in settings.facts):
+                named.add(token.fact)
             elif token.resource == "Condition":
                 counts[token.code] = max(counts[token.code], self.subjects[token])
         chosen = [code for code, count in counts.most_common() if low <= count <= high]

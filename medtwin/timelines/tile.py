@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
@@ -152,18 +152,18 @@ class Context:
     """What holds for a step of n subjects: (n, ...) each."""
 
     begin: Tensor
+    types: Tensor
     habits: Tensor
     possible: Tensor
     person: Tensor
+    said: Tensor
     of_values: Tensor
 
     def at(self, index: Tensor) -> Context:
         """That of some of the subjects."""
-        return Context(
-            self.begin[index], self.habits[index], self.possible[index], self.person[index], self.of_values[index]
-        )
+        return Context(**{each.name: getattr(self, each.name)[index] for each in fields(self)})
 
     def put(self, index: Tensor, other: Context) -> None:
         """Replaces that of some of the subjects."""
-        for name in ("begin", "habits", "possible", "person", "of_values"):
-            getattr(self, name)[index] = getattr(other, name)
+        for each in fields(self):
+            getattr(self, each.name)[index] = getattr(other, each.name)

@@ -22,12 +22,13 @@ class TimeHeads(nn.Module):
 
     Args:
         width: Of the hidden state.
+        num_person: Width of what is known of the person.
         num_gap_classes: Of the law of gaps.
     """
 
     kind: Tensor
 
-    def __init__(self, width: int, num_gap_classes: int) -> None:
+    def __init__(self, width: int, num_person: int, num_gap_classes: int) -> None:
         super().__init__()
         self.clock = nn.Sequential(nn.Linear(NUM_TIME_FEATURES, width), nn.GELU(), nn.Linear(width, width))
         self.norm = nn.LayerNorm(width)
@@ -37,6 +38,8 @@ class TimeHeads(nn.Module):
             nn.Linear(width, num_gap_classes),
             nn.Linear(NUM_TIME_FEATURES, num_gap_classes, bias=False),
         )
+        self.stop_of_person = nn.Linear(num_person, 1, bias=False)
+        self.gap_of_person = nn.Linear(num_person, num_gap_classes, bias=False)
         self.gap_class = nn.Embedding(num_gap_classes, width)
         self.size = nn.Linear(width, 3 * 3 * NUM_COMPONENTS)
         self.hour, self.slot = nn.Linear(width, HOURS), nn.Linear(width, SLOTS)
@@ -44,7 +47,7 @@ class TimeHeads(nn.Module):
         self.register_buffer("kind", torch.zeros(num_gap_classes, dtype=torch.long))
         for table in (self.gap_class, self.hour_in):
             nn.init.normal_(table.weight, std=0.1)
-        for direct in (self.stop_of_clock, self.gap_of_clock):
+        for direct in (self.stop_of_clock, self.gap_of_clock, self.stop_of_person, self.gap_of_person):
             nn.init.normal_(direct.weight, std=0.003)
         nn.init.constant_(self.stop.bias, -4.0)  # most steps are followed by another
         with torch.no_grad():  # spread the components, so that they can specialise
@@ -57,14 +60,14 @@ class TimeHeads(nn.Module):
         out: Tensor = x + self.mix(self.norm(x))
         return out
 
-    def stop_logit(self, state: Tensor, clock: Tensor) -> Tensor:
-        """Log odds, (n,), that the record stops."""
-        logit: Tensor = self.stop(state) + GAIN * self.stop_of_clock(clock)
+    def stop_logit(self, state: Tensor, clock: Tensor, person: Tensor) -> Tensor:
+        """Log odds, (n,), that the record stops; who is still to be diagnosed with something comes again."""
+        logit: Tensor = self.stop(state) + GAIN * (self.stop_of_clock(clock) + self.stop_of_person(person))
         return logit[:, 0]
 
-    def gap_logits(self, state: Tensor, clock: Tensor) -> Tensor:
+    def gap_logits(self, state: Tensor, clock: Tensor, person: Tensor) -> Tensor:
         """(n, classes) of the gap."""
-        logits: Tensor = self.gap(state) + GAIN * self.gap_of_clock(clock)
+        logits: Tensor = self.gap(state) + GAIN * (self.gap_of_clock(clock) + self.gap_of_person(person))
         return logits
 
     def size_parameters(self, state: Tensor, gap_class: Tensor) -> Tensor:
@@ -80,21 +83,23 @@ class TimeHeads(nn.Module):
         logits: Tensor = self.hour(x) if hour is None else self.slot(x + self.hour_in(hour))
         return logits
 
-    def log_prob(self, hidden: Tensor, clock: Tensor, target: Batch) -> tuple[Tensor, Tensor]:
+    def log_prob(self, hidden: Tensor, clock: Tensor, person: Tensor, target: Batch) -> tuple[Tensor, Tensor]:
         """Log probabilities in nats, (n,) each, of stopping or not, and of the gap where the record goes on.
 
         Args:
             hidden: (n, width).
             clock: (n, features).
+            person: (n, num_person) after the step.
             target: stop, gap_class, gap_size and clock as in `collate`, (n,) each; stop is 0 or 1.
         """
         state = self.state(hidden, clock)
         stops = target["stop"].float()
         stop = -functional.binary_cross_entropy_with_logits(
-            self.stop_logit(state, clock).float(), stops, reduction="none"
+            self.stop_logit(state, clock, person).float(), stops, reduction="none"
         )
         gap_class, slot = target["gap_class"], target["clock"]
-        gap = functional.log_softmax(self.gap_logits(state, clock).float(), dim=-1).gather(-1, gap_class[:, None])[:, 0]
+        gaps = functional.log_softmax(self.gap_logits(state, clock, person).float(), dim=-1)
+        gap = gaps.gather(-1, gap_class[:, None])[:, 0]
         kinds = self.kind[gap_class]
         size = mixture_log_prob(self.size_parameters(state, gap_class), target["gap_size"]) * (kinds >= MINUTES)
         hour, slot = slot // SLOTS, slot % SLOTS

@@ -22,7 +22,8 @@ from medtwin.core.events import RESOURCE_ORDER
 
 Number = Literal["none", "numeric", "duration", "ago"]
 DEATH_TYPE = "Death"
-_ICD = re.compile(r"^(ICD(?:9|10)[A-Z]*//[A-Z]?[0-9]{2}[0-9A-Z]).*$")
+# The category of a diagnosis: three characters, of external causes in ICD-9 four. Source: WHO, ICD-9 and ICD-10.
+_ICD = re.compile(r"^(ICD9(?:CM)?//(?:E[0-9]{3}|V[0-9]{2}|[0-9]{3})|ICD10(?:CM)?//[A-Z][0-9][0-9A-Z]).*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,16 @@ class Token:
     def ancestor(self) -> str:
         """What it shares its embedding with: the code whatever text, unit and number; of ICD codes the category.
 
-        >>> Token("Condition", "ICD10CM//E11.9").ancestor, Token("Observation", "LOINC//4548-4", unit="%").ancestor
-        ('ICD10CM//E11', 'LOINC//4548-4')
+        >>> codes = ("ICD10CM//E11.9", "ICD10CM//E119", "ICD9CM//4019", "ICD9CM//E8859", "LOINC//4548-4")
+        >>> [Token("Condition", code).ancestor for code in codes]
+        ['ICD10CM//E11', 'ICD10CM//E11', 'ICD9CM//401', 'ICD9CM//E885', 'LOINC//4548-4']
         """
         return _ICD.sub(r"\1", self.code)
+
+    @property
+    def fact(self) -> str:
+        """What a fact of the whole record that it names is called."""
+        return fact_name(self.code, self.text)
 
     @property
     def has_number(self) -> bool:
@@ -72,6 +79,15 @@ class Token:
     def is_component(self) -> bool:
         """Whether it is a component: a child with a clinical code of its own."""
         return self.parent is not None and not self.code.startswith("FHIR//")
+
+
+def fact_name(code: str, text: str | None) -> str:
+    """The name of a fact: its code and, where it is an answer, its coded text.
+
+    >>> fact_name("LOINC//72166-2", "SNOMED//8517006")
+    'LOINC//72166-2//SNOMED//8517006'
+    """
+    return f"{code}//{text}" if text else code
 
 
 def _order(token: Token) -> tuple[Any, ...]:

@@ -87,7 +87,7 @@ def test_an_open_encounter_is_known_before_the_step_and_after_it(short: Sequence
 def test_together_is_each_alone(short: Sequences, short_fitted: Fitted) -> None:
     gaps, rows = short_fitted[0].gaps, np.array([5, 0, 6])
     whole = collate(short.take(rows), gaps)
-    length, events, decisions = whole["minute"].shape[1], 0, 0
+    length, events, decisions, valued = whole["minute"].shape[1], 0, 0, 0
     for place, row in enumerate(rows):
         alone = collate(short.take(np.array([row])), gaps)
         num, size = len(alone["event_token"]), len(alone["decision_step"])
@@ -96,13 +96,16 @@ def test_together_is_each_alone(short: Sequences, short_fitted: Fitted) -> None:
             if name.startswith("event_"):
                 shift = {"event_step": place * length, "event_row": place}.get(name, 0)
                 assert whole[name][events : events + num].tolist() == (tensor + shift if shift else tensor).tolist()
+            elif name.startswith("valued_"):
+                shift = {"valued_event": events, "valued_first": valued}[name]
+                assert whole[name][valued : valued + len(tensor)].tolist() == (tensor + shift).tolist()
             elif name.startswith("decision_"):
                 shift = {"decision_step": place * length, "decision_target": 0}.get(name, events)
                 assert whole[name][decisions : decisions + size].tolist() == (tensor + shift).tolist()
             else:
                 mine = whole[name][place : place + 1]
                 assert np.array_equal(mine[:, :steps] if mine.dim() == 2 and name != "facts" else mine, tensor, True)
-        events, decisions = events + num, decisions + size
+        events, decisions, valued = events + num, decisions + size, valued + len(alone["valued_event"])
 
 
 def test_groups_hold_everybody_once_within_the_budget() -> None:

@@ -211,7 +211,8 @@ def test_what_may_follow_within_a_step_has_probability_one(short_model: Timeline
     num, width = len(short_model.spec.vocabulary), short_model.net.width
     previous = torch.arange(-1, num)
     state = torch.randn(len(previous), width, generator=torch.Generator().manual_seed(0))
-    habits = torch.randn(len(previous), num, generator=torch.Generator().manual_seed(1))
+    sizes = (codes.num_types + 1, num)
+    habits = tuple(torch.randn(len(previous), size, generator=torch.Generator().manual_seed(size)) for size in sizes)
     for is_static in (True, False):
         for row, before in enumerate(previous.tolist()):
             of_type = codes.type_of == (codes.type_of[before] if before >= 0 else -1)
@@ -290,3 +291,53 @@ def test_values_are_read_with_the_rounding_of_the_source(short_model: TimelineMo
     assert torch.equal(*plain)
     assert torch.equal(exact, plain[0])
     assert not torch.equal(*blurred)
+
+
+def test_what_lies_above_the_expected_is_counted_over_earlier_numbers_of_the_token_alone(
+    short_model: TimelineModel, short: Sequences
+) -> None:
+    batch = collate(short.take(np.array([6, 0, 3])), short_model.spec.gaps)
+    told = torch.nonzero(batch["event_has_value"])[:, 0]
+    expected = torch.randn(len(told), generator=torch.Generator().manual_seed(0))
+    memory, value = batch["event_memory"][told], batch["event_value"][told]
+    above = short_model.net._above(batch, told, memory, expected)
+    keys = list(zip(batch["event_row"][told].tolist(), batch["event_token"][told].tolist(), strict=True))
+    assert max(keys.count(key) for key in keys) > 2
+    for place, key in enumerate(keys):
+        before = [other for other in range(place) if keys[other] == key]
+        left = [float(value[other] - expected[other]) for other in before]
+        wanted = [left[-1], np.mean(left)] if left else [0.0, 0.0]
+        assert above[place].tolist() == pytest.approx([*wanted, np.log1p(len(left))], abs=1e-5)
+
+
+def test_what_is_still_to_be_diagnosed_presses_the_more_the_less_time_is_left(short_model: TimelineModel) -> None:
+    net = short_model.net
+    given = torch.ones(1, net.num_sexes + net.num_facts + net.latent_dim)
+    nothing, everything = torch.zeros(1, net.num_facts), torch.ones(1, net.num_facts)
+
+    def pressing(named: torch.Tensor, left: float) -> list[float]:
+        whole = net.known_person(given, named, torch.tensor([left]), torch.tensor([1e6]))
+        assert whole.shape == (1, net.codes.of_person.in_features)
+        return whole[0, -net.num_facts :].tolist()
+
+    far, near, over = (pressing(nothing, left) for left in (1e6, 1e4, -5.0))
+    assert all(0 < a < b < c == 1.0 for a, b, c in zip(far, near, over, strict=True))
+    assert pressing(everything, 0.0) == [0.0] * net.num_facts
+
+
+def test_numbers_follow_from_what_happens_and_not_from_what_is_measured(short_model: TimelineModel) -> None:
+    spec, net = short_model.spec, short_model.net
+    causes = spec.causes(4)
+    tokens = [spec.vocabulary.tokens[index] for index in causes]
+    assert all(token.parent is None and token.number != "numeric" for token in tokens)
+    assert all(spec.static_counts[causes, 1] > 0)
+    share = spec.sex_counts.sum(axis=1) / spec.sex_totals.sum()
+    others = [i for i, t in enumerate(spec.vocabulary.tokens) if t.parent is None and t.number != "numeric"]
+    others = [i for i in others if i not in causes and spec.static_counts[i, 1] > 0]
+    assert (share * (1 - share))[causes].min() >= max([(share[i] * (1 - share[i])) for i in others], default=0)
+    assert set(causes) <= set(net.values.causes.tolist())
+    since = torch.full((1, len(spec.vocabulary)), float("inf"))
+    since[0, causes[0]] = 0.0
+    said = net.values.said(since).view(3, -1)
+    assert said[:, net.values.causes == int(causes[0])].tolist() == [[1.0]] * 3
+    assert float(said.sum()) == 3.0

@@ -84,6 +84,25 @@ def test_draws_follow_the_law(law: ProfileLaw) -> None:
     assert stats.ks_2samp(*(part["start_minute"] for part in (real, made))).statistic < 0.08
 
 
+def test_a_strong_effect_of_a_fact_on_another_is_learned_though_windows_are_soon_learned() -> None:
+    """Windows and ages are pure noise, so that what describes them overfits at once; the facts are next to one."""
+    rng, num = np.random.default_rng(5), 1500
+    first = rng.random(num) < 0.15
+    second = rng.random(num) < np.where(first, 0.6, 0.03)
+    windows = rng.integers(YEAR, 9 * YEAR, num)
+    rows = zip(first, second, windows, rng.uniform(20, 90, num), strict=True)
+    people = [Attributes(1, float(age), FIRST, int(w), (int(a), int(b))) for a, b, w, age in rows]
+    fitted = fit_profile(people, SEXES, ("FIRST", "SECOND"), np.array([False, False]))
+
+    def log_odds_ratio(facts: np.ndarray) -> float:
+        counts = [((facts[:, 0] == a) & (facts[:, 1] == b)).sum() + 0.5 for a in (1, 0) for b in (1, 0)]
+        return float(np.log(counts[0] * counts[3] / counts[1] / counts[2]))
+
+    true = log_odds_ratio(np.stack([first, second], axis=1))
+    assert true > 3.5
+    assert log_odds_ratio(columns(drawn(fitted, 20_000))["facts"]) == pytest.approx(true, abs=0.35)
+
+
 def test_an_unfitted_law_fails_the_same_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control."""
     monkeypatch.setattr("medtwin.timelines.profile._STEPS", 0)

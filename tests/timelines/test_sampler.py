@@ -267,12 +267,12 @@ def test_no_history_reaches_back_before_birth(short_model: TimelineModel, short:
 
 
 def test_a_record_longer_than_the_context_is_cut_and_says_so(short_model: TimelineModel, short: Sequences) -> None:
-    settings = replace(short_model.spec.settings, max_positions=12)
+    settings = replace(short_model.spec.settings, max_positions=8)
     brief = replace(short_model, spec=replace(short_model.spec, settings=settings))
     drawn = draw(brief, people(short))
     for row in range(NUM):
         said = record(drawn, row)
-        assert len(said) + 1 + max(at for at, *_ in said) <= 12
+        assert len(said) + 1 + max(at for at, *_ in said) <= 8
     assert 5 < drawn.is_cut.sum() < NUM
     assert not draw(short_model, people(short)).is_cut.all()
 
