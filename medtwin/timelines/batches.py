@@ -61,7 +61,8 @@ def collate(sequences: Sequences, gaps: GapLaw) -> Batch:
         open encounter ends, with and without what the step itself says). Targets where a step ends, (B, T): stop (1, 0,
         or -1 where nothing is decided: after the static facts, and where a record was cut), gap_class, gap_size, clock.
         Events, (E, ...): event_token, event_value, event_half, event_has_value, event_memory, event_is_first,
-        event_step (row * T + step), event_row. Decisions, (D,), one for every event and one for every end of a step:
+        event_step (row * T + step), event_row, event_first (of its step). Decisions, (D,), one for every event and one
+        for every end of a step:
         decision_step, decision_event (events of the batch before it), decision_first (of those, before its step),
         decision_subject (before its subject), decision_target (a token, or -1: the step ends). Events with a number,
         (N,), by subject and token: valued_event, valued_first (where in this order those of the same two begin).
@@ -75,6 +76,7 @@ def collate(sequences: Sequences, gaps: GapLaw) -> Batch:
     place = row * shape[1] + column
     batch["event_step"] = np.repeat(place, size)
     batch["event_row"] = np.repeat(row, size)
+    batch["event_first"] = np.repeat(sequences.event_offsets[:-1], size)
     for name in ("token", "value", "has_value", "memory", "is_first"):
         batch[f"event_{name}"] = getattr(sequences, name)
     batch["event_half"] = sequences.half_width

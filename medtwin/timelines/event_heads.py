@@ -17,6 +17,8 @@ _RECENCY = (1440.0, 30 * 1440.0, 365.25 * 1440.0)
 NUM_CAUSES = 96
 """At most so many tokens are told to the numbers one by one; all others through the ledger and the state."""
 _LASTING = _RECENCY[1:]
+# Of the component that repeats the last number: log odds to begin with, and without a last number; log width.
+_AGAIN, _NEVER, _NARROW = -3.0, -40.0, -4.5
 
 
 class CodeHeads(nn.Module):
@@ -125,10 +127,11 @@ class CodeHeads(nn.Module):
 class ValueHead(nn.Module):
     """The number of an event as a mixture of normals on the token's scale.
 
-    A number is expected from the person, from what was said before (a drug, a diagnosis) and from the latest numbers of
-    other tokens. What the token's last number, and its mean so far, lay above what was expected *then* is carried on: a
-    drug shifts the level, and what is the person's own stays (an autoregression with explanatory variables, Box &
-    Tiao 1975). A network adds the rest.
+    A number is expected from the person, the time, and what was said (a drug, a diagnosis). What the token's last
+    number, and its mean so far, lay above what was expected *then* is carried on: a drug shifts the level, and what is
+    the person's own stays (an autoregression with explanatory variables, Box & Tiao 1975). The latest numbers of other
+    tokens move it (a body mass index follows from them), and a network adds the rest. One component of the mixture is
+    the last number itself: what was charted again and not measured.
 
     Args:
         num_codes: Of the vocabulary.
@@ -145,17 +148,18 @@ class ValueHead(nn.Module):
         self.of_ledger = nn.Linear(2 * LEDGER, 2 * width, bias=False)
         self.of_memory = nn.Linear(_MEMORY, 2 * width, bias=False)
         self.of_step = nn.Linear(num_person + NUM_TIME_FEATURES, 2 * width, bias=False)
-        self.out = nn.Linear(2 * width, 3 * NUM_COMPONENTS)
-        self.base = nn.Embedding(num_codes, 3 * NUM_COMPONENTS)
+        self.out = nn.Linear(2 * width, 3 * NUM_COMPONENTS + 1)
+        self.base = nn.Embedding(num_codes, 3 * NUM_COMPONENTS + 1)
         self.recall = nn.Embedding(num_codes, 2)
         self.trait, self.loading = nn.Embedding(num_codes, num_person), nn.Embedding(num_codes, 2 * LEDGER)
         num_causes = min(NUM_CAUSES, num_codes)
-        self.effect = nn.Embedding(num_codes, (1 + len(_LASTING)) * num_causes)
+        self.effect = nn.Embedding(num_codes, (3 + len(_LASTING)) * num_causes)
+        self.rhythm = nn.Embedding(num_codes, NUM_TIME_FEATURES)
         self.register_buffer("causes", torch.arange(num_causes))
         nn.init.normal_(self.of_token.weight, std=0.1)
         nn.init.zeros_(self.base.weight)
-        nn.init.constant_(self.recall.weight, 0.3)
-        for direct in (self.trait, self.loading, self.effect):
+        nn.init.constant_(self.recall.weight, 0.3 / GAIN)
+        for direct in (self.trait, self.loading, self.effect, self.rhythm):
             nn.init.normal_(direct.weight, std=0.003)
         with torch.no_grad():  # spread the components, so that they can specialise
             k = NUM_COMPONENTS
@@ -168,43 +172,51 @@ class ValueHead(nn.Module):
         out: Tensor = self.of_step(torch.cat([person, clock], dim=-1))
         return out
 
-    def said(self, since: Tensor) -> Tensor:
-        """What was said before a step of the tokens in `causes`, (n, 3 causes): at all, this month, this year.
+    def said(self, since: Tensor, began: Tensor) -> Tensor:
+        """What was said before a step of the causes, (n, 4C): at all, as something new, this month, this year.
 
         Args:
             since: (n, V) minutes since a token was last said, or inf.
+            began: (n, C) which causes the record had said for the first time after `WASHOUT`.
         """
         mine = since.index_select(-1, self.causes)
-        return torch.cat([torch.isfinite(mine).to(mine.dtype), *(torch.exp(-mine / time) for time in _LASTING)], dim=-1)
+        ever = torch.isfinite(mine).to(mine.dtype)
+        return torch.cat([ever, began.to(mine.dtype), *(torch.exp(-mine / time) for time in _LASTING)], dim=-1)
 
-    def expected(self, token: Tensor, known: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    def expected(self, token: Tensor, now: Tensor, known: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """The number that is expected of a token whatever it was before, scaled, (n,).
 
         Args:
             token: (n,).
-            known: The ledger (n, 2 LEDGER), the person (n, num_person), and `said` (n, 3 causes).
+            now: (n, C) which causes the step itself has said so far.
+            known: The person (n, num_person), the clock (n, features), and `said` (n, 4C).
         """
-        parts = zip((self.loading, self.trait, self.effect), known, strict=True)
-        expected: Tensor = GAIN * sum((weight(token) * what).sum(dim=-1) for weight, what in parts)
+        person, clock, said = known
+        causes = torch.cat([now.to(said.dtype), said], dim=-1)
+        parts = ((GAIN, self.trait, person), (GAIN, self.rhythm, clock), (GAIN, self.effect, causes))
+        expected: Tensor = sum(gain * (weight(token) * what).sum(dim=-1) for gain, weight, what in parts)
         return expected
 
     def forward(
-        self, token: Tensor, state: Tensor, memory: tuple[Tensor, Tensor], known: tuple[Tensor, Tensor]
+        self, token: Tensor, state: Tensor, memory: tuple[Tensor, Tensor, Tensor], known: tuple[Tensor, Tensor]
     ) -> Tensor:
-        """Parameters of the mixture, (n, 3K).
+        """Parameters of the mixture, (n, 3K + 3).
 
         Args:
             token: (n,).
             state: (n, width) of the decision that chose it.
-            memory: `expected` (n,), and (n, 3): what the last number and the mean so far lay above what was expected of
-                them, and log(1 + number of values).
+            memory: `expected` (n,); (n, 3) what the last number and the mean so far lay above what was expected of
+                them, and log(1 + number of values); the last number (n,).
             known: The ledger (n, 2 LEDGER), and `step` (n, 2 width).
         """
         ledger, of_step = known
-        expected, above = memory
+        expected, above, last = memory
         x = self.of_token(token) + self.of_state(state) + self.of_ledger(ledger) + self.of_memory(above) + of_step
         k = NUM_COMPONENTS
         parameters = self.out(functional.gelu(x)) + GAIN * self.base(token)
-        logits, means, widths = parameters.split([k, k, k], dim=-1)
-        centre = expected + (self.recall(token) * above[:, :2]).sum(dim=-1)
-        return torch.cat([logits, means + centre[:, None], widths], dim=-1)
+        logits, means, widths, again = parameters.split([k, k, k, 1], dim=-1)
+        related = (self.loading(token) * ledger).sum(dim=-1)
+        centre = expected + GAIN * ((self.recall(token) * above[:, :2]).sum(dim=-1) + related)
+        again = (again + _AGAIN).masked_fill(above[:, 2:] <= 0, _NEVER)
+        narrow = torch.full_like(again, _NARROW)
+        return torch.cat([logits, again, means + centre[:, None], last[:, None], widths, narrow], dim=-1)

@@ -22,6 +22,7 @@ from torch.nn import functional
 from medtwin.timelines.embedding import LEDGER, EventEmbedding, Ledger, running
 from medtwin.timelines.event_heads import CodeHeads, ValueHead
 from medtwin.timelines.heads import mixture_log_prob
+from medtwin.timelines.history import above_expected, began, said_among, since_said
 from medtwin.timelines.layers import NUM_TIME_FEATURES, Block, Cache, linear, time_features
 from medtwin.timelines.spec import TimelineSpec
 from medtwin.timelines.time_heads import DAYS, LEFT, MINUTES, TimeHeads
@@ -88,6 +89,20 @@ class Read(NamedTuple):
     steps: Tensor
     clock: Tensor
     attributes: Tensor
+
+
+class Known(NamedTuple):
+    """What is known when a step begins, of all steps of a batch.
+
+    Attributes:
+        since: (steps, V) minutes since every token was last said, or inf.
+        person: (steps, num_person) as of `TemporalVAE.known_person`.
+        clock: (steps, features) before what the step says.
+    """
+
+    since: Tensor
+    person: Tensor
+    clock: Tensor
 
 
 class TemporalVAE(nn.Module):
@@ -247,22 +262,6 @@ class TemporalVAE(nn.Module):
         days, share = torch.log1p(left / 1440) / 8, left / window.float().clamp(min=1)
         return torch.cat([given, named, pending * days[:, None], pending * torch.exp(-8 * share)[:, None]], dim=-1)
 
-    def _history(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Minutes since every token was last said, or inf, before each step; facts named before and after it."""
-        size, length = batch["step_valid"].shape
-        elapsed = (batch["minute"] - batch["start_minute"][:, None]).float()
-        last = torch.full((size * length, self.num_codes), float("-inf"), device=elapsed.device)
-        step, token = batch["event_step"], batch["event_token"]
-        last[step, token] = elapsed.view(-1)[step]
-        last = last.view(size, length, -1)
-        shift = 1
-        while shift < length:  # a running maximum by doubling: torch.cummax is many times slower on a CPU
-            last = torch.cat([last[:, :shift], torch.maximum(last[:, shift:], last[:, :-shift])], dim=1)
-            shift *= 2
-        after = (torch.isfinite(last).float() @ self.conditions_of).clamp(max=1)
-        last = functional.pad(last[:, :-1], (0, 0, 1, 0), value=float("-inf"))
-        return (elapsed[..., None] - last).clamp(min=0), functional.pad(after[:, :-1], (0, 0, 1, 0)), after
-
     def decode(
         self, batch: Batch, read: Read, z: Tensor, forgetting: Forgetting | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -333,9 +332,8 @@ class TemporalVAE(nn.Module):
         """
         size, length, _ = read.steps.shape
         before, after = states
-        clock = self.time_features(batch, "open_before")
-        since, person, person_after = self._known(batch, torch.cat([read.attributes, z], dim=-1))
-        habits = self.codes.type_habits(person), self.codes.habits(since, person)
+        known, person_after = self._known(batch, torch.cat([read.attributes, z], dim=-1))
+        habits = self.codes.type_habits(known.person), self.codes.habits(known.since, known.person)
         step, index, first = batch["decision_step"], batch["decision_event"], batch["decision_first"]
         at_start = index == first
         entered = read.entries
@@ -349,7 +347,7 @@ class TemporalVAE(nn.Module):
             forgets = forgetting.numbers[step // length][:, None]
             latest = torch.where(forgets, running(entered[:, LEDGER:], first, index), ledger[:, LEDGER:])
             ledger = torch.cat([ledger[:, :LEDGER], latest], dim=-1)
-        begin = self.before_step(before, clock).reshape(size * length, -1)
+        begin = self.before_step(before.flatten(0, 1), known.clock)
         state = self.decision(begin.index_select(0, step), (running(read.events, first, index), previous, ledger))
         target = batch["decision_target"]
         token_before = torch.where(at_start, -1, batch["event_token"][(index - 1).clamp(min=0)])
@@ -357,19 +355,7 @@ class TemporalVAE(nn.Module):
         types, codes = self.codes.log_prob(state, habits, (step, token_before, target, can_end))
         row = step // length
         valued = torch.nonzero((target >= 0) & batch["event_has_value"][index.clamp(max=len(read.events) - 1)])[:, 0]
-        told, at, token = index[valued], step[valued], target[valued]
-        memory, value = batch["event_memory"][told], batch["event_value"][told]
-        if forgetting is not None:
-            memory = memory.masked_fill(forgetting.numbers[batch["event_row"][told]][:, None], 0.0)
-            # A rounded number is any number that rounds to it (Theis et al. 2016, section 3.1).
-            value = value + (2 * torch.rand_like(value) - 1) * batch["event_half"][told]
-        of_step = self.values.step(person, clock.view(size * length, -1))
-        of_step, said = of_step.index_select(0, at), self.values.said(since).index_select(0, at)
-        ledger = ledger.index_select(0, valued)
-        expected = self.values.expected(token, (ledger, person.index_select(0, at), said))
-        above = self._above(batch, told, memory, expected)
-        parameters = self.values(token, state.index_select(0, valued), (expected, above), (ledger, of_step))
-        values = mixture_log_prob(parameters, value)
+        values = self._number_log_prob(batch, index[valued], known, (state[valued], ledger[valued]), forgetting)
         ends = torch.nonzero(batch["stop"] >= 0, as_tuple=True)
         targets = {name: batch[name][ends] for name in ("stop", "gap_class", "gap_size", "clock")}
         person_after = person_after.view(size, length, -1)[ends]
@@ -386,33 +372,43 @@ class TemporalVAE(nn.Module):
             per_patient(values, row[valued]),
         )
 
-    def _known(self, batch: Batch, given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Minutes since every token was last said, (steps, V); the person before and after, (steps, num_person)."""
-        (size, length), (since, before, after) = batch["step_valid"].shape, self._history(batch)
-        left = batch["start_minute"][:, None] + batch["window_minutes"][:, None] - batch["minute"]
+    def _number_log_prob(
+        self,
+        batch: Batch,
+        told: Tensor,
+        known: Known,
+        decided: tuple[Tensor, Tensor],
+        forgetting: Forgetting | None,
+    ) -> Tensor:
+        """Log density of numbers, (n,), of the events `told` (n,) with their state and ledger, (n, ...) each."""
+        memory, value = batch["event_memory"][told], batch["event_value"][told]
+        if forgetting is not None:
+            memory = memory.masked_fill(forgetting.numbers[batch["event_row"][told]][:, None], 0.0)
+            # A rounded number is any number that rounds to it (Theis et al. 2016, section 3.1).
+            value = value + (2 * torch.rand_like(value) - 1) * batch["event_half"][told]
+        token, at, causes = batch["event_token"][told], batch["event_step"][told], self.values.causes
+        said = self.values.said(known.since, began(batch, causes).flatten(0, 1))
+        of_step = self.values.step(known.person, known.clock)
+        person, clock, said, of_step = (x.index_select(0, at) for x in (known.person, known.clock, said, of_step))
+        now = said_among(batch, causes, batch["event_first"][told], told)
+        expected = self.values.expected(token, now, (person, clock, said))
+        above = above_expected(batch, told, memory, expected)
+        state, ledger = decided
+        parameters = self.values(token, state, (expected, above, memory[:, 0]), (ledger, of_step))
+        return mixture_log_prob(parameters, value)
+
+    def _known(self, batch: Batch, given: Tensor) -> tuple[Known, Tensor]:
+        """What is known at every step, and of the person after it, (steps, num_person)."""
+        size, length = batch["step_valid"].shape
+        since, said = since_said(batch, self.num_codes)
+        after = (said.float() @ self.conditions_of).clamp(max=1)
+        before = functional.pad(after[:, :-1], (0, 0, 1, 0))
+        left = (batch["start_minute"] + batch["window_minutes"])[:, None] - batch["minute"]
         window = batch["window_minutes"][:, None].expand(-1, length).flatten()
         given = given[:, None].expand(-1, length, -1).flatten(0, 1)
-        people = (self.known_person(given, named.flatten(0, 1), left.flatten(), window) for named in (before, after))
-        return since.view(size * length, -1), *people  # type: ignore[return-value]
-
-    def _above(self, batch: Batch, told: Tensor, memory: Tensor, expected: Tensor) -> Tensor:
-        """What the last number and the mean so far lay above what was expected of them, and log(1 + n), (n, 3).
-
-        Args:
-            batch: The patients.
-            told: (n,) the events with a number.
-            memory: (n, 3) as in `Sequences.memory`.
-            expected: (n,).
-        """
-        order, first = batch["valued_event"], batch["valued_first"]
-        nothing = torch.zeros(len(batch["event_token"]), 3, device=expected.device, dtype=expected.dtype)
-        ordered = nothing[:, 0].index_copy(0, told, expected).index_select(0, order)
-        place = torch.arange(len(order), device=order.device)
-        last = ordered.index_select(0, (place - 1).clamp(min=0))
-        mean = running(ordered[:, None], first, place)[:, 0] / (place - first).clamp(min=1)
-        before = torch.stack([last, mean, torch.zeros_like(last)], dim=-1)
-        before = nothing.index_copy(0, order, before).index_select(0, told)
-        return memory - before * (memory[:, 2:] > 0)
+        people = [self.known_person(given, named.flatten(0, 1), left.flatten(), window) for named in (before, after)]
+        clock = self.time_features(batch, "open_before").view(size * length, -1)
+        return Known(since.view(size * length, -1), people[0], clock), people[1]
 
     def bag_of_codes_loss(self, batch: Batch, z: Tensor) -> Tensor:
         """Negative log likelihood in nats of which tokens a record says, (batch,), from z and attributes alone."""

@@ -16,6 +16,7 @@ from medtwin.timelines.attributes import MINUTES_PER_YEAR
 from medtwin.timelines.embedding import LEDGER
 from medtwin.timelines.gaps import MINUTES_PER_DAY, SLOTS
 from medtwin.timelines.heads import abduct_category, abduct_mixture, sample_categories, sample_mixture
+from medtwin.timelines.history import WASHOUT
 from medtwin.timelines.layers import time_features
 from medtwin.timelines.noise import (
     CODE,
@@ -74,7 +75,7 @@ class Sampler:
         self.open_until = self.start.astype(np.float64)
         self.dead, self.done, self.is_cut = (np.zeros(size, dtype=bool) for _ in range(3))
         self.waits = np.zeros(size, dtype=bool)
-        self.seen = torch.zeros(size, num_codes, dtype=torch.bool)
+        self.seen, self.now, self.began = (torch.zeros(size, num_codes, dtype=torch.bool) for _ in range(3))
         self.last_said = torch.full((size, num_codes), float("-inf"))
         # Last, total and count of the numbers of every token; last and total of what was expected of them.
         self.memory = np.zeros((5, size, num_codes))
@@ -134,7 +135,8 @@ class Sampler:
             habits=self.net.codes.habits(since, person),
             possible=self._possible(rows),
             person=person,
-            said=self.net.values.said(since),
+            said=self.net.values.said(since, self.began[at][:, self.net.values.causes]),
+            clock=clock,
             of_values=self.net.values.step(person, clock),
         )
         if self.context is None:
@@ -143,6 +145,7 @@ class Sampler:
             self.context.put(at, context)
         self.summed[at], self.before[at] = 0.0, self.net.none_before
         self.previous[rows], self.place[rows], self.waits[rows] = -1, 0, False
+        self.now[at] = False
 
     def _person(self, rows: Ints, named: Tensor) -> Tensor:
         """(rows, num_person) of which the record has named the facts `named`, (rows, K)."""
@@ -250,12 +253,13 @@ class Sampler:
         flag = self.known.has_number[what]
         last, total, count, last_expected, total_expected = self.memory[:, who, what]
         ledger, several = self.ledger[at], np.maximum(count, 1)
-        expected = self.net.values.expected(token, (ledger, context.person, context.said))
+        now = self.now[at][:, self.net.values.causes]
+        expected = self.net.values.expected(token, now, (context.person, context.clock, context.said))
         memory, above = (
             torch.from_numpy(np.stack([one, other / several, np.log1p(count)], axis=1).astype(np.float32))
             for one, other in ((last, total), (last - last_expected, total - total_expected))
         )
-        parameters = self.net.values(token, state, (expected, above), (ledger, context.of_values))
+        parameters = self.net.values(token, state, (expected, above, memory[:, 0]), (ledger, context.of_values))
         high = self.known.scales.high[token]
         if (self.known.is_past[what]).any():
             high = torch.minimum(high, torch.from_numpy(self._most_ago(who, what)))
@@ -275,7 +279,9 @@ class Sampler:
         events = self.net.event(token, *numbers)
         self.summed[at] += events
         self.before[at] = events
-        self.seen[at, token] = True
+        self.seen[at, token] = self.now[at, token] = True
+        elapsed = torch.from_numpy((self.minute - self.start)[who])
+        self.began[at, token] |= fresh & (elapsed > WASHOUT)
         valued = who[flag], what[flag]
         self.memory[3][valued] = expected.numpy()[flag]
         self.memory[4][valued] += expected.numpy()[flag]

@@ -157,6 +157,7 @@ class Context:
     possible: Tensor
     person: Tensor
     said: Tensor
+    clock: Tensor
     of_values: Tensor
 
     def at(self, index: Tensor) -> Context:

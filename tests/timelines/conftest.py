@@ -64,7 +64,8 @@ def small_net(spec: TimelineSpec, seed: int = 0, latent_dim: int = 4) -> Tempora
 def lively(net: TemporalVAE, seed: int = 0, spread: float = 0.1) -> TemporalVAE:
     """The net with random numbers added to all its weights, so that everything it reads matters to what it says."""
     numbers = torch.Generator().manual_seed(seed)
-    amplified = tuple(f"{name}.weight" for name in ("_of_clock", "repeat", "of_person", "trait", "loading", "effect"))
+    direct = ("_of_clock", "repeat", "of_person", "trait", "loading", "rhythm", "effect")
+    amplified = tuple(f"{name}.weight" for name in direct)
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             size = spread / GAIN if name.endswith(amplified) else spread

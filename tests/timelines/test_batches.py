@@ -94,7 +94,7 @@ def test_together_is_each_alone(short: Sequences, short_fitted: Fitted) -> None:
         steps = alone["minute"].shape[1]
         for name, tensor in alone.items():
             if name.startswith("event_"):
-                shift = {"event_step": place * length, "event_row": place}.get(name, 0)
+                shift = {"event_step": place * length, "event_row": place, "event_first": events}.get(name, 0)
                 assert whole[name][events : events + num].tolist() == (tensor + shift if shift else tensor).tolist()
             elif name.startswith("valued_"):
                 shift = {"valued_event": events, "valued_first": valued}[name]

@@ -17,6 +17,7 @@ from medtwin.timelines.heads import (
     sample_categories,
     sample_mixture,
 )
+from medtwin.timelines.history import above_expected
 from medtwin.timelines.net import Forgetting, TemporalVAE
 from medtwin.timelines.sequences import Sequences
 from tests.timelines.conftest import lively, read_decoded, sizes_of, small_net
@@ -300,7 +301,7 @@ def test_what_lies_above_the_expected_is_counted_over_earlier_numbers_of_the_tok
     told = torch.nonzero(batch["event_has_value"])[:, 0]
     expected = torch.randn(len(told), generator=torch.Generator().manual_seed(0))
     memory, value = batch["event_memory"][told], batch["event_value"][told]
-    above = short_model.net._above(batch, told, memory, expected)
+    above = above_expected(batch, told, memory, expected)
     keys = list(zip(batch["event_row"][told].tolist(), batch["event_token"][told].tolist(), strict=True))
     assert max(keys.count(key) for key in keys) > 2
     for place, key in enumerate(keys):
@@ -338,6 +339,8 @@ def test_numbers_follow_from_what_happens_and_not_from_what_is_measured(short_mo
     assert set(causes) <= set(net.values.causes.tolist())
     since = torch.full((1, len(spec.vocabulary)), float("inf"))
     since[0, causes[0]] = 0.0
-    said = net.values.said(since).view(3, -1)
-    assert said[:, net.values.causes == int(causes[0])].tolist() == [[1.0]] * 3
-    assert float(said.sum()) == 3.0
+    began = net.values.causes[None] == int(causes[1])
+    said = net.values.said(since, began).view(4, -1)
+    assert said[:, net.values.causes == int(causes[0])].tolist() == [[1.0], [0.0], [1.0], [1.0]]
+    assert said[:, net.values.causes == int(causes[1])].tolist() == [[0.0], [1.0], [0.0], [0.0]]
+    assert float(said.sum()) == 4.0
