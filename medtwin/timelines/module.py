@@ -79,14 +79,17 @@ class Objective:
             that tells the decoder nothing, and N(0, I) would not be what the decoder has learned to read.
         beta_steps: Steps over which beta rises from 0 to 1.
         bag_weight: Weight of the bag-of-codes head.
+        shrinkage: Share of `TemporalVAE.direct_parameters` taken away in a step, times the learning rate: steps in a
+            direction that few people tell of are small beside it (Loshchilov & Hutter 2019).
     """
 
     free_bits: float = 0.1
     beta_steps: int = 200
     bag_weight: float = 0.3
+    shrinkage: float = 0.3
 
     def __post_init__(self) -> None:
-        for name in ("free_bits", "beta_steps", "bag_weight"):
+        for name in ("free_bits", "beta_steps", "bag_weight", "shrinkage"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)!r}")
 
@@ -215,8 +218,12 @@ class TemporalVAEModule(LightningModule):
             self.collapse.judge(use, self.global_step)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """A step of the optimizer, then one of the average."""
+        """A step of the optimizer, the shrinkage, then a step of the average."""
         super().optimizer_step(*args, **kwargs)
+        kept = 1 - self.objective.shrinkage * args[2].param_groups[0]["lr"]
+        with torch.no_grad():
+            for parameter in self.net.direct_parameters():
+                parameter.mul_(kept)
         self.num_averaged += 1
         self.averaging.move(self.average, self.net, int(self.num_averaged))
 

@@ -195,6 +195,13 @@ class TemporalVAE(nn.Module):
         self.times.kind.copy_(kinds)
         self.year_scale.copy_(torch.tensor([spec.profile.year_mean, spec.profile.year_sd]))
 
+    def direct_parameters(self) -> list[nn.Parameter]:
+        """Weights that tie one feature to one token, type or gap: those of rare tokens see few examples."""
+        codes, values, times = self.codes, self.values, self.times
+        layers: list[nn.Module] = [codes.of_person, codes.type_of_person, times.stop_of_person, times.gap_of_person]
+        layers += [values.trait, values.loading, values.effect, values.rhythm]
+        return [parameter for layer in layers for parameter in layer.parameters()]
+
     def attributes(self, batch: Batch) -> Tensor:
         """Sex, one-hot, and facts, (batch, sexes + K)."""
         sex = functional.one_hot(batch["sex"], self.num_sexes).float()

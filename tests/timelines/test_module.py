@@ -213,3 +213,18 @@ def test_a_net_without_latent_trains_and_is_no_collapse(short_model: TimelineMod
     assert float(metrics["train/kl"]) == 0.0
     assert "val/active_units" not in metrics
     assert torch.isfinite(metrics["val/loss"])
+
+
+def test_what_ties_one_feature_to_one_code_is_shrunk_and_nothing_else(
+    short_model: TimelineModel, groups: list[Batch]
+) -> None:
+    weights = []
+    for shrinkage in (0.0, 0.5):
+        module = module_of(short_model, objective=Objective(shrinkage=shrinkage))
+        fit(module, groups, 1)
+        weights.append({name: parameter.detach().clone() for name, parameter in module.net.named_parameters()})
+    free, shrunk = weights
+    direct = ("of_person", "trait", "loading", "effect", "rhythm")
+    for name, weight in free.items():
+        kept = 1 - 0.5 * 0.1 if name.removesuffix(".weight").endswith(direct) else 1.0  # the rate is 0.1
+        assert torch.allclose(shrunk[name], kept * weight, atol=1e-7), name
