@@ -13,7 +13,7 @@ from medtwin.check.likelihoods import LogLikelihoods, likelihood_measures
 from medtwin.core.dataset import Dataset
 from medtwin.pipelines.latents import load_timelines
 from medtwin.pipelines.say import progress
-from medtwin.timelines.likelihood import Bounds, evidence_bounds
+from medtwin.timelines.training.likelihood import Bounds, evidence_bounds
 from medtwin.training.threads import torch_threads
 
 

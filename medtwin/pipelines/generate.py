@@ -33,8 +33,8 @@ from medtwin.twins.rules import ScanCall, scan_calls
 from medtwin.twins.studies import Drawn, counts_by_modality, with_studies
 
 if TYPE_CHECKING:
-    from medtwin.timelines.source import TimelineSource
-    from medtwin.timelines.tile import TimelineModel
+    from medtwin.timelines.generation.source import TimelineSource
+    from medtwin.timelines.generation.tile import TimelineModel
 
 # Rows that say which images a study has: written only for scans that were drawn.
 _SERIES = tuple(child_code("ImagingStudy", path) for path in ("series", "studyInstanceUID"))
@@ -77,7 +77,7 @@ def generate(chosen: GenerateSettings) -> Path:
 
 _MODELS = {
     "timelines": (
-        ("medtwin.timelines.module.TemporalVAEModule", "medtwin.timelines.baselines.BaselineModule"),
+        ("medtwin.timelines.training.module.TemporalVAEModule", "medtwin.timelines.baselines.BaselineModule"),
         "a temporal VAE (model=temporal_vae) or a baseline (model=markov, ...)",
     ),
     "scans": (("medtwin.scans.module.ScanDiffusionModule",), "a diffusion model (model=scan_diffusion)"),

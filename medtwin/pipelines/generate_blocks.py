@@ -14,8 +14,8 @@ from medtwin.core.events import EVENT_SCHEMA, Event, table_to_events
 from medtwin.core.files import atomic_file, read_json, write_json
 
 if TYPE_CHECKING:
-    from medtwin.timelines.generate import MaskedMass, Timeline
-    from medtwin.timelines.spec import TimelineSpec
+    from medtwin.timelines.generation.generate import MaskedMass, Timeline
+    from medtwin.timelines.reading.spec import TimelineSpec
 
 
 @dataclass

@@ -85,7 +85,7 @@ class Scans:
     ) -> dict[int, list[tuple[Drawn, ScanRequest]]]:
         from medtwin.pipelines.latents import load_timelines
         from medtwin.scans.conditions import ScanRequest
-        from medtwin.timelines.latents import latents_at
+        from medtwin.timelines.priors.latents import latents_at
 
         module, spec = load_timelines(self.chosen.timelines)
         has_latents = model.description.conditions.latent_width > 0

@@ -13,14 +13,14 @@ from medtwin.pipelines.latents import load_prior_of, load_timelines
 from medtwin.pipelines.runs import load_run
 from medtwin.pipelines.say import progress
 from medtwin.timelines.baselines import BaselineModule
-from medtwin.timelines.generate import TILE, MaskedMass, TimelineModel, draw_people
-from medtwin.timelines.masks import build_masks
-from medtwin.timelines.noise import Noise
-from medtwin.timelines.plans import Plan
-from medtwin.timelines.records import RecordWriter, rows_to_table, twin_subject_id
-from medtwin.timelines.shift import load_shift
-from medtwin.timelines.source import TimelineSource, draw_tile
-from medtwin.timelines.spec import TimelineSpec
+from medtwin.timelines.generation.generate import TILE, MaskedMass, TimelineModel, draw_people
+from medtwin.timelines.generation.masks import build_masks
+from medtwin.timelines.generation.noise import Noise
+from medtwin.timelines.generation.plans import Plan
+from medtwin.timelines.generation.records import RecordWriter, rows_to_table, twin_subject_id
+from medtwin.timelines.generation.source import TimelineSource, draw_tile
+from medtwin.timelines.priors.shift import load_shift
+from medtwin.timelines.reading.spec import TimelineSpec
 
 
 def load_model(run: Path, sex_specific: Mapping[str, Any]) -> TimelineModel:

@@ -26,16 +26,16 @@ from medtwin.pipelines.generate_settings import GenerateSettings, PlanSettings
 from medtwin.pipelines.generate_timelines import plan_of
 from medtwin.pipelines.latents import load_prior_of
 from medtwin.pipelines.say import progress
-from medtwin.timelines.continuation import beginnings, continue_records
-from medtwin.timelines.counterfactual import Change, moved, predict
-from medtwin.timelines.generate import TILE, Timeline, draw_people, noise_keys, run_tile, timelines_of
-from medtwin.timelines.interpolation import between
-from medtwin.timelines.noise import Noise
-from medtwin.timelines.records import Known, RecordWriter, rows_to_table, twin_event_id, twin_subject_id
-from medtwin.timelines.sequences import Sequences
-from medtwin.timelines.steer import abduct, is_same, known_timelines, num_same, outside_support, run
-from medtwin.timelines.tile import MaskedMass, Tile, TimelineModel
-from medtwin.timelines.vocabulary import fact_name
+from medtwin.timelines.generation.generate import TILE, Timeline, draw_people, noise_keys, run_tile, timelines_of
+from medtwin.timelines.generation.noise import Noise
+from medtwin.timelines.generation.records import Known, RecordWriter, rows_to_table, twin_event_id, twin_subject_id
+from medtwin.timelines.generation.tile import MaskedMass, Tile, TimelineModel
+from medtwin.timelines.reading.sequences import Sequences
+from medtwin.timelines.reading.vocabulary import fact_name
+from medtwin.timelines.steering.continuation import beginnings, continue_records
+from medtwin.timelines.steering.counterfactual import Change, moved, predict
+from medtwin.timelines.steering.interpolation import between
+from medtwin.timelines.steering.steer import abduct, is_same, known_timelines, num_same, outside_support, run
 
 BLOCK = 128
 """Subjects of a shard that are read together. Part of what a seed means: others give other last digits."""

@@ -13,11 +13,11 @@ from medtwin.config import build
 from medtwin.core.errors import ConfigError
 from medtwin.core.files import write_json
 from medtwin.pipelines.runs import build_module
-from medtwin.timelines.data import TimelineDataModule
-from medtwin.timelines.module import TemporalVAEModule
 from medtwin.timelines.priors import PriorFactory, save_prior
-from medtwin.timelines.probes import encode_all, probe, probes_record
-from medtwin.timelines.shift import fit_shift
+from medtwin.timelines.priors.probes import encode_all, probe, probes_record
+from medtwin.timelines.priors.shift import fit_shift
+from medtwin.timelines.reading.data import TimelineDataModule
+from medtwin.timelines.training.module import TemporalVAEModule
 
 PRIOR, PROBES = "prior.npz", "probes.json"
 

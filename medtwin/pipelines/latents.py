@@ -14,10 +14,10 @@ from medtwin.core.files import write_table
 from medtwin.pipelines.latent_laws import PRIOR
 from medtwin.pipelines.runs import load_run
 from medtwin.pipelines.say import progress
-from medtwin.timelines.latents import latents_at
-from medtwin.timelines.module import TemporalVAEModule
 from medtwin.timelines.priors import Prior, load_prior
-from medtwin.timelines.spec import TimelineSpec
+from medtwin.timelines.priors.latents import latents_at
+from medtwin.timelines.reading.spec import TimelineSpec
+from medtwin.timelines.training.module import TemporalVAEModule
 from medtwin.training.threads import torch_threads
 
 _LATENT = pa.list_(pa.float32())

@@ -6,9 +6,10 @@ Every sampler takes a uniform number, so that the same noise with other paramete
 from __future__ import annotations
 
 import math
+import warnings
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
@@ -101,3 +102,10 @@ def abduct_category(mass: Tensor, index: Tensor, uniform: Tensor) -> Tensor:
     first = total.gather(-1, index[..., None])[..., 0] - size
     inside = uniform.double() * (1 - 2e-9) + 1e-9  # away from the edges, where rounding would choose the neighbour
     return ((first + inside * size) / total[..., -1].clamp(min=1e-300)).clamp(0, 1)
+
+
+def linear(num_in: int, num_out: int, *, bias: bool = True) -> nn.Linear:
+    """A linear map, also from or to nothing (no latent, no facts), of which torch would warn."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+        return nn.Linear(num_in, num_out, bias=bias)

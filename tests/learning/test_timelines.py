@@ -23,13 +23,13 @@ from torch.utils.data import DataLoader
 
 from medtwin.core.codes import BIRTH
 from medtwin.core.events import Event, events_to_table, sort_events
-from medtwin.timelines.batches import GroupedTimelines
-from medtwin.timelines.generate import TimelineModel, generate_timelines
-from medtwin.timelines.masks import build_masks
-from medtwin.timelines.module import Hidden, Objective, TemporalVAEModule, WarmupCosine
-from medtwin.timelines.net import TemporalVAE
-from medtwin.timelines.sequences import SequenceFiles, Sequences
-from medtwin.timelines.spec import SpecSettings, TimelineSpec, fit_spec
+from medtwin.timelines.generation.generate import TimelineModel, generate_timelines
+from medtwin.timelines.generation.masks import build_masks
+from medtwin.timelines.network.net import TemporalVAE
+from medtwin.timelines.reading.batches import GroupedTimelines
+from medtwin.timelines.reading.sequences import SequenceFiles, Sequences
+from medtwin.timelines.reading.spec import SpecSettings, TimelineSpec, fit_spec
+from medtwin.timelines.training.module import Hidden, Objective, TemporalVAEModule, WarmupCosine
 from medtwin.training.averaging import Averaging
 from medtwin.training.threads import torch_threads
 from tests.timelines.conftest import sizes_of

@@ -14,14 +14,14 @@ from torch import Tensor
 from medtwin.core.codes import BIRTH, DEATH
 from medtwin.core.events import Event, events_to_table, sort_events
 from medtwin.hospital import simulate_subject
-from medtwin.timelines import profile
-from medtwin.timelines.batches import Batch
-from medtwin.timelines.generate import TimelineModel
-from medtwin.timelines.masks import Masks, build_masks
-from medtwin.timelines.net import LogProb, TemporalVAE
-from medtwin.timelines.sequences import SequenceFiles, Sequences
-from medtwin.timelines.spec import SpecSettings, TimelineSpec, fit_spec
-from medtwin.timelines.time_heads import GAIN
+from medtwin.timelines.generation.generate import TimelineModel
+from medtwin.timelines.generation.masks import Masks, build_masks
+from medtwin.timelines.network.net import LogProb, TemporalVAE
+from medtwin.timelines.network.time_heads import GAIN
+from medtwin.timelines.reading import profile
+from medtwin.timelines.reading.batches import Batch
+from medtwin.timelines.reading.sequences import SequenceFiles, Sequences
+from medtwin.timelines.reading.spec import SpecSettings, TimelineSpec, fit_spec
 from medtwin.training.threads import torch_threads
 
 DETAILS = ("DiagnosticReport.conclusionCode", "ImagingStudy.series.view", "Condition.category")

@@ -21,15 +21,15 @@ from medtwin.timelines.baselines.decisions import said
 from medtwin.timelines.baselines.knots import Knots
 from medtwin.timelines.baselines.summary import _SummarySource
 from medtwin.timelines.baselines.tables import Tables
-from medtwin.timelines.generate import People, Timeline, draw_people
-from medtwin.timelines.masks import build_masks
-from medtwin.timelines.noise import Noise
+from medtwin.timelines.generation.generate import People, Timeline, draw_people
+from medtwin.timelines.generation.masks import build_masks
+from medtwin.timelines.generation.noise import Noise
+from medtwin.timelines.generation.records import timeline_to_events
+from medtwin.timelines.generation.source import TimelineSource
+from medtwin.timelines.generation.tile import MaskedMass
 from medtwin.timelines.priors import FitGan, FitMixture
-from medtwin.timelines.records import timeline_to_events
-from medtwin.timelines.sequences import Sequences
-from medtwin.timelines.source import TimelineSource
-from medtwin.timelines.spec import SpecSettings, TimelineSpec
-from medtwin.timelines.tile import MaskedMass
+from medtwin.timelines.reading.sequences import Sequences
+from medtwin.timelines.reading.spec import SpecSettings, TimelineSpec
 from tests.e2e.conftest import command, environment
 from tests.timelines.conftest import FEMALE_ONLY, SETTINGS, Fitted, fit
 

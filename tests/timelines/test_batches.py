@@ -8,10 +8,10 @@ import pytest
 
 from medtwin.core.codes import DEATH
 from medtwin.core.events import Event, events_to_table, sort_events
-from medtwin.timelines.batches import GroupedTimelines, collate, group_subjects
-from medtwin.timelines.gaps import GapLaw
-from medtwin.timelines.sequences import Sequences
-from medtwin.timelines.spec import SpecSettings, TimelineSpec
+from medtwin.timelines.reading.batches import GroupedTimelines, collate, group_subjects
+from medtwin.timelines.reading.gaps import GapLaw
+from medtwin.timelines.reading.sequences import Sequences
+from medtwin.timelines.reading.spec import SpecSettings, TimelineSpec
 from tests.timelines.conftest import Fitted, fit
 
 START = datetime(2020, 1, 1, 10, 0)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from medtwin.timelines.batches import GroupedTimelines
-from medtwin.timelines.collapse import Collapse, LatentUse
-from medtwin.timelines.data import TimelineDataModule
-from medtwin.timelines.generate import TimelineModel
-from medtwin.timelines.sample_metrics import SampleMetrics, sample_metrics
-from medtwin.timelines.sequences import Sequences
+from medtwin.timelines.generation.generate import TimelineModel
+from medtwin.timelines.reading.batches import GroupedTimelines
+from medtwin.timelines.reading.data import TimelineDataModule
+from medtwin.timelines.reading.sequences import Sequences
+from medtwin.timelines.training.collapse import Collapse, LatentUse
+from medtwin.timelines.training.sample_metrics import SampleMetrics, sample_metrics
 from medtwin.training.callbacks import TrainingError
 
 TELLING = (torch.tensor([[0.5, 0.0], [0.7, 0.0]]), torch.tensor([[-1.0, 0.01], [1.0, 0.01]]), torch.tensor([2.0, 4.0]))

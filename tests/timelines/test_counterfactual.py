@@ -7,14 +7,14 @@ import pytest
 
 from medtwin.core.codes import DEATH
 from medtwin.core.errors import ConfigError
-from medtwin.timelines.attributes import MINUTES_PER_YEAR
-from medtwin.timelines.counterfactual import Change, predict
-from medtwin.timelines.generate import STATIC, Timeline, TimelineModel, timelines_of
-from medtwin.timelines.masks import build_masks
-from medtwin.timelines.records import timeline_to_events
-from medtwin.timelines.sequences import Sequences
-from medtwin.timelines.steer import Abducted, abduct, is_same, known_timelines, num_same, outside_support, run
-from medtwin.timelines.tile import MaskedMass, Tile
+from medtwin.timelines.generation.generate import STATIC, Timeline, TimelineModel, timelines_of
+from medtwin.timelines.generation.masks import build_masks
+from medtwin.timelines.generation.records import timeline_to_events
+from medtwin.timelines.generation.tile import MaskedMass, Tile
+from medtwin.timelines.reading.attributes import MINUTES_PER_YEAR
+from medtwin.timelines.reading.sequences import Sequences
+from medtwin.timelines.steering.counterfactual import Change, predict
+from medtwin.timelines.steering.steer import Abducted, abduct, is_same, known_timelines, num_same, outside_support, run
 
 NUM = 24
 

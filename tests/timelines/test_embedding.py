@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from medtwin.timelines.batches import collate
-from medtwin.timelines.embedding import LEDGER, EventEmbedding, Ledger, running
-from medtwin.timelines.generate import TimelineModel
-from medtwin.timelines.sequences import Sequences
+from medtwin.timelines.generation.generate import TimelineModel
+from medtwin.timelines.network.embedding import LEDGER, EventEmbedding, Ledger, running
+from medtwin.timelines.reading.batches import collate
+from medtwin.timelines.reading.sequences import Sequences
 
 
 def test_running_sums_leave_out_the_event_itself() -> None:

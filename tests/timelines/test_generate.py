@@ -9,8 +9,8 @@ import torch
 from medtwin.core.codes import BIRTH, DEATH
 from medtwin.core.errors import ConfigError
 from medtwin.core.events import Event, events_to_table, sort_events, validate_events
-from medtwin.timelines import generate
-from medtwin.timelines.generate import (
+from medtwin.timelines.generation import generate
+from medtwin.timelines.generation.generate import (
     MaskedMass,
     Timeline,
     TimelineModel,
@@ -19,13 +19,13 @@ from medtwin.timelines.generate import (
     generate_timelines,
     run_tile,
 )
-from medtwin.timelines.latents import latents_at
-from medtwin.timelines.masks import build_masks
-from medtwin.timelines.noise import Noise
-from medtwin.timelines.plans import Group, Plan, Target
+from medtwin.timelines.generation.masks import build_masks
+from medtwin.timelines.generation.noise import Noise
+from medtwin.timelines.generation.plans import Group, Plan, Target
+from medtwin.timelines.generation.records import RecordWriter, rows_to_table, timeline_to_events, twin_subject_id
 from medtwin.timelines.priors import MixturePrior, NormalPrior
-from medtwin.timelines.records import RecordWriter, rows_to_table, timeline_to_events, twin_subject_id
-from medtwin.timelines.spec import TimelineSpec
+from medtwin.timelines.priors.latents import latents_at
+from medtwin.timelines.reading.spec import TimelineSpec
 from tests.timelines.conftest import FEMALE_ONLY
 
 TILE = 32

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
-from medtwin.timelines.batches import Batch, collate
-from medtwin.timelines.generate import TimelineModel
+from medtwin.timelines.generation.generate import TimelineModel
 from medtwin.timelines.heads import (
     abduct_category,
     abduct_mixture,
@@ -17,9 +16,10 @@ from medtwin.timelines.heads import (
     sample_categories,
     sample_mixture,
 )
-from medtwin.timelines.history import above_expected
-from medtwin.timelines.net import Forgetting, TemporalVAE
-from medtwin.timelines.sequences import Sequences
+from medtwin.timelines.network.history import above_expected
+from medtwin.timelines.network.net import Forgetting, TemporalVAE
+from medtwin.timelines.reading.batches import Batch, collate
+from medtwin.timelines.reading.sequences import Sequences
 from tests.timelines.conftest import lively, read_decoded, sizes_of, small_net
 
 PARAMETERS = torch.tensor([0.3, -0.2, 0.0, -1.0, 0.5, 2.0, -0.5, 0.1, -1.0])

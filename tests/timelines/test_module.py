@@ -9,12 +9,12 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
-from medtwin.timelines.batches import Batch, GroupedTimelines
-from medtwin.timelines.collapse import Collapse, LatentUse
-from medtwin.timelines.generate import TimelineModel
-from medtwin.timelines.module import Hidden, Objective, TemporalVAEModule, WarmupCosine, num_positions, paid_kl
-from medtwin.timelines.net import Forgetting, Posterior
-from medtwin.timelines.sequences import Sequences
+from medtwin.timelines.generation.generate import TimelineModel
+from medtwin.timelines.network.net import Forgetting, Posterior
+from medtwin.timelines.reading.batches import Batch, GroupedTimelines
+from medtwin.timelines.reading.sequences import Sequences
+from medtwin.timelines.training.collapse import Collapse, LatentUse
+from medtwin.timelines.training.module import Hidden, Objective, TemporalVAEModule, WarmupCosine, num_positions, paid_kl
 from medtwin.training.averaging import Averaging
 from medtwin.training.callbacks import TrainingError
 from tests.timelines.conftest import lively, read_decoded, small_net

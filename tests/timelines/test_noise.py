@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from medtwin.timelines.generate import noise_keys
-from medtwin.timelines.noise import CODE, END, HOUR, MINUTE, STOP, TYPE, Noise
+from medtwin.timelines.generation.generate import noise_keys
+from medtwin.timelines.generation.noise import CODE, END, HOUR, MINUTE, STOP, TYPE, Noise
 
 ROWS, STEPS, PLACES = 20, 20, 12
 

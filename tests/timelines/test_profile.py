@@ -13,11 +13,11 @@ from scipy import stats
 
 from medtwin.core.errors import ConfigError
 from medtwin.core.seeds import generator
-from medtwin.timelines import profile
-from medtwin.timelines.attributes import Attributes
-from medtwin.timelines.generate import draw_attributes
-from medtwin.timelines.plans import Target
-from medtwin.timelines.profile import ProfileLaw, Quantiles, fit_profile
+from medtwin.timelines.generation.generate import draw_attributes
+from medtwin.timelines.generation.plans import Target
+from medtwin.timelines.reading import profile
+from medtwin.timelines.reading.attributes import Attributes
+from medtwin.timelines.reading.profile import ProfileLaw, Quantiles, fit_profile
 
 SEXES = ("GENDER//U", "GENDER//F", "GENDER//M")
 FACTS = ("DISEASE", "RACE//A", "WOMEN")
@@ -105,7 +105,7 @@ def test_a_strong_effect_of_a_fact_on_another_is_learned_though_windows_are_soon
 
 def test_an_unfitted_law_fails_the_same_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control."""
-    monkeypatch.setattr("medtwin.timelines.profile._STEPS", 0)
+    monkeypatch.setattr("medtwin.timelines.reading.profile._STEPS", 0)
     with pytest.raises(AssertionError):
         test_draws_follow_the_law(fit_profile(subjects(300), SEXES, FACTS, np.array([False, True, False])))
 
@@ -191,7 +191,7 @@ def test_rejection_meets_targets_and_keeps_the_law(law: ProfileLaw) -> None:
 
 
 def test_what_next_to_nobody_has_is_refused(law: ProfileLaw, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medtwin.timelines.generate._MOST_CANDIDATES", 100)
+    monkeypatch.setattr("medtwin.timelines.generation.generate._MOST_CANDIDATES", 100)
     with pytest.raises(ConfigError, match="nobody among 192 drawn has all that was asked for"):
         draw_attributes(law, generator(0, "a", 0), Target(age=(150.0, 160.0)))
 

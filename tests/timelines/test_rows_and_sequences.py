@@ -14,12 +14,12 @@ from medtwin.core.codes import DEATH
 from medtwin.core.dataset import open_dataset
 from medtwin.core.errors import DatasetError
 from medtwin.core.events import Event, events_to_table, sort_events
-from medtwin.timelines.data import TimelineDataModule
-from medtwin.timelines.generate import TimelineModel
-from medtwin.timelines.rows import read_rows, row_tokens
-from medtwin.timelines.sequences import SequenceFiles, Sequences
-from medtwin.timelines.spec import TimelineSpec
-from medtwin.timelines.vocabulary import Token, Vocabulary
+from medtwin.timelines.generation.generate import TimelineModel
+from medtwin.timelines.reading.data import TimelineDataModule
+from medtwin.timelines.reading.rows import read_rows, row_tokens
+from medtwin.timelines.reading.sequences import SequenceFiles, Sequences
+from medtwin.timelines.reading.spec import TimelineSpec
+from medtwin.timelines.reading.vocabulary import Token, Vocabulary
 from tests.timelines.conftest import SETTINGS, Fitted, fit, one_patient
 
 START = datetime(2020, 5, 4, 9, 30)

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from medtwin.core.codes import DEATH
-from medtwin.timelines.attributes import Attributes
-from medtwin.timelines.batches import collate
-from medtwin.timelines.generate import MaskedMass, TimelineModel, noise_keys
+from medtwin.timelines.generation.generate import MaskedMass, TimelineModel, noise_keys
+from medtwin.timelines.generation.noise import CODE, END, GAP, HOUR, SLOT, STOP, TYPE, Noise
+from medtwin.timelines.generation.sampler import Sampler
+from medtwin.timelines.generation.tile import Drawn, Tile
 from medtwin.timelines.heads import mixture_log_prob
-from medtwin.timelines.noise import CODE, END, GAP, HOUR, SLOT, STOP, TYPE, Noise
-from medtwin.timelines.sampler import Sampler
-from medtwin.timelines.sequences import Sequences
-from medtwin.timelines.tile import Drawn, Tile
-from medtwin.timelines.time_heads import MINUTES
+from medtwin.timelines.network.time_heads import MINUTES
+from medtwin.timelines.reading.attributes import Attributes
+from medtwin.timelines.reading.batches import collate
+from medtwin.timelines.reading.sequences import Sequences
 from tests.timelines.conftest import read_decoded
 
 NUM = 32

@@ -14,10 +14,10 @@ STEP = """
 import resource
 import numpy as np
 import torch
-from medtwin.timelines.batches import collate
-from medtwin.timelines.gaps import GapLaw
-from medtwin.timelines.net import TemporalVAE
-from medtwin.timelines.sequences import Sequences
+from medtwin.timelines.reading.batches import collate
+from medtwin.timelines.reading.gaps import GapLaw
+from medtwin.timelines.network.net import TemporalVAE
+from medtwin.timelines.reading.sequences import Sequences
 
 torch.set_num_threads(1)
 torch.manual_seed(0)

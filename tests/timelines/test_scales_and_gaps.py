@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medtwin.timelines.gaps import GapCounts, GapLaw
-from medtwin.timelines.scales import Scale, fit_scale
-from medtwin.timelines.tile import ScaleTable
+from medtwin.timelines.generation.tile import ScaleTable
+from medtwin.timelines.reading.gaps import GapCounts, GapLaw
+from medtwin.timelines.reading.scales import Scale, fit_scale
 
 NUMBERS = st.lists(st.integers(1, 9999), min_size=2, max_size=60)
 

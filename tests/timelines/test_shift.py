@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from medtwin.core.seeds import generator
-from medtwin.timelines.attributes import Attributes
-from medtwin.timelines.counterfactual import moved
-from medtwin.timelines.generate import draw_people
-from medtwin.timelines.shift import LatentShift, fit_shift, load_shift
-from medtwin.timelines.spec import TimelineSpec
-from medtwin.timelines.tile import TimelineModel
+from medtwin.timelines.generation.generate import draw_people
+from medtwin.timelines.generation.tile import TimelineModel
+from medtwin.timelines.priors.shift import LatentShift, fit_shift, load_shift
+from medtwin.timelines.reading.attributes import Attributes
+from medtwin.timelines.reading.spec import TimelineSpec
+from medtwin.timelines.steering.counterfactual import moved
 
 DIM = 4
 

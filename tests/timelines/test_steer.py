@@ -12,14 +12,14 @@ from medtwin.core.codes import DEATH
 from medtwin.core.errors import ConfigError
 from medtwin.core.events import events_to_table, sort_events, validate_events
 from medtwin.pipelines.generate_twins import known_events
-from medtwin.timelines.batches import GroupedTimelines
-from medtwin.timelines.continuation import beginnings, complete, continue_records
-from medtwin.timelines.generate import Timeline, TimelineModel
-from medtwin.timelines.interpolation import between, great_circle
-from medtwin.timelines.probes import Probed, encode_all, probe
-from medtwin.timelines.records import RecordWriter, rows_to_table
-from medtwin.timelines.sequences import Sequences
-from medtwin.timelines.steer import posteriors
+from medtwin.timelines.generation.generate import Timeline, TimelineModel
+from medtwin.timelines.generation.records import RecordWriter, rows_to_table
+from medtwin.timelines.priors.probes import Probed, encode_all, probe
+from medtwin.timelines.reading.batches import GroupedTimelines
+from medtwin.timelines.reading.sequences import Sequences
+from medtwin.timelines.steering.continuation import beginnings, complete, continue_records
+from medtwin.timelines.steering.interpolation import between, great_circle
+from medtwin.timelines.steering.steer import posteriors
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from medtwin.core.dataset import open_dataset
 from medtwin.core.events import events_to_table, sort_events
-from medtwin.timelines.data import TimelineDataModule
-from medtwin.timelines.module import TemporalVAEModule
-from medtwin.timelines.net import TemporalVAE
+from medtwin.timelines.network.net import TemporalVAE
+from medtwin.timelines.reading.data import TimelineDataModule
+from medtwin.timelines.training.module import TemporalVAEModule
 from medtwin.training.callbacks import Checkpoints, StepSeeds, StopOnNonFinite
 from medtwin.training.checkpoints import LAST
 from medtwin.training.quiet import quiet

@@ -32,9 +32,9 @@ from medtwin.timelines.baselines.decisions import (
 )
 from medtwin.timelines.baselines.knots import Knots
 from medtwin.timelines.baselines.tables import Tables
-from medtwin.timelines.gaps import HOURS, SLOTS
-from medtwin.timelines.sequences import Sequences
-from medtwin.timelines.spec import TimelineSpec
+from medtwin.timelines.reading.gaps import HOURS, SLOTS
+from medtwin.timelines.reading.sequences import Sequences
+from medtwin.timelines.reading.spec import TimelineSpec
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medtwin.timelines.gaps import GapLaw
-from medtwin.timelines.sequences import Sequences
+from medtwin.timelines.reading.gaps import GapLaw
+from medtwin.timelines.reading.sequences import Sequences
 
 Ints = NDArray[np.int64]
 AT_STATIC, AT_FIRST, FIRST_TOKEN = 0, 1, 2

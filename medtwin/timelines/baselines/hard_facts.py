@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medtwin.timelines.attributes import MINUTES_PER_YEAR, Attributes
-from medtwin.timelines.masks import Masks
-from medtwin.timelines.spec import TimelineSpec
-from medtwin.timelines.tile import SpecArrays
+from medtwin.timelines.generation.masks import Masks
+from medtwin.timelines.generation.tile import SpecArrays
+from medtwin.timelines.reading.attributes import MINUTES_PER_YEAR, Attributes
+from medtwin.timelines.reading.spec import TimelineSpec
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

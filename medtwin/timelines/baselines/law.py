@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from torch import nn
 
 from medtwin.core.errors import ConfigError
-from medtwin.timelines.generate import People, Timeline
-from medtwin.timelines.masks import Masks
-from medtwin.timelines.noise import Noise
-from medtwin.timelines.sequences import Sequences
-from medtwin.timelines.source import TimelineSource
-from medtwin.timelines.spec import TimelineSpec
-from medtwin.timelines.tile import MaskedMass
+from medtwin.timelines.generation.generate import People, Timeline
+from medtwin.timelines.generation.masks import Masks
+from medtwin.timelines.generation.noise import Noise
+from medtwin.timelines.generation.source import TimelineSource
+from medtwin.timelines.generation.tile import MaskedMass
+from medtwin.timelines.reading.sequences import Sequences
+from medtwin.timelines.reading.spec import TimelineSpec
 
 
 class CountedLaw(nn.Module, ABC):

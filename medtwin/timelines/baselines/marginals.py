@@ -22,9 +22,9 @@ from medtwin.timelines.baselines.knots import Knots
 from medtwin.timelines.baselines.law import CountedLaw, CountedSource
 from medtwin.timelines.baselines.tables import Tables
 from medtwin.timelines.baselines.walk import drawn_category
-from medtwin.timelines.generate import People, Timeline, timelines_of
-from medtwin.timelines.masks import Masks
-from medtwin.timelines.noise import (
+from medtwin.timelines.generation.generate import People, Timeline, timelines_of
+from medtwin.timelines.generation.masks import Masks
+from medtwin.timelines.generation.noise import (
     COMPONENT,
     END,
     GAP,
@@ -38,9 +38,9 @@ from medtwin.timelines.noise import (
     WITHIN,
     Noise,
 )
-from medtwin.timelines.sequences import Sequences
-from medtwin.timelines.spec import TimelineSpec
-from medtwin.timelines.tile import Drawn, MaskedMass
+from medtwin.timelines.generation.tile import Drawn, MaskedMass
+from medtwin.timelines.reading.sequences import Sequences
+from medtwin.timelines.reading.spec import TimelineSpec
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -9,12 +9,12 @@ from medtwin.timelines.baselines.hard_facts import HardFacts
 from medtwin.timelines.baselines.law import CountedLaw, CountedSource
 from medtwin.timelines.baselines.tables import Tables
 from medtwin.timelines.baselines.walk import Walk
-from medtwin.timelines.generate import People, Timeline
-from medtwin.timelines.masks import Masks
-from medtwin.timelines.noise import Noise
-from medtwin.timelines.sequences import Sequences
-from medtwin.timelines.spec import TimelineSpec
-from medtwin.timelines.tile import MaskedMass
+from medtwin.timelines.generation.generate import People, Timeline
+from medtwin.timelines.generation.masks import Masks
+from medtwin.timelines.generation.noise import Noise
+from medtwin.timelines.generation.tile import MaskedMass
+from medtwin.timelines.reading.sequences import Sequences
+from medtwin.timelines.reading.spec import TimelineSpec
 
 
 class Markov(CountedLaw):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from lightning import LightningModule
 
 from medtwin.timelines.baselines.law import CountedLaw
-from medtwin.timelines.data import TimelineDataModule
-from medtwin.timelines.masks import Masks
-from medtwin.timelines.source import TimelineSource
-from medtwin.timelines.spec import TimelineSpec
+from medtwin.timelines.generation.masks import Masks
+from medtwin.timelines.generation.source import TimelineSource
+from medtwin.timelines.reading.data import TimelineDataModule
+from medtwin.timelines.reading.spec import TimelineSpec
 
 
 class BaselineModule(LightningModule):

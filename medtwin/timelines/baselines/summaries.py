@@ -20,12 +20,12 @@ from scipy.special import ndtri
 
 from medtwin.core.codes import DEATH
 from medtwin.core.seeds import generator
-from medtwin.timelines.attributes import Attributes
 from medtwin.timelines.baselines.decisions import parts_of
 from medtwin.timelines.baselines.knots import Knots
-from medtwin.timelines.profile import MAX_SUBJECTS
-from medtwin.timelines.sequences import Sequences
-from medtwin.timelines.spec import TimelineSpec
+from medtwin.timelines.reading.attributes import Attributes
+from medtwin.timelines.reading.profile import MAX_SUBJECTS
+from medtwin.timelines.reading.sequences import Sequences
+from medtwin.timelines.reading.spec import TimelineSpec
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -26,13 +26,13 @@ from medtwin.timelines.baselines.law import CountedLaw, CountedSource
 from medtwin.timelines.baselines.summaries import NAMES, features, fit_summaries
 from medtwin.timelines.baselines.tables import Tables
 from medtwin.timelines.baselines.walk import Walk
-from medtwin.timelines.generate import People, Timeline
-from medtwin.timelines.masks import Masks
-from medtwin.timelines.noise import Noise
+from medtwin.timelines.generation.generate import People, Timeline
+from medtwin.timelines.generation.masks import Masks
+from medtwin.timelines.generation.noise import Noise
+from medtwin.timelines.generation.tile import MaskedMass
 from medtwin.timelines.priors import FitGan, FitMixture, GanPrior, MixturePrior, Prior, PriorFactory
-from medtwin.timelines.sequences import Sequences
-from medtwin.timelines.spec import TimelineSpec
-from medtwin.timelines.tile import MaskedMass
+from medtwin.timelines.reading.sequences import Sequences
+from medtwin.timelines.reading.spec import TimelineSpec
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

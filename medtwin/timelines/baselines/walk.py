@@ -11,10 +11,10 @@ from scipy.special import ndtr, ndtri
 from medtwin.timelines.baselines.chain import Chain
 from medtwin.timelines.baselines.decisions import AT_FIRST, AT_STATIC, FIRST_TOKEN, position_of
 from medtwin.timelines.baselines.hard_facts import HardFacts
-from medtwin.timelines.gaps import MINUTES_PER_DAY, GapLaw
-from medtwin.timelines.generate import People, Timeline, timelines_of
-from medtwin.timelines.noise import END, GAP, HOUR, MINUTE, SIZE_WITHIN, TYPE, WITHIN, Noise
-from medtwin.timelines.tile import Drawn, MaskedMass
+from medtwin.timelines.generation.generate import People, Timeline, timelines_of
+from medtwin.timelines.generation.noise import END, GAP, HOUR, MINUTE, SIZE_WITHIN, TYPE, WITHIN, Noise
+from medtwin.timelines.generation.tile import Drawn, MaskedMass
+from medtwin.timelines.reading.gaps import MINUTES_PER_DAY, GapLaw
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -1,0 +1,74 @@
+"""Hard facts as masks: which tokens a person of this sex and age can have. In generation all else is unsayable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtwin.core.errors import ConfigError
+from medtwin.timelines.reading.spec import TimelineSpec
+
+# A token that so many people have without one of this sex is not by chance that of the other sex.
+_CHANCE = 0.01
+_MARGIN_YEARS = 2.0
+_MARGIN_OF_FEW = 20.0
+
+
+@dataclass(frozen=True)
+class Masks:
+    """What can be said of whom.
+
+    Attributes:
+        by_sex: (sexes, V) whether a token can be said of a subject of this sex.
+        youngest, oldest: (V,) ages in years between which a token can be said.
+    """
+
+    by_sex: NDArray[np.bool_]
+    youngest: NDArray[np.float64]
+    oldest: NDArray[np.float64]
+
+    def allowed(self, sex: NDArray[np.int64], age_years: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """(B, V) which tokens can be said of B subjects at these ages; an unknown age (nan) forbids nothing."""
+        age = age_years[:, None]
+        outside = (age < self.youngest) | (age > self.oldest)
+        return np.asarray(self.by_sex[sex] & ~outside)
+
+
+def build_masks(spec: TimelineSpec, sex_specific: Mapping[str, Sequence[str]]) -> Masks:
+    """The masks of a run.
+
+    Args:
+        spec: Learned from training subjects: a token that a sex never has, though by chance it would (p < .01), and
+            ages two years (more for rare tokens) beyond those seen, are masked.
+        sex_specific: Codes by the only sex (F, M) that can have them, as shell patterns.
+
+    Raises:
+        ConfigError: If a sex is neither F nor M.
+    """
+    totals = spec.sex_totals.astype(np.float64)
+    share = totals / max(totals.sum(), 1.0)
+    count = spec.sex_counts.sum(axis=1)
+    by_chance = (1.0 - share)[:, None] ** count[None, :]
+    by_sex = ~((spec.sex_counts.T == 0) & (by_chance < _CHANCE) & (totals > 0)[:, None])
+    for sex, codes in sex_specific.items():
+        if sex not in ("F", "M"):
+            raise ConfigError(f"sex_specific: the sex must be F or M, got {sex!r}")
+        only = np.array(
+            [_matches(t.parent or t.code, codes) or _matches(t.code, codes) for t in spec.vocabulary.tokens]
+        )
+        for index, name in enumerate(spec.profile.sexes):
+            if name in ("GENDER//F", "GENDER//M") and name != f"GENDER//{sex}":
+                by_sex[index] &= ~only
+    margin = _MARGIN_YEARS + _MARGIN_OF_FEW / np.maximum(count, 1)
+    youngest = np.nan_to_num(spec.age_range[:, 0] - margin, nan=-np.inf)
+    oldest = np.nan_to_num(spec.age_range[:, 1] + margin, nan=np.inf)
+    return Masks(by_sex, youngest, oldest)
+
+
+def _matches(code: str, patterns: Sequence[str]) -> bool:
+    bare = code.removeprefix("NEGATED//")
+    return any(fnmatchcase(bare, pattern) for pattern in patterns)

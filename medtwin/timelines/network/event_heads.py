@@ -1,0 +1,222 @@
+"""Within a step: which event is next, or is the step over, and the number that an event carries."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medtwin.timelines.network.embedding import LEDGER
+from medtwin.timelines.network.layers import NUM_TIME_FEATURES
+from medtwin.timelines.network.time_heads import GAIN
+
+NUM_COMPONENTS = 5
+_MEMORY = 3
+# Time constants, in minutes, of the recency with which a token was said before: a day, a month and a year.
+_RECENCY = (1440.0, 30 * 1440.0, 365.25 * 1440.0)
+NUM_CAUSES = 96
+"""At most so many tokens are told to the numbers one by one; all others through the ledger and the state."""
+_LASTING = _RECENCY[1:]
+# Of the component that repeats the last number: log odds to begin with, and without a last number; log width.
+_AGAIN, _NEVER, _NARROW = -3.0, -40.0, -4.5
+
+
+class CodeHeads(nn.Module):
+    """The type of the next event or the end of the step, then its code among those of the type.
+
+    Args:
+        num_codes, num_types: Of the vocabulary, whose tokens stand type by type.
+        num_person: Width of what is known of the person.
+        width: Of the state of a decision.
+    """
+
+    type_of: Tensor
+    root_of: Tensor
+    is_root: Tensor
+    type_bounds: Tensor
+
+    def __init__(self, num_codes: int, num_types: int, num_person: int, width: int) -> None:
+        super().__init__()
+        self.num_types = num_types
+        self.type_out = nn.Linear(width, num_types + 1)
+        self.type_of_person = nn.Linear(num_person, num_types + 1, bias=False)
+        self.code_out = nn.Linear(width, num_codes)
+        self.repeat = nn.Embedding(num_codes, 2 + len(_RECENCY))
+        self.of_person = nn.Linear(num_person, num_codes, bias=False)
+        for direct in (self.repeat, self.of_person, self.type_of_person):
+            nn.init.normal_(direct.weight, std=0.003)
+        for name in ("type_of", "root_of"):
+            self.register_buffer(name, torch.zeros(num_codes, dtype=torch.long))
+        self.register_buffer("is_root", torch.zeros(num_codes, dtype=torch.bool))
+        self.register_buffer("type_bounds", torch.zeros(num_types + 1, dtype=torch.long))
+
+    def habits(self, since: Tensor, person: Tensor) -> Tensor:
+        """What who it is and what was said in earlier steps adds to the logits of all tokens, (n, V).
+
+        Args:
+            since: (n, V) minutes since a token was last said, or inf.
+            person: (n, num_person).
+        """
+        seen = torch.isfinite(since).to(person.dtype)
+        groups = torch.zeros_like(seen).index_add(1, self.root_of, seen)[:, self.root_of] - seen
+        weights = (GAIN * self.repeat.weight).unbind(-1)
+        added = GAIN * self.of_person(person) + weights[0] * seen + weights[1] * (groups > 0)
+        for weight, constant in zip(weights[2:], _RECENCY, strict=True):
+            added = added + weight * torch.exp(-since / constant)
+        habits: Tensor = added
+        return habits
+
+    def type_habits(self, person: Tensor) -> Tensor:
+        """What who it is adds to the logits of the types and of the end of the step, (n, types + 1)."""
+        added: Tensor = GAIN * self.type_of_person(person)
+        return added
+
+    def allowed_types(self, previous: Tensor, can_end: Tensor) -> Tensor:
+        """Which types may follow within a step, (n, types + 1), END last: no type before the last one.
+
+        Args:
+            previous: (n,) token before, or -1 at the start of the step.
+            can_end: (n,) whether the step may end here: none but the one of static facts is empty.
+        """
+        every = torch.arange(self.num_types, device=previous.device)
+        later = every >= torch.where(previous >= 0, self.type_of[previous.clamp(min=0)], 0)[:, None]
+        return torch.cat([later, can_end[:, None]], dim=-1)
+
+    def allowed_codes(self, previous: Tensor, codes: slice) -> Tensor:
+        """Which tokens of a slice may follow, (n, codes): groups never go back, children follow their open group."""
+        before = previous.clamp(min=0)
+        place = torch.arange(len(self.root_of), device=previous.device)[codes]
+        root, is_root = self.root_of[codes], self.is_root[codes]
+        open_root = self.root_of[before][:, None]
+        follows = (is_root & (root > open_root)) | ((root == open_root) & (is_root | (place > before[:, None])))
+        return torch.where((previous >= 0)[:, None], follows, is_root)
+
+    def log_prob(
+        self, state: Tensor, habits: tuple[Tensor, Tensor], decision: tuple[Tensor, Tensor, Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Log probabilities in nats, (n,) each, of the types and of the codes (0 where the step ends).
+
+        Args:
+            state: (n, width).
+            habits: Those of the types, (m, types + 1), and of the tokens, (m, V), of the steps.
+            decision: (n,) each: step of every decision, token before or -1, token or -1 for the end, and whether the
+                step may end here.
+        """
+        step, previous, target, can_end = decision
+        wanted = torch.where(target < 0, self.num_types, self.type_of[target.clamp(min=0)])
+        allowed = self.allowed_types(previous, can_end)
+        type_logits = self.type_out(state).float() + habits[0].index_select(0, step)
+        types = functional.log_softmax(type_logits.masked_fill(~allowed, float("-inf")), dim=-1)
+        type_part = types.gather(-1, wanted[:, None])[:, 0]
+        code_part = torch.zeros_like(type_part)
+        bounds = self.type_bounds.tolist()
+        for kind in range(self.num_types):
+            rows = torch.nonzero(wanted == kind)[:, 0]
+            codes = slice(bounds[kind], bounds[kind + 1])
+            if len(rows) and codes.stop - codes.start > 1:
+                logits = functional.linear(
+                    state.index_select(0, rows), self.code_out.weight[codes], self.code_out.bias[codes]
+                )
+                logits = logits.float() + habits[1][:, codes].index_select(0, step[rows])
+                logits = logits.masked_fill(~self.allowed_codes(previous[rows], codes), float("-inf"))
+                own = functional.log_softmax(logits, dim=-1).gather(-1, (target[rows] - codes.start)[:, None])[:, 0]
+                code_part = code_part.index_add(0, rows, own)
+        return type_part, code_part
+
+
+class ValueHead(nn.Module):
+    """The number of an event as a mixture of normals on the token's scale.
+
+    A number is expected from the person, the time, and what was said (a drug, a diagnosis). What the token's last
+    number, and its mean so far, lay above what was expected *then* is carried on: a drug shifts the level, and what is
+    the person's own stays (an autoregression with explanatory variables, Box & Tiao 1975). The latest numbers of other
+    tokens move it (a body mass index follows from them), and a network adds the rest. One component of the mixture is
+    the last number itself: what was charted again and not measured.
+
+    Args:
+        num_codes: Of the vocabulary.
+        num_person: Width of what is known of the person.
+        width: Of the state of a decision.
+    """
+
+    causes: Tensor
+
+    def __init__(self, num_codes: int, num_person: int, width: int) -> None:
+        super().__init__()
+        # One layer over all that is known, in parts, so that what is the same for a whole step is computed once.
+        self.of_token, self.of_state = nn.Embedding(num_codes, 2 * width), nn.Linear(width, 2 * width)
+        self.of_ledger = nn.Linear(2 * LEDGER, 2 * width, bias=False)
+        self.of_memory = nn.Linear(_MEMORY, 2 * width, bias=False)
+        self.of_step = nn.Linear(num_person + NUM_TIME_FEATURES, 2 * width, bias=False)
+        self.out = nn.Linear(2 * width, 3 * NUM_COMPONENTS + 1)
+        self.base = nn.Embedding(num_codes, 3 * NUM_COMPONENTS + 1)
+        self.recall = nn.Embedding(num_codes, 2)
+        self.trait, self.loading = nn.Embedding(num_codes, num_person), nn.Embedding(num_codes, 2 * LEDGER)
+        num_causes = min(NUM_CAUSES, num_codes)
+        self.effect = nn.Embedding(num_codes, (3 + len(_LASTING)) * num_causes)
+        self.rhythm = nn.Embedding(num_codes, NUM_TIME_FEATURES)
+        self.register_buffer("causes", torch.arange(num_causes))
+        nn.init.normal_(self.of_token.weight, std=0.1)
+        nn.init.zeros_(self.base.weight)
+        nn.init.constant_(self.recall.weight, 0.3 / GAIN)
+        for direct in (self.trait, self.loading, self.effect, self.rhythm):
+            nn.init.normal_(direct.weight, std=0.003)
+        with torch.no_grad():  # spread the components, so that they can specialise
+            k = NUM_COMPONENTS
+            self.out.bias.zero_()
+            self.out.bias[k : 2 * k] = torch.linspace(-1, 1, k)
+            self.out.weight.mul_(0.1)
+
+    def step(self, person: Tensor, clock: Tensor) -> Tensor:
+        """What a step contributes, (n, 2 width), of the person (n, num_person) and the clock (n, features)."""
+        out: Tensor = self.of_step(torch.cat([person, clock], dim=-1))
+        return out
+
+    def said(self, since: Tensor, began: Tensor) -> Tensor:
+        """What was said before a step of the causes, (n, 4C): at all, as something new, this month, this year.
+
+        Args:
+            since: (n, V) minutes since a token was last said, or inf.
+            began: (n, C) which causes the record had said for the first time after `WASHOUT`.
+        """
+        mine = since.index_select(-1, self.causes)
+        ever = torch.isfinite(mine).to(mine.dtype)
+        return torch.cat([ever, began.to(mine.dtype), *(torch.exp(-mine / time) for time in _LASTING)], dim=-1)
+
+    def expected(self, token: Tensor, now: Tensor, known: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """The number that is expected of a token whatever it was before, scaled, (n,).
+
+        Args:
+            token: (n,).
+            now: (n, C) which causes the step itself has said so far.
+            known: The person (n, num_person), the clock (n, features), and `said` (n, 4C).
+        """
+        person, clock, said = known
+        causes = torch.cat([now.to(said.dtype), said], dim=-1)
+        parts = ((GAIN, self.trait, person), (GAIN, self.rhythm, clock), (GAIN, self.effect, causes))
+        expected: Tensor = sum(gain * (weight(token) * what).sum(dim=-1) for gain, weight, what in parts)
+        return expected
+
+    def forward(
+        self, token: Tensor, state: Tensor, memory: tuple[Tensor, Tensor, Tensor], known: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Parameters of the mixture, (n, 3K + 3).
+
+        Args:
+            token: (n,).
+            state: (n, width) of the decision that chose it.
+            memory: `expected` (n,); (n, 3) what the last number and the mean so far lay above what was expected of
+                them, and log(1 + number of values); the last number (n,).
+            known: The ledger (n, 2 LEDGER), and `step` (n, 2 width).
+        """
+        ledger, of_step = known
+        expected, above, last = memory
+        x = self.of_token(token) + self.of_state(state) + self.of_ledger(ledger) + self.of_memory(above) + of_step
+        k = NUM_COMPONENTS
+        parameters = self.out(functional.gelu(x)) + GAIN * self.base(token)
+        logits, means, widths, again = parameters.split([k, k, k, 1], dim=-1)
+        related = (self.loading(token) * ledger).sum(dim=-1)
+        centre = expected + GAIN * ((self.recall(token) * above[:, :2]).sum(dim=-1) + related)
+        again = (again + _AGAIN).masked_fill(above[:, 2:] <= 0, _NEVER)
+        narrow = torch.full_like(again, _NARROW)
+        return torch.cat([logits, again, means + centre[:, None], last[:, None], widths, narrow], dim=-1)

@@ -1,0 +1,411 @@
+"""Everything that is learned of a dataset before the network is: vocabulary, scales, gaps, templates, attributes.
+
+All of it comes from training subjects only, and is saved with the run as `timelines.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from medtwin.core.codes import BIRTH, NEGATED_PREFIX
+from medtwin.core.errors import DatasetError
+from medtwin.core.files import atomic_file, read_json
+from medtwin.core.seeds import generator
+from medtwin.timelines.reading.attributes import MINUTES_PER_YEAR, Attributes
+from medtwin.timelines.reading.gaps import GapCounts, GapLaw
+from medtwin.timelines.reading.profile import MAX_SUBJECTS, ProfileLaw, fit_profile
+from medtwin.timelines.reading.rows import GENDER_PREFIX, ShardRows, read_rows, row_tokens
+from medtwin.timelines.reading.scales import Scale, fit_scale
+from medtwin.timelines.reading.sequences import SequenceFiles, Sequences, SubjectFacts, build_sequences
+from medtwin.timelines.reading.templates import Template, TemplateCounts
+from medtwin.timelines.reading.vocabulary import Token, Vocabulary
+
+FILE = "timelines.json"
+UNKNOWN_SEX = "GENDER//U"
+_CONSTANT = 0.95  # a detail that so many events of its code have is part of the template
+_INDEX_SHARE = (0.03, 0.6)  # an index condition is neither rare nor everybody's
+_MOST_VALUES = 200_000  # numbers of a token that its scale is fitted to
+_ROOT_SHARE = 0.99  # what is a static fact so often is a root of the profile
+
+
+@dataclass(frozen=True)
+class SpecSettings:
+    """What is asked of the fit.
+
+    Attributes:
+        min_subjects: A token must occur in so many training subjects.
+        details: Element paths whose child rows are tokens.
+        num_conditions: At most so many index conditions, the most frequent ones.
+        facts: Codes of further facts of the whole record, as shell patterns.
+        max_positions: Longer sequences are cut.
+    """
+
+    min_subjects: int
+    details: tuple[str, ...]
+    num_conditions: int
+    facts: tuple[str, ...]
+    max_positions: int
+
+
+@dataclass(frozen=True)
+class TimelineSpec:
+    """What the network and the generator know of the data.
+
+    Attributes:
+        vocabulary: V tokens.
+        scales, templates: (V,) of every token; no scale where it carries no number.
+        gaps: The law of gaps. profile: The law of attributes.
+        sex_counts: (V, sexes) training subjects by sex that have the token. sex_totals: (sexes,) training subjects.
+        age_range: (V, 2) youngest and oldest age in years at which it was said; nan where no age is known.
+        static_counts: (V, 2) how often it was said as a static fact, and at a time.
+        settings: As fitted.
+        unmodelled: Rows of training subjects that no token stands for.
+        descriptions: Of codes, where the dataset's codes.parquet has them.
+    """
+
+    vocabulary: Vocabulary
+    scales: tuple[Scale | None, ...]
+    templates: tuple[Template, ...]
+    gaps: GapLaw
+    profile: ProfileLaw
+    sex_counts: NDArray[np.int64]
+    sex_totals: NDArray[np.int64]
+    age_range: NDArray[np.float64]
+    static_counts: NDArray[np.int64]
+    settings: SpecSettings
+    unmodelled: int = 0
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def fact_of(self) -> NDArray[np.int64]:
+        """(V,) fact that a token names, or -1."""
+        return _fact_of(self.vocabulary, self.profile.facts)
+
+    def causes(self, most: int) -> NDArray[np.int64]:
+        """Indices of at most so many tokens from which the numbers of others may follow, in the order of the tokens.
+
+        They are events that happen at a time and carry no measured number, those first that tell most people apart.
+        """
+        share = self.sex_counts.sum(axis=1) / max(int(self.sex_totals.sum()), 1)
+        may_cause = np.array([t.parent is None and t.number != "numeric" for t in self.vocabulary.tokens], dtype=bool)
+        tells = np.where(may_cause & (self.static_counts[:, 1] > 0), share * (1 - share), -1.0)
+        return np.sort(np.argsort(-tells, kind="stable")[:most])
+
+    def described(self, codes: pa.Table) -> TimelineSpec:
+        """The spec with the descriptions that codes.parquet has of its codes."""
+        known = {token.code for token in self.vocabulary.tokens}
+        rows = codes.select(["code", "description"]).to_pylist() if "description" in codes.column_names else []
+        found = {row["code"]: row["description"] for row in rows if row["code"] in known and row["description"]}
+        return replace(self, descriptions=found)
+
+    @property
+    def names_studies(self) -> bool:
+        """Whether the timelines record imaging studies."""
+        return any(token.resource == "ImagingStudy" and token.parent is None for token in self.vocabulary.tokens)
+
+    def sequences(self, table: pa.Table) -> Sequences | None:
+        """The sequences of an event table, of which unknown tokens are left out; None without a dated event."""
+        shard = read_rows(table, self.settings.details)
+        return self._reader().read(shard, tokens_of(shard.rows, self.vocabulary), table)
+
+    def _reader(self) -> _Reader:
+        return _Reader(self.vocabulary, self.scales, self.profile.sexes, self.fact_of, self.settings.max_positions)
+
+    def save(self, folder: Path) -> None:
+        """Writes timelines.json and profile.npz."""
+        self.profile.save(folder)
+        record = {
+            "version": 2,
+            "vocabulary": self.vocabulary.to_json(),
+            "scales": [scale and scale.to_json() for scale in self.scales],
+            "templates": [template.to_json() for template in self.templates],
+            "gaps": self.gaps.to_json(),
+            "profile": self.profile.to_json(),
+            "sex_counts": self.sex_counts.tolist(),
+            "sex_totals": self.sex_totals.tolist(),
+            "static_counts": self.static_counts.tolist(),
+            "age_range": [[None if np.isnan(x) else x for x in row] for row in self.age_range.tolist()],
+            "settings": asdict(self.settings),
+            "unmodelled": self.unmodelled,
+            "descriptions": dict(self.descriptions),
+        }
+        with atomic_file(folder / FILE, "w") as file:
+            json.dump(record, file, ensure_ascii=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> TimelineSpec:
+        """Reads timelines.json.
+
+        Raises:
+            DatasetError: If it is missing or no such file.
+        """
+        record = read_json(folder / FILE)
+        if record.get("version") != 2:
+            raise DatasetError(f"{folder / FILE} was written by another version of medtwin: train again")
+        ages = [[np.nan if x is None else x for x in row] for row in record["age_range"]]
+        lists = {name: tuple(record["settings"][name]) for name in ("details", "facts")}
+        return cls(
+            vocabulary=Vocabulary.from_json(record["vocabulary"]),
+            scales=tuple(Scale(**scale) if scale else None for scale in record["scales"]),
+            templates=tuple(Template.from_json(template) for template in record["templates"]),
+            gaps=GapLaw.from_json(record["gaps"]),
+            profile=ProfileLaw.load(folder, record["profile"]),
+            sex_counts=np.array(record["sex_counts"], dtype=np.int64),
+            sex_totals=np.array(record["sex_totals"], dtype=np.int64),
+            age_range=np.array(ages, dtype=np.float64).reshape(-1, 2),
+            static_counts=np.array(record["static_counts"], dtype=np.int64).reshape(-1, 2),
+            settings=SpecSettings(**{**record["settings"], **lists}),
+            unmodelled=int(record["unmodelled"]),
+            descriptions=record["descriptions"],
+        )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """What turns event tables into sequences."""
+
+    vocabulary: Vocabulary
+    scales: tuple[Scale | None, ...]
+    sexes: tuple[str, ...]
+    fact_of: NDArray[np.int64]
+    max_positions: int
+
+    def read(self, shard: ShardRows, token: NDArray[np.int64], table: pa.Table) -> Sequences | None:
+        rows = shard.rows.assign(type=shard.rows["resource"])
+        known = subject_facts(table, self.sexes)
+        return build_sequences(rows, token, known, self.vocabulary, self.scales, self.fact_of, self.max_positions)
+
+
+def _fact_of(vocabulary: Vocabulary, facts: Sequence[str]) -> NDArray[np.int64]:
+    place = {code: index for index, code in enumerate(facts)}
+    return np.array([place.get(t.fact, -1) if t.parent is None else -1 for t in vocabulary.tokens], np.int64)
+
+
+def tokens_of(rows: pd.DataFrame, vocabulary: Vocabulary) -> NDArray[np.int64]:
+    """(rows,) token of every token row, -1 where the vocabulary has none for it, or none for its event."""
+    if not len(rows):
+        return np.zeros(0, dtype=np.int64)
+    tokens, group = row_tokens(rows)
+    found = np.array([-1 if (index := vocabulary.find(token)) is None else index for token in tokens], dtype=np.int64)
+    token = found[group]
+    is_event = rows["parent"].isna().to_numpy()
+    known_events = rows["row"].to_numpy()[is_event & (token >= 0)]
+    return np.where(is_event | rows["instance"].isin(known_events).to_numpy(), token, -1)
+
+
+def subject_facts(table: pa.Table, sexes: Sequence[str]) -> SubjectFacts:
+    """Birth and sex of the subjects of an event table."""
+    births = table.filter(pc.equal(table["code"], BIRTH)).select(["subject_id", "time"]).drop_null()
+    minutes = births["time"].to_numpy().astype("datetime64[m]").astype(np.int64)
+    genders = table.filter(pc.starts_with(table["code"], GENDER_PREFIX)).select(["subject_id", "code"]).to_pylist()
+    place = {code: index for index, code in enumerate(sexes)}
+    sex = {row["subject_id"]: place.get(row["code"], 0) for row in genders}
+    return SubjectFacts(dict(zip(births["subject_id"].to_pylist(), minutes.tolist(), strict=True)), sex)
+
+
+@dataclass
+class _Counts:
+    """What the first pass over the training shards counts."""
+
+    subjects: Counter[Token] = field(default_factory=Counter)
+    events: Counter[Token] = field(default_factory=Counter)
+    code_events: Counter[tuple[str, str]] = field(default_factory=Counter)
+    values: dict[Token, list[NDArray[np.float64]]] = field(default_factory=lambda: defaultdict(list))
+    sexes: Counter[str] = field(default_factory=Counter)
+    num_timelines: int = 0
+
+    def add(self, table: pa.Table, details: Sequence[str]) -> None:
+        """Counts one shard; subjects without a dated event are no timelines and count for nothing."""
+        rows = read_rows(table, details).rows
+        dated = rows.loc[~rows["is_static"], "subject_id"].unique()
+        rows = rows[rows["subject_id"].isin(dated)]
+        self.num_timelines += len(dated)
+        if not len(rows):
+            return
+        tokens, group = row_tokens(rows)
+        pairs = pd.DataFrame({"token": group, "subject": rows["subject_id"].to_numpy()})
+        per_token = pairs.drop_duplicates()["token"].value_counts()
+        raw = rows["value"].to_numpy(np.float64)
+        order = np.argsort(group, kind="stable")
+        bounds = np.searchsorted(group[order], np.arange(len(tokens) + 1))
+        for index, token in enumerate(tokens):
+            mine = order[bounds[index] : bounds[index + 1]]
+            self.subjects[token] += int(per_token[index])
+            self.events[token] += len(mine)
+            if token.parent is None:
+                self.code_events[token.resource, token.code] += len(mine)
+            if token.has_number:
+                self._keep(token, raw[mine][np.isfinite(raw[mine])])
+        genders = table.filter(pc.starts_with(table["code"], GENDER_PREFIX))["code"].to_pylist()
+        self.sexes.update(genders)
+
+    def vocabulary(self, min_subjects: int) -> tuple[Vocabulary, set[Token]]:
+        """The vocabulary, and the details that are so constant that they belong to templates."""
+        frequent = {token for token, count in self.subjects.items() if count >= min_subjects}
+        constant = {token for token in frequent if self._share(token) >= _CONSTANT}
+        return Vocabulary.of(frequent - constant), constant
+
+    def _share(self, token: Token) -> float:
+        if token.parent is None or token.is_component:
+            return 0.0
+        return self.events[token] / max(self.code_events[token.resource, token.parent], 1)
+
+    def _keep(self, token: Token, values: NDArray[np.float64]) -> None:
+        """Keeps values of a token; beyond a limit a random half of them."""
+        parts = self.values[token]
+        parts.append(values)
+        if sum(map(len, parts)) > 2 * _MOST_VALUES:
+            whole = np.concatenate(parts)
+            chosen = generator(0, "values", self.events[token]).permutation(len(whole))[:_MOST_VALUES]
+            self.values[token] = [whole[np.sort(chosen)]]
+
+    def facts(self, vocabulary: Vocabulary, settings: SpecSettings) -> tuple[str, ...]:
+        """Codes that match the patterns, and the most frequent Conditions that neither few nor most subjects have."""
+        low, high = (share * self.num_timelines for share in _INDEX_SHARE)
+        named, counts = set(), Counter[str]()
+        for token in vocabulary.tokens:
+            if token.parent is not None or token.code.startswith(NEGATED_PREFIX):
+                continue
+            if any(fnmatchcase(token.fact, pattern) for pattern in settings.facts):
+                named.add(token.fact)
+            elif token.resource == "Condition":
+                counts[token.code] = max(counts[token.code], self.subjects[token])
+        chosen = [code for code, count in counts.most_common() if low <= count <= high]
+        return tuple(sorted({*named, *chosen[: settings.num_conditions]}))
+
+
+def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings, files: SequenceFiles) -> TimelineSpec:
+    """The spec of the training shards; their sequences go to files, which are closed.
+
+    Args:
+        shards: Gives the event tables of the training split, each time it is called.
+        settings: What is asked for.
+        files: Where the sequences go.
+
+    Raises:
+        DatasetError: If no training subject has a dated event, or no token is frequent enough.
+    """
+    counts = _Counts()
+    for table in shards():
+        counts.add(table, settings.details)
+    if not counts.num_timelines:
+        raise DatasetError("no training subject has a dated event: there is no timeline to learn from")
+    vocabulary, constant = counts.vocabulary(settings.min_subjects)
+    if not len(vocabulary):
+        raise DatasetError(
+            f"no code occurs in {settings.min_subjects} training subjects: lower data.min_subjects, or add subjects"
+        )
+    facts = counts.facts(vocabulary, settings)
+    sexes = (UNKNOWN_SEX, *sorted(code for code in counts.sexes if code != UNKNOWN_SEX))
+    reader = _Reader(
+        vocabulary, _scales(counts, vocabulary), sexes, _fact_of(vocabulary, facts), settings.max_positions
+    )
+    sums, templates, unmodelled = SequenceSums(len(vocabulary), len(sexes)), TemplateCounts(), 0
+    for table in shards():
+        shard = read_rows(table, settings.details)
+        token = tokens_of(shard.rows, vocabulary)
+        is_constant = _is_one_of(shard.rows, constant)
+        templates.add(shard, np.where(is_constant, -1, token), is_constant)
+        unmodelled += int(((token < 0) & ~is_constant).sum())
+        if (part := reader.read(shard, np.where(is_constant, -1, token), table)) is not None:
+            files.add(part)
+            sums.add(part)
+    files.close()
+    is_static = _are_roots(vocabulary, reader.fact_of, sums.static_counts, len(facts))
+    return TimelineSpec(
+        vocabulary=vocabulary,
+        scales=reader.scales,
+        templates=tuple(templates.templates(len(vocabulary), min_subjects=settings.min_subjects)),
+        gaps=sums.gaps.law(),
+        profile=fit_profile(sums.subjects, sexes, facts, is_static),
+        sex_counts=sums.sex_counts,
+        sex_totals=sums.sex_totals,
+        age_range=np.where(np.isfinite(sums.age_range), sums.age_range, np.nan),
+        static_counts=sums.static_counts,
+        settings=settings,
+        unmodelled=unmodelled,
+    )
+
+
+def _are_roots(
+    vocabulary: Vocabulary, fact_of: NDArray[np.int64], static_counts: NDArray[np.int64], num_facts: int
+) -> NDArray[np.bool_]:
+    """(K,) which facts are next to always static and thus roots: a history of illness has a time and is none."""
+    is_past = np.array([token.number == "ago" for token in vocabulary.tokens])
+    totals = np.zeros((num_facts, 2))
+    for is_chosen, counts in ((~is_past, static_counts), (is_past, static_counts[:, ::-1])):
+        mine = is_chosen & (fact_of >= 0)
+        np.add.at(totals, fact_of[mine], counts[mine])
+    # What only the cut ends of records say is not known to be static.
+    return np.asarray((totals[:, 0] >= _ROOT_SHARE * totals.sum(axis=1)) & (totals[:, 0] > 0))
+
+
+def _is_one_of(rows: pd.DataFrame, tokens: set[Token]) -> NDArray[np.bool_]:
+    if not tokens or not len(rows):
+        return np.zeros(len(rows), dtype=bool)
+    found, group = row_tokens(rows)
+    return np.array([token in tokens for token in found])[group]
+
+
+def _scales(counts: _Counts, vocabulary: Vocabulary) -> tuple[Scale | None, ...]:
+    pooled: dict[int, list[NDArray[np.float64]]] = defaultdict(list)
+    for token, parts in counts.values.items():
+        if (index := vocabulary.find(token)) is not None and vocabulary.tokens[index].has_number:
+            pooled[index] += parts
+    scales: list[Scale | None] = []
+    for index, token in enumerate(vocabulary.tokens):
+        values = np.concatenate(pooled[index]) if pooled[index] else np.zeros(0)
+        scales.append(fit_scale(values, is_duration=token.number in ("duration", "ago")) if len(values) else None)
+    return tuple(scales)
+
+
+class SequenceSums:
+    """What a spec takes from the sequences of the training subjects, part by part.
+
+    Attributes:
+        sex_counts, sex_totals, age_range, static_counts: As of `TimelineSpec`; ages are infinite where none is known.
+        gaps: Counts of gaps.
+        subjects: Attributes of a random sample of subjects.
+    """
+
+    def __init__(self, num_tokens: int, num_sexes: int) -> None:
+        self.sex_counts = np.zeros((num_tokens, num_sexes), dtype=np.int64)
+        self.sex_totals = np.zeros(num_sexes, dtype=np.int64)
+        self.age_range = np.stack([np.full(num_tokens, np.inf), np.full(num_tokens, -np.inf)], axis=1)
+        self.static_counts = np.zeros((num_tokens, 2), dtype=np.int64)
+        self.gaps = GapCounts()
+        self.subjects: list[Attributes] = []
+        self._num_subjects = 0
+
+    def add(self, part: Sequences) -> None:
+        """Adds the subjects of a part."""
+        subject_of_step, step = part.subject_of_step(), part.step_of_event()
+        subject = subject_of_step[step]
+        np.add.at(self.sex_counts, (part.token[part.is_first], part.sex[subject[part.is_first]]), 1)
+        self.sex_totals += np.bincount(part.sex, minlength=len(self.sex_totals))
+        elapsed = (part.minute[step] - part.start_minute[subject]) / MINUTES_PER_YEAR
+        age = part.age_start_years[subject] + elapsed
+        aged = np.isfinite(age)
+        np.minimum.at(self.age_range[:, 0], part.token[aged], age[aged])
+        np.maximum.at(self.age_range[:, 1], part.token[aged], age[aged])
+        is_dated = step != part.step_offsets[:-1][subject]
+        np.add.at(self.static_counts, (part.token, is_dated.astype(int)), 1)
+        later = np.flatnonzero(np.arange(len(subject_of_step)) > part.step_offsets[:-1][subject_of_step] + 1)
+        self.gaps.add(part.minute[later - 1], part.minute[later])
+        for attributes in part.attributes():  # a reservoir (Vitter 1985, algorithm R)
+            self._num_subjects += 1
+            if len(self.subjects) < MAX_SUBJECTS:
+                self.subjects.append(attributes)
+            elif (place := int(generator(0, "sample", self._num_subjects).integers(self._num_subjects))) < MAX_SUBJECTS:
+                self.subjects[place] = attributes
