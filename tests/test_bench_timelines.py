@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +27,7 @@ START = datetime(2020, 3, 1, 8)
 def bench() -> Iterator[SimpleNamespace]:
     """The modules of the script, which import each other as a program's neighbours do."""
     sys.path.insert(0, str(FOLDER))
-    names = ("tables", "scores", "report", "speed")
+    names = ("tables", "scores", "report", "speed", "survival")
     try:
         yield SimpleNamespace(**{name: importlib.import_module(f"timelines_{name}") for name in names})
     finally:
@@ -236,3 +237,36 @@ def test_shards_repeat_under_new_ids(bench: SimpleNamespace, dataset: Path, tmp_
     assert rows == 3 * open_dataset(dataset).events("train").num_rows
     assert len(pa.compute.unique(more.events("train")["subject_id"])) == 6
     assert set(more.subject_splits().values()) == {"train"}
+
+
+def test_survival_of_a_dataset_by_hand(bench: SimpleNamespace, tmp_path: Path) -> None:
+    """Of three people two are diagnosed, after one and after two years; one is looked at for four years."""
+    year = 525_960
+    rows = {
+        1: [(0, "IN"), (year, "ILL")],
+        2: [(0, "IN"), (2 * year, "ILL"), (3 * year, "IN")],
+        3: [(0, "IN"), (4 * year, "IN")],
+    }
+    events = []
+    for subject, said in rows.items():
+        for event in record(subject, [(minute, code, None) for minute, code in said]):
+            events.append(replace(event, resource="Condition" if event.code == "ILL" else ""))
+    survival = bench.survival
+    frame = survival.read(open_dataset(write(tmp_path / "some", events, dict.fromkeys(rows, "train"))), ["train"])
+    assert survival.most_frequent(frame, 3) == ["ILL"]
+    ends, onset = survival.follow_up(frame), survival.first_diagnosis(frame, "ILL")
+    assert ends.years == pytest.approx([1, 3, 4], abs=0.01)
+    assert ends.happens.all()
+    assert onset.years == pytest.approx([1, 2, 4], abs=0.01)
+    assert onset.happens.tolist() == [True, True, False]
+    assert survival.gap(onset, onset, 5.0) == 0
+    assert survival.gap(onset, ends, 5.0) == pytest.approx(1 / 3)  # after two years 1/3 are well, 2/3 still there
+
+
+def test_the_survival_of_other_people_has_a_wide_interval(bench: SimpleNamespace) -> None:
+    rng = np.random.default_rng(0)
+    same, other, later = (
+        bench.survival.Times(scale * rng.exponential(1, 80), np.ones(80, bool)) for scale in (1, 1, 4)
+    )
+    alike, apart = (bench.survival.distance(same, one, 3.0, seed=0) for one in (other, later))
+    assert alike.low < 0.15 < apart.low < apart.value < apart.high
