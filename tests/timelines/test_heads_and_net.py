@@ -344,3 +344,34 @@ def test_numbers_follow_from_what_happens_and_not_from_what_is_measured(short_mo
     assert said[:, net.values.causes == int(causes[0])].tolist() == [[1.0], [0.0], [1.0], [1.0]]
     assert said[:, net.values.causes == int(causes[1])].tolist() == [[0.0], [1.0], [0.0], [0.0]]
     assert float(said.sum()) == 4.0
+
+
+def test_a_number_that_is_charted_again_rounds_to_what_it_was(short_model: TimelineModel) -> None:
+    """The repeating component: none before there is a number, then as wide as the rounding of the source."""
+    spec, net = short_model.spec, short_model.net
+    values = net.values
+    tokens = [i for i, scale in enumerate(spec.scales) if scale is not None and spec.vocabulary.has_number[i]]
+    assert {spec.scales[i].form for i in tokens} >= {"linear", "log1p"}
+    token, num = torch.tensor(tokens), len(tokens)
+    raw = [float(spec.scales[i].decode(np.array([0.3]))[0]) for i in tokens]
+    last = torch.tensor([float(spec.scales[i].encode(np.array([x]))[0]) for i, x in zip(tokens, raw, strict=True)])
+    with torch.no_grad():
+        for count in (0.0, 1.0):
+            above = torch.zeros(num, 3)
+            above[:, 2] = count
+            of_step = torch.zeros(num, 2 * net.width)
+            known = (torch.zeros(num, values.loading.embedding_dim), of_step)
+            parameters = values(token, torch.zeros(num, net.width), (torch.zeros(num), above, last), known)
+            logits, means, widths = (part[:, -1] for part in parameters.chunk(3, dim=-1))
+            assert (logits < -30).all() if not count else (logits > -10).all()
+            assert torch.equal(means, last)
+    num_checked = 0
+    for index, x, mean, width in zip(tokens, raw, means.tolist(), widths.exp().tolist(), strict=True):
+        half = float(spec.scales[index].half_width(np.array([x]))[0])
+        assert width == pytest.approx(max(half / 2, np.exp(-5.0)), rel=1e-3)
+        if half / 2 < np.exp(-5.0):  # finer than a component can be
+            continue
+        num_checked += 1
+        drawn = spec.scales[index].decode(stats.norm(mean, width).ppf(np.linspace(0.005, 0.995, 100)))
+        assert np.isclose(drawn, x, rtol=1e-5).mean() >= 0.9, spec.vocabulary.tokens[index]
+    assert num_checked

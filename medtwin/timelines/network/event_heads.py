@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -9,6 +12,7 @@ from torch.nn import functional
 from medtwin.timelines.network.embedding import LEDGER
 from medtwin.timelines.network.layers import NUM_TIME_FEATURES
 from medtwin.timelines.network.time_heads import GAIN
+from medtwin.timelines.reading.scales import Scale
 
 NUM_COMPONENTS = 5
 _MEMORY = 3
@@ -17,8 +21,9 @@ _RECENCY = (1440.0, 30 * 1440.0, 365.25 * 1440.0)
 NUM_CAUSES = 96
 """At most so many tokens are told to the numbers one by one; all others through the ledger and the state."""
 _LASTING = _RECENCY[1:]
-# Of the component that repeats the last number: log odds to begin with, and without a last number; log width.
-_AGAIN, _NEVER, _NARROW = -3.0, -40.0, -4.5
+# Of the component that repeats the last number: log odds to begin with, and without a last number; its width as a
+# share of half the rounding, so that 19 of 20 draws round to it, and the least log width.
+_AGAIN, _NEVER, _SHARE, _NARROW = -3.0, -40.0, 0.5, -5.0
 
 
 class CodeHeads(nn.Module):
@@ -140,6 +145,8 @@ class ValueHead(nn.Module):
     """
 
     causes: Tensor
+    rounding: Tensor
+    is_log: Tensor
 
     def __init__(self, num_codes: int, num_person: int, width: int) -> None:
         super().__init__()
@@ -156,6 +163,8 @@ class ValueHead(nn.Module):
         self.effect = nn.Embedding(num_codes, (3 + len(_LASTING)) * num_causes)
         self.rhythm = nn.Embedding(num_codes, NUM_TIME_FEATURES)
         self.register_buffer("causes", torch.arange(num_causes))
+        self.register_buffer("rounding", torch.tensor([1e-6, 0.0, 1.0]).repeat(num_codes, 1))
+        self.register_buffer("is_log", torch.zeros(num_codes, dtype=torch.bool))
         nn.init.normal_(self.of_token.weight, std=0.1)
         nn.init.zeros_(self.base.weight)
         nn.init.constant_(self.recall.weight, 0.3 / GAIN)
@@ -166,6 +175,20 @@ class ValueHead(nn.Module):
             self.out.bias.zero_()
             self.out.bias[k : 2 * k] = torch.linspace(-1, 1, k)
             self.out.weight.mul_(0.1)
+
+    def bind(self, causes: Tensor, scales: Sequence[Scale | None]) -> None:
+        """Tells the untrained head which tokens are causes (C,), and how the numbers of each token are rounded (V,)."""
+        self.causes.copy_(causes)
+        for token, scale in enumerate(scales):
+            if scale is not None:
+                self.rounding[token] = torch.tensor([0.5 * 10.0**-scale.decimals, scale.centre, scale.width])
+                self.is_log[token] = scale.form != "linear"
+
+    def _log_half(self, token: Tensor, last: Tensor) -> Tensor:
+        """Log of half the rounding, scaled, at the last numbers, (n,)."""
+        half, centre, width = self.rounding[token].unbind(-1)
+        slope = torch.where(self.is_log[token], torch.exp(-(last * width + centre)).clamp(max=1 / half), 1.0)
+        return torch.log((half * slope / width).clamp(min=1e-6))
 
     def step(self, person: Tensor, clock: Tensor) -> Tensor:
         """What a step contributes, (n, 2 width), of the person (n, num_person) and the clock (n, features)."""
@@ -218,5 +241,5 @@ class ValueHead(nn.Module):
         related = (self.loading(token) * ledger).sum(dim=-1)
         centre = expected + GAIN * ((self.recall(token) * above[:, :2]).sum(dim=-1) + related)
         again = (again + _AGAIN).masked_fill(above[:, 2:] <= 0, _NEVER)
-        narrow = torch.full_like(again, _NARROW)
+        narrow = (self._log_half(token, last) + math.log(_SHARE)).clamp(min=_NARROW)[:, None]
         return torch.cat([logits, again, means + centre[:, None], last[:, None], widths, narrow], dim=-1)
