@@ -130,7 +130,7 @@ class Sampler:
         named = (torch.isfinite(since).float() @ self.net.conditions_of).clamp(max=1)
         person = self._person(rows, named)
         context = Context(
-            begin=self.net.before_step(hidden, clock),
+            begin=self.net.before_step(hidden, clock, person),
             types=self.net.codes.type_habits(person),
             habits=self.net.codes.habits(since, person),
             possible=self._possible(rows),
@@ -356,7 +356,7 @@ class Sampler:
         """Which records go on, (n,), and the time of their next steps."""
         times, place = self.net.times, np.full(len(rows), END)
         is_first = self.step[rows] == 0  # when a record starts is an attribute
-        state = times.state(hidden, clock)
+        state = times.state(hidden, clock, person)
         share = torch.sigmoid(times.stop_logit(state, clock, person).double()).numpy()
         uniforms = self.noise.uniforms(rows, self.step[rows], place, range(7))
         known_next = self._known_next(rows)

@@ -21,6 +21,7 @@ _RECENCY = (1440.0, 30 * 1440.0, 365.25 * 1440.0)
 NUM_CAUSES = 96
 """At most so many tokens are told to the numbers one by one; all others through the ledger and the state."""
 _LASTING = _RECENCY[1:]
+_FEW = 2.0
 # Of the component that repeats the last number: log odds to begin with, and without a last number; its width as a
 # share of half the rounding, so that 19 of 20 draws round to it, and the least log width.
 _AGAIN, _NEVER, _SHARE, _NARROW = -3.0, -40.0, 0.5, -5.0
@@ -157,7 +158,7 @@ class ValueHead(nn.Module):
         self.of_step = nn.Linear(num_person + NUM_TIME_FEATURES, 2 * width, bias=False)
         self.out = nn.Linear(2 * width, 3 * NUM_COMPONENTS + 1)
         self.base = nn.Embedding(num_codes, 3 * NUM_COMPONENTS + 1)
-        self.recall = nn.Embedding(num_codes, 2)
+        self.recall = nn.Embedding(num_codes, 4)
         self.trait, self.loading = nn.Embedding(num_codes, num_person), nn.Embedding(num_codes, 2 * LEDGER)
         num_causes = min(NUM_CAUSES, num_codes)
         self.effect = nn.Embedding(num_codes, (3 + len(_LASTING)) * num_causes)
@@ -183,6 +184,18 @@ class ValueHead(nn.Module):
             if scale is not None:
                 self.rounding[token] = torch.tensor([0.5 * 10.0**-scale.decimals, scale.centre, scale.width])
                 self.is_log[token] = scale.form != "linear"
+
+    def _recalled(self, token: Tensor, above: Tensor) -> Tensor:
+        """What is carried on of what earlier numbers lay above the expected, over `GAIN`, (n,).
+
+        One number tells little of what is the person's own and many tell all of it: the weights go from those of few
+        to those of many with n / (n + 2), as the shrinkage of a random intercept does (Robinson 1991, Statist Sci 6:15).
+        """
+        count = torch.expm1(above[:, 2:])
+        few, many = self.recall(token).split([2, 2], dim=-1)
+        weight = few + (many - few) * count / (count + _FEW)
+        recalled: Tensor = (weight * above[:, :2]).sum(dim=-1)
+        return recalled
 
     def _log_half(self, token: Tensor, last: Tensor) -> Tensor:
         """Log of half the rounding, scaled, at the last numbers, (n,)."""
@@ -239,7 +252,7 @@ class ValueHead(nn.Module):
         parameters = self.out(functional.gelu(x)) + GAIN * self.base(token)
         logits, means, widths, again = parameters.split([k, k, k, 1], dim=-1)
         related = (self.loading(token) * ledger).sum(dim=-1)
-        centre = expected + GAIN * ((self.recall(token) * above[:, :2]).sum(dim=-1) + related)
+        centre = expected + GAIN * (self._recalled(token, above) + related)
         again = (again + _AGAIN).masked_fill(above[:, 2:] <= 0, _NEVER)
         narrow = (self._log_half(token, last) + math.log(_SHARE)).clamp(min=_NARROW)[:, None]
         return torch.cat([logits, again, means + centre[:, None], last[:, None], widths, narrow], dim=-1)

@@ -153,6 +153,7 @@ class TemporalVAE(nn.Module):
         self.count_in, self.mean_in = (nn.Linear(num_codes, width, bias=False) for _ in range(2))
         self.summary = nn.Sequential(nn.LayerNorm(3 * width), nn.Linear(3 * width, width), nn.GELU())
         self.posterior = linear(width, 2 * latent_dim)
+        self.who = linear(num_person, width, bias=False)
         self.when = nn.Sequential(nn.Linear(NUM_TIME_FEATURES, width), nn.GELU(), nn.Linear(width, width))
         self.prefix_in = nn.Sequential(nn.GELU(), nn.Linear(width, width))
         self.previous_in = nn.Linear(width, width, bias=False)
@@ -195,12 +196,18 @@ class TemporalVAE(nn.Module):
         self.times.kind.copy_(kinds)
         self.year_scale.copy_(torch.tensor([spec.profile.year_mean, spec.profile.year_sd]))
 
-    def direct_parameters(self) -> list[nn.Parameter]:
-        """Weights that tie one feature to one token, type or gap: those of rare tokens see few examples."""
-        codes, values, times = self.codes, self.values, self.times
-        layers: list[nn.Module] = [codes.of_person, codes.type_of_person, times.stop_of_person, times.gap_of_person]
-        layers += [values.trait, values.loading, values.effect, values.rhythm]
-        return [parameter for layer in layers for parameter in layer.parameters()]
+    @torch.no_grad()
+    def shrink(self, share: float) -> None:
+        """Takes a share of the weights away that tie one feature to the number of one token: few tell of rare tokens.
+
+        Those of z are left alone: a level that is the person's own has no other way into its first number.
+        """
+        values, first = self.values, self.num_sexes + self.num_facts
+        kept = torch.full((values.trait.embedding_dim,), 1 - share, device=values.trait.weight.device)
+        kept[first : first + self.latent_dim] = 1.0
+        values.trait.weight.mul_(kept)
+        for layer in (values.loading, values.effect, values.rhythm):
+            layer.weight.mul_(1 - share)
 
     def attributes(self, batch: Batch) -> Tensor:
         """Sex, one-hot, and facts, (batch, sexes + K)."""
@@ -320,9 +327,9 @@ class TemporalVAE(nn.Module):
         out: Tensor = x + self.decide(self.decide_norm(x))
         return out
 
-    def before_step(self, hidden: Tensor, clock: Tensor) -> Tensor:
-        """What is known when a step begins, (..., width): the past and the step's time."""
-        out: Tensor = hidden + self.when(clock)
+    def before_step(self, hidden: Tensor, clock: Tensor, person: Tensor) -> Tensor:
+        """What is known when a step begins, (..., width): the past, the step's time, and the person."""
+        out: Tensor = hidden + self.when(clock) + self.who(person)
         return out
 
     def log_prob(
@@ -354,7 +361,7 @@ class TemporalVAE(nn.Module):
             forgets = forgetting.numbers[step // length][:, None]
             latest = torch.where(forgets, running(entered[:, LEDGER:], first, index), ledger[:, LEDGER:])
             ledger = torch.cat([ledger[:, :LEDGER], latest], dim=-1)
-        begin = self.before_step(before.flatten(0, 1), known.clock)
+        begin = self.before_step(before.flatten(0, 1), known.clock, known.person)
         state = self.decision(begin.index_select(0, step), (running(read.events, first, index), previous, ledger))
         target = batch["decision_target"]
         token_before = torch.where(at_start, -1, batch["event_token"][(index - 1).clamp(min=0)])

@@ -31,6 +31,7 @@ class TimeHeads(nn.Module):
     def __init__(self, width: int, num_person: int, num_gap_classes: int) -> None:
         super().__init__()
         self.clock = nn.Sequential(nn.Linear(NUM_TIME_FEATURES, width), nn.GELU(), nn.Linear(width, width))
+        self.who = nn.Linear(num_person, width, bias=False)
         self.norm = nn.LayerNorm(width)
         self.mix = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.stop, self.stop_of_clock = nn.Linear(width, 1), nn.Linear(NUM_TIME_FEATURES, 1, bias=False)
@@ -54,9 +55,15 @@ class TimeHeads(nn.Module):
             spread, nothing = torch.linspace(-1, 1, NUM_COMPONENTS), torch.zeros(NUM_COMPONENTS)
             self.size.bias.copy_(torch.cat([nothing, 3 + 2 * spread, nothing] * 3))
 
-    def state(self, hidden: Tensor, clock: Tensor) -> Tensor:
-        """What decides where a step ends, (n, width), of hidden states (n, width) and the clock (n, features)."""
-        x = hidden + self.clock(clock)
+    def state(self, hidden: Tensor, clock: Tensor, person: Tensor) -> Tensor:
+        """What decides where a step ends, (n, width).
+
+        Args:
+            hidden: (n, width).
+            clock: (n, features).
+            person: (n, num_person).
+        """
+        x = hidden + self.clock(clock) + self.who(person)
         out: Tensor = x + self.mix(self.norm(x))
         return out
 
@@ -92,7 +99,7 @@ class TimeHeads(nn.Module):
             person: (n, num_person) after the step.
             target: stop, gap_class, gap_size and clock as in `collate`, (n,) each; stop is 0 or 1.
         """
-        state = self.state(hidden, clock)
+        state = self.state(hidden, clock, person)
         stops = target["stop"].float()
         stop = -functional.binary_cross_entropy_with_logits(
             self.stop_logit(state, clock, person).float(), stops, reduction="none"

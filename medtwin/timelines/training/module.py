@@ -79,8 +79,8 @@ class Objective:
             that tells the decoder nothing, and N(0, I) would not be what the decoder has learned to read.
         beta_steps: Steps over which beta rises from 0 to 1.
         bag_weight: Weight of the bag-of-codes head.
-        shrinkage: Share of `TemporalVAE.direct_parameters` taken away in a step, times the learning rate: steps in a
-            direction that few people tell of are small beside it (Loshchilov & Hutter 2019).
+        shrinkage: Share that `TemporalVAE.shrink` takes away in a step, times the learning rate: steps in a direction
+            that few people tell of are small beside it (Loshchilov & Hutter 2019).
     """
 
     free_bits: float = 0.1
@@ -220,10 +220,7 @@ class TemporalVAEModule(LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """A step of the optimizer, the shrinkage, then a step of the average."""
         super().optimizer_step(*args, **kwargs)
-        kept = 1 - self.objective.shrinkage * args[2].param_groups[0]["lr"]
-        with torch.no_grad():
-            for parameter in self.net.direct_parameters():
-                parameter.mul_(kept)
+        self.net.shrink(self.objective.shrinkage * args[2].param_groups[0]["lr"])
         self.num_averaged += 1
         self.averaging.move(self.average, self.net, int(self.num_averaged))
 
