@@ -189,7 +189,7 @@ class ValueHead(nn.Module):
         """What is carried on of what earlier numbers lay above the expected, over `GAIN`, (n,).
 
         One number tells little of what is the person's own and many tell all of it: the weights go from those of few
-        to those of many with n / (n + 2), as the shrinkage of a random intercept does (Robinson 1991, Statist Sci 6:15).
+        to those of many with n / (n + 2), as the shrinkage of a random intercept does (Robinson 1991, Stat Sci 6:15).
         """
         count = torch.expm1(above[:, 2:])
         few, many = self.recall(token).split([2, 2], dim=-1)
