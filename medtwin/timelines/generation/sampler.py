@@ -346,18 +346,17 @@ class Sampler:
         position = torch.from_numpy(self.step[rows] + 1)
         hidden = self.net.decode_step(x, self.z[at], self.caches, (at, position))
         self.num_said[rows] += 1
-        named = (torch.isfinite(self.last_said[at]).float() @ self.net.conditions_of).clamp(max=1)
-        goes = self._end(rows, hidden, clock, self._person(rows, named))
+        goes = self._end(rows, hidden, clock)
         self.step[rows] += 1
         if goes.any():
             self._enter(rows[goes], hidden[torch.from_numpy(goes)])
 
-    def _end(self, rows: Ints, hidden: Tensor, clock: Tensor, person: Tensor) -> Bools:
+    def _end(self, rows: Ints, hidden: Tensor, clock: Tensor) -> Bools:
         """Which records go on, (n,), and the time of their next steps."""
         times, place = self.net.times, np.full(len(rows), END)
         is_first = self.step[rows] == 0  # when a record starts is an attribute
-        state = times.state(hidden, clock, person)
-        share = torch.sigmoid(times.stop_logit(state, clock, person).double()).numpy()
+        state = times.state(hidden, clock)
+        share = torch.sigmoid(times.stop_logit(state, clock).double()).numpy()
         uniforms = self.noise.uniforms(rows, self.step[rows], place, range(7))
         known_next = self._known_next(rows)
         stops = (uniforms[:, STOP] < share) & ~(self.dies & ~self.dead)[rows]
@@ -371,7 +370,7 @@ class Sampler:
         over = self.dead[rows] | (self.minute[rows] >= self.end[rows]) | is_full
         stops = (stops | (over & (known_next < 0))) & ~is_first
         self.is_cut[rows] |= is_full & stops & ~self.dead[rows]
-        chances = functional.softmax(times.gap_logits(state, clock, person).double(), dim=-1)
+        chances = functional.softmax(times.gap_logits(state, clock).double(), dim=-1)
         later = self._next_minutes(rows, state, chances, uniforms, known_next)
         self.done[rows] |= stops
         moves = rows[~stops & ~is_first]

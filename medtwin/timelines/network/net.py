@@ -163,7 +163,7 @@ class TemporalVAE(nn.Module):
         self.decide = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.codes = CodeHeads(num_codes, sizes["num_types"], num_person, width)
         self.values = ValueHead(num_codes, num_person, width)
-        self.times = TimeHeads(width, num_person, sizes["num_gap_classes"])
+        self.times = TimeHeads(width, sizes["num_gap_classes"])
         self.bag_of_codes = nn.Sequential(
             nn.Linear(latent_dim + num_attributes + 1, 2 * width), nn.GELU(), nn.Linear(2 * width, num_codes)
         )
@@ -346,7 +346,7 @@ class TemporalVAE(nn.Module):
         """
         size, length, _ = read.steps.shape
         before, after = states
-        known, person_after = self._known(batch, torch.cat([read.attributes, z], dim=-1))
+        known = self._known(batch, torch.cat([read.attributes, z], dim=-1))
         habits = self.codes.type_habits(known.person), self.codes.habits(known.since, known.person)
         step, index, first = batch["decision_step"], batch["decision_event"], batch["decision_first"]
         at_start = index == first
@@ -372,8 +372,7 @@ class TemporalVAE(nn.Module):
         values = self._number_log_prob(batch, index[valued], known, (state[valued], ledger[valued]), forgetting)
         ends = torch.nonzero(batch["stop"] >= 0, as_tuple=True)
         targets = {name: batch[name][ends] for name in ("stop", "gap_class", "gap_size", "clock")}
-        person_after = person_after.view(size, length, -1)[ends]
-        stop, gap = self.times.log_prob(after[ends], read.clock[ends], person_after, targets)
+        stop, gap = self.times.log_prob(after[ends], read.clock[ends], targets)
 
         def per_patient(part: Tensor, rows: Tensor) -> Tensor:
             return torch.zeros(size, device=part.device).index_add(0, rows, part.float())
@@ -411,18 +410,21 @@ class TemporalVAE(nn.Module):
         parameters = self.values(token, state, (expected, above, memory[:, 0]), (ledger, of_step))
         return mixture_log_prob(parameters, value)
 
-    def _known(self, batch: Batch, given: Tensor) -> tuple[Known, Tensor]:
-        """What is known at every step, and of the person after it, (steps, num_person)."""
+    def _known(self, batch: Batch, given: Tensor) -> Known:
+        """What is known at every step.
+
+        When the next step is follows from what the record has said, not from what is still to be said: a visit that a
+        pending diagnosis calls forth and that does not make it would call forth the next.
+        """
         size, length = batch["step_valid"].shape
         since, said = since_said(batch, self.num_codes)
-        after = (said.float() @ self.conditions_of).clamp(max=1)
-        before = functional.pad(after[:, :-1], (0, 0, 1, 0))
+        named = functional.pad((said[:, :-1].float() @ self.conditions_of).clamp(max=1), (0, 0, 1, 0))
         left = (batch["start_minute"] + batch["window_minutes"])[:, None] - batch["minute"]
         window = batch["window_minutes"][:, None].expand(-1, length).flatten()
         given = given[:, None].expand(-1, length, -1).flatten(0, 1)
-        people = [self.known_person(given, named.flatten(0, 1), left.flatten(), window) for named in (before, after)]
+        person = self.known_person(given, named.flatten(0, 1), left.flatten(), window)
         clock = self.time_features(batch, "open_before").view(size * length, -1)
-        return Known(since.view(size * length, -1), people[0], clock), people[1]
+        return Known(since.view(size * length, -1), person, clock)
 
     def bag_of_codes_loss(self, batch: Batch, z: Tensor) -> Tensor:
         """Negative log likelihood in nats of which tokens a record says, (batch,), from z and attributes alone."""

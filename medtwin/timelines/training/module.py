@@ -21,6 +21,9 @@ from medtwin.timelines.training.collapse import Collapse, LatentUse
 from medtwin.training.averaging import Averaging
 
 
+_STEADY = 0.98  # weight of the past in the running mean of the posterior means
+
+
 @dataclass(frozen=True)
 class WarmupCosine:
     """A learning rate that rises linearly, then falls along a cosine.
@@ -75,8 +78,9 @@ class Objective:
 
     Attributes:
         free_bits: Nats per latent dimension that cost nothing (Kingma et al. 2016, section C.8), granted to the share
-            of the KL that the means make, mean^2 / 2. Granted to all of it they would be spent on a small variance
-            that tells the decoder nothing, and N(0, I) would not be what the decoder has learned to read.
+            of the KL that differences between the means make. Granted to all of it they would be spent on a small
+            variance, or on a mean that is everybody's: neither tells the decoder anything, and N(0, I) would not be
+            what the decoder has learned to read.
         beta_steps: Steps over which beta rises from 0 to 1.
         bag_weight: Weight of the bag-of-codes head.
         shrinkage: Share that `TemporalVAE.shrink` takes away in a step, times the learning rate: steps in a direction
@@ -98,16 +102,24 @@ class Objective:
         return min(1.0, (step + 1) / max(self.beta_steps, 1))
 
 
-def paid_kl(posterior: Posterior, free_bits: float) -> Tensor:
+def paid_kl(posterior: Posterior, free_bits: float, centre: Tensor | float = 0.0) -> Tensor:
     """The KL in nats per subject that counts, (): free bits hold per dimension, for the means, on average over a group.
+
+    Args:
+        posterior: Of the group.
+        free_bits: As in `Objective`.
+        centre: (latent,) mean of everybody's means, which no free bits are granted to.
 
     >>> still = Posterior(torch.zeros(4, 1), torch.zeros(4, 1))
     >>> telling = Posterior(torch.tensor([[-0.6], [0.6], [-0.6], [0.6]]), torch.zeros(4, 1))
     >>> narrow = Posterior(torch.zeros(4, 1), torch.full((4, 1), -1.4))
     >>> [round(float(paid_kl(each, 0.25)), 2) for each in (still, telling, narrow)]
     [0.25, 0.25, 0.57]
+    >>> alike = Posterior(torch.full((4, 1), 0.6), torch.zeros(4, 1))
+    >>> round(float(paid_kl(alike, 0.25, centre=0.6)), 2)
+    0.43
     """
-    of_means = 0.5 * posterior.mean**2
+    of_means = 0.5 * (posterior.mean - centre) ** 2
     return ((posterior.kl() - of_means).mean(dim=0) + of_means.mean(dim=0).clamp(min=free_bits)).sum()
 
 
@@ -133,6 +145,7 @@ class TemporalVAEModule(LightningModule):
     """
 
     num_averaged: Tensor
+    centre: Tensor
 
     def __init__(
         self,
@@ -152,6 +165,7 @@ class TemporalVAEModule(LightningModule):
         self.schedule, self.averaging, self.collapse = schedule, averaging or Averaging(), collapse or Collapse()
         self.average = copy.deepcopy(net).requires_grad_(False)
         self.register_buffer("num_averaged", torch.zeros((), dtype=torch.long))
+        self.register_buffer("centre", torch.zeros(net.latent_dim))
         self._validated: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def setup(self, stage: str) -> None:
@@ -172,7 +186,8 @@ class TemporalVAEModule(LightningModule):
             forgetting = self.forgetting.draw(group)
             states = self.net.decode(group, read, z, forgetting)
             log_prob = self.net.log_prob(group, read, states, z, forgetting).total()
-            paid = paid_kl(posterior, objective.free_bits) * len(z)
+            self.centre += (1 - _STEADY) * (posterior.mean.detach().mean(dim=0) - self.centre)
+            paid = paid_kl(posterior, objective.free_bits, self.centre) * len(z)
             bag = self.net.bag_of_codes_loss(group, z).sum() if objective.bag_weight else 0.0
             losses.append(-log_prob.sum() + beta * paid + objective.bag_weight * bag)
             kls.append(posterior.kl().sum(dim=-1).mean())
