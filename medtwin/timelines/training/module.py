@@ -20,7 +20,6 @@ from medtwin.timelines.reading.data import TimelineDataModule
 from medtwin.timelines.training.collapse import Collapse, LatentUse
 from medtwin.training.averaging import Averaging
 
-
 _STEADY = 0.98  # weight of the past in the running mean of the posterior means
 
 
