@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -127,7 +128,7 @@ def page(real: pd.DataFrame, twins: pd.DataFrame, chosen: argparse.Namespace) ->
     """The table."""
     laws: dict[str, Callable[[pd.DataFrame], Times]] = {"years of follow-up": follow_up}
     for code in most_frequent(real, chosen.codes):
-        laws[code] = lambda frame, code=code: first_diagnosis(frame, code)  # type: ignore[misc]
+        laws[code] = partial(first_diagnosis, code=code)
     lines = [
         f"{real['subject_id'].nunique():,} patients of the source, {twins['subject_id'].nunique():,} twins.\n",
         "| until | source | twins | gap of the curves (95 %) | half | hurried |",

@@ -32,7 +32,6 @@ from medtwin.timelines.reading.spec import SpecSettings, TimelineSpec, fit_spec
 from medtwin.timelines.training.module import Hidden, Objective, TemporalVAEModule, WarmupCosine
 from medtwin.training.averaging import Averaging
 from medtwin.training.threads import torch_threads
-from tests.timelines.conftest import sizes_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -162,7 +161,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[TimelineSpec, Sequ
 
 def untrained(spec: TimelineSpec) -> TemporalVAEModule:
     seed_everything(0, verbose=False)
-    net = TemporalVAE(sizes=sizes_of(spec), latent_dim=4, width=32, num_layers=1, num_heads=2)
+    net = TemporalVAE(sizes=spec.sizes, latent_dim=4, width=32, num_layers=1, num_heads=2)
     net.bind(spec)
     return TemporalVAEModule(
         net,

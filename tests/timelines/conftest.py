@@ -42,21 +42,10 @@ def fit(folder: Path, *tables: pa.Table, settings: SpecSettings = SETTINGS) -> F
     return spec, Sequences.load(folder)
 
 
-def sizes_of(spec: TimelineSpec) -> dict[str, int]:
-    return {
-        "num_codes": len(spec.vocabulary),
-        "num_ancestors": int(spec.vocabulary.ancestor_of.max()) + 1,
-        "num_types": len(spec.vocabulary.types),
-        "num_gap_classes": spec.gaps.num_classes,
-        "num_sexes": len(spec.profile.sexes),
-        "num_facts": spec.profile.num_facts,
-    }
-
-
 def small_net(spec: TimelineSpec, seed: int = 0, latent_dim: int = 4) -> TemporalVAE:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = TemporalVAE(sizes=sizes_of(spec), latent_dim=latent_dim, width=16, num_layers=2, num_heads=2)
+        net = TemporalVAE(sizes=spec.sizes, latent_dim=latent_dim, width=16, num_layers=2, num_heads=2)
     net.bind(spec)
     return net.eval()
 

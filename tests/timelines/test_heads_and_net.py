@@ -20,7 +20,7 @@ from medtwin.timelines.network.history import above_expected
 from medtwin.timelines.network.net import Forgetting, TemporalVAE
 from medtwin.timelines.reading.batches import Batch, collate
 from medtwin.timelines.reading.sequences import Sequences
-from tests.timelines.conftest import lively, read_decoded, sizes_of, small_net
+from tests.timelines.conftest import lively, read_decoded, small_net
 
 PARAMETERS = torch.tensor([0.3, -0.2, 0.0, -1.0, 0.5, 2.0, -0.5, 0.1, -1.0])
 PARTS = st.floats(1e-6, 1 - 1e-6)
@@ -263,14 +263,14 @@ def test_the_window_is_told_only_where_asked_for(short_model: TimelineModel, sho
     longer = {**batch, "window_minutes": batch["window_minutes"] * 3}
     with torch.no_grad():
         for sees in (True, False):
-            net = TemporalVAE(sizes=sizes_of(short_model.spec), width=16, num_heads=2, sees_window=sees)
+            net = TemporalVAE(sizes=short_model.spec.sizes, width=16, num_heads=2, sees_window=sees)
             net.bind(short_model.spec)
             one, other = (net.time_features(each, "open_minutes") for each in (batch, longer))
             assert torch.equal(one, other) is not sees
 
 
 def test_sizes_are_demanded_by_name(short_model: TimelineModel) -> None:
-    sizes = sizes_of(short_model.spec)
+    sizes = short_model.spec.sizes
     with pytest.raises(ValueError, match=r"sizes must name num_codes, .* got none of num_ancestors"):
         TemporalVAE(sizes={"num_codes": 3})
     with pytest.raises(ValueError, match="width must be a multiple"):

@@ -370,8 +370,7 @@ class Sampler:
         over = self.dead[rows] | (self.minute[rows] >= self.end[rows]) | is_full
         stops = (stops | (over & (known_next < 0))) & ~is_first
         self.is_cut[rows] |= is_full & stops & ~self.dead[rows]
-        chances = functional.softmax(times.gap_logits(state, clock).double(), dim=-1)
-        later = self._next_minutes(rows, state, chances, uniforms, known_next)
+        later = self._next_minutes(rows, state, clock, uniforms, known_next)
         self.done[rows] |= stops
         moves = rows[~stops & ~is_first]
         self.gap[moves] = (later - self.minute[rows])[~stops & ~is_first]
@@ -388,14 +387,14 @@ class Sampler:
         ends = (step >= num) & (self.tile.num_known[rows] >= num) & ~follows.is_cut[rows]
         return np.where(step < self.tile.num_known[rows], follows.minute[at], np.where(ends, -1, -2))
 
-    def _next_minutes(self, rows: Ints, state: Tensor, chances: Tensor, uniforms: Floats, known: Ints) -> Ints:
+    def _next_minutes(self, rows: Ints, state: Tensor, clock: Tensor, uniforms: Floats, known: Ints) -> Ints:
         """The time of each subject's next step, within its window: a gap beyond it has no probability."""
         times, gaps = self.net.times, self.spec.gaps
         last, now = self.end[rows], self.minute[rows]
         minutes = np.maximum(last - now, 1)
         days = np.maximum(last // MINUTES_PER_DAY - now // MINUTES_PER_DAY, 0)
         fits = torch.from_numpy(self._fitting(rows, minutes, days))
-        chances = chances * fits
+        chances = functional.softmax(times.gap_logits(state, clock).double(), dim=-1) * fits
         follows = torch.from_numpy(known >= 0)
         classes, sizes, clocks = gaps.encode(now, np.where(known >= 0, known, now), last)
 

@@ -95,19 +95,7 @@ class TimelineDataModule(LightningDataModule):
     @property
     def sizes(self) -> dict[str, Any]:
         """What only the data knows, by constructor argument of the net."""
-        spec = self.spec
-        return {
-            "net": {
-                "sizes": {
-                    "num_codes": len(spec.vocabulary),
-                    "num_ancestors": int(spec.vocabulary.ancestor_of.max()) + 1,
-                    "num_types": len(spec.vocabulary.types),
-                    "num_gap_classes": spec.gaps.num_classes,
-                    "num_sexes": len(spec.profile.sexes),
-                    "num_facts": spec.profile.num_facts,
-                }
-            }
-        }
+        return {"net": {"sizes": self.spec.sizes}}
 
     def save(self, folder: Path) -> None:
         """Writes timelines.json, which generation needs."""

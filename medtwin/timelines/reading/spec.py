@@ -92,6 +92,18 @@ class TimelineSpec:
         """(V,) fact that a token names, or -1."""
         return _fact_of(self.vocabulary, self.profile.facts)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What a network has to know of it before it is built."""
+        return {
+            "num_codes": len(self.vocabulary),
+            "num_ancestors": int(self.vocabulary.ancestor_of.max()) + 1,
+            "num_types": len(self.vocabulary.types),
+            "num_gap_classes": self.gaps.num_classes,
+            "num_sexes": len(self.profile.sexes),
+            "num_facts": self.profile.num_facts,
+        }
+
     def causes(self, most: int) -> NDArray[np.int64]:
         """Indices of at most so many tokens from which the numbers of others may follow, in the order of the tokens.
 
