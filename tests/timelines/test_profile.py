@@ -17,6 +17,7 @@ from medtwin.timelines.generation.generate import draw_attributes
 from medtwin.timelines.generation.plans import Target
 from medtwin.timelines.reading import profile
 from medtwin.timelines.reading.attributes import Attributes
+from medtwin.timelines.reading.openings import Openings
 from medtwin.timelines.reading.profile import ProfileLaw, Quantiles, fit_profile
 
 SEXES = ("GENDER//U", "GENDER//F", "GENDER//M")
@@ -61,10 +62,43 @@ def columns(people: list[Attributes]) -> dict[str, np.ndarray]:
     return {**found, "facts": np.array([one.facts for one in people])}
 
 
+def test_records_begin_when_clinics_are_open() -> None:
+    """Weekdays and hours of starts are the training subjects' own, and the date is next to what the law drew."""
+    rng = np.random.default_rng(0)
+    days = FIRST // 1440 + rng.integers(0, 3650, 3000)
+    days = days[np.isin(days % 7, (4, 5, 6, 0, 1))]  # no Saturday (2), no Sunday (3)
+    hours = rng.choice([8, 9, 14], len(days), p=[0.5, 0.3, 0.2])
+    minutes = days * 1440 + hours * 60 + 15 * rng.integers(0, 4, len(days))
+    openings = Openings.of(minutes)
+    assert openings.grain == 15
+    assert Openings.from_json(openings.to_json()).counts.tolist() == openings.counts.tolist()
+    asked = FIRST + rng.uniform(0, 10 * YEAR, 20_000)
+    placed = openings.place(asked, rng.random((20_000, 2))).astype(np.int64)
+    assert np.abs(placed - asked).max() <= 3.5 * 1440 + 1440
+    assert not np.isin(placed // 1440 % 7, (2, 3)).any()
+    assert (placed % 15 == 0).all()
+    hours, real = placed % 1440 // 60, minutes % 1440 // 60
+    for hour in (8, 9, 14):
+        assert np.mean(hours == hour) == pytest.approx(np.mean(real == hour), abs=0.015)
+    assert np.isin(hours, (8, 9, 14)).all()
+    before = asked.astype(np.int64)  # the control: dates alone begin on any day at any hour
+    assert np.isin(before // 1440 % 7, (2, 3)).mean() > 0.2
+    assert not np.isin(before % 1440 // 60, (8, 9, 14)).all()
+
+
+def test_a_law_draws_starts_as_its_subjects_had_them() -> None:
+    people = [replace(one, start_minute=one.start_minute // 1440 * 1440 + 540) for one in subjects(300)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profile, "_STEPS", 20)
+        law = fit_profile(people, SEXES, FACTS, np.array([False, True, False]))
+    assert {one.start_minute % 1440 for one in drawn(law, 200)} == {540}
+
+
 def test_draws_follow_the_law(law: ProfileLaw) -> None:
-    real, made = columns(subjects(4000, 7)), columns(drawn(law))
+    real, made = columns(subjects(4000, 7)), columns(drawn(law, 20_000))
     assert np.mean(made["sex"] == 1) == pytest.approx(0.7, abs=0.03)
-    assert np.mean(made["facts"][:, 1]) == pytest.approx(0.25, abs=0.03)
+    trained_on = columns(subjects())["facts"][:, 1]
+    assert np.mean(made["facts"][:, 1]) == pytest.approx(np.mean(trained_on), abs=0.03)
     assert made["facts"][made["sex"] == 2, 2].mean() < 0.03
     assert made["facts"][made["sex"] == 1, 2].mean() == pytest.approx(0.5, abs=0.05)
     for sex in (1, 2):

@@ -28,6 +28,7 @@ from medtwin.core.files import atomic_file
 from medtwin.core.seeds import generator
 from medtwin.timelines.heads import abduct_mixture, linear, mixture_log_prob, sample_categories, sample_mixture
 from medtwin.timelines.reading.attributes import Attributes
+from medtwin.timelines.reading.openings import NUM_UNIFORMS, Openings
 
 Floats = NDArray[np.float64]
 FILE = "profile.npz"
@@ -43,6 +44,7 @@ _SCORE = 3.5  # normal scores lie within
 _STEPS, _PATIENCE, _EVERY = 800, 5, 20
 # Weight decay and rate of learning: strong effects of facts are quickly told, curves must earn their place.
 _RATES = {"level": (0.0, 0.02), "root": (0.02, 0.02), "fact": (0.0, 0.1), "hidden": (1.0, 0.01)}
+_ROOTS = 6 + NUM_UNIFORMS  # uniform numbers for sex, age and start
 _NEVER = -40.0  # log odds
 _EXPECTED = 5.0  # two static facts that so many would have both of by chance, and nobody has, exclude each other
 
@@ -233,6 +235,7 @@ class ProfileLaw:
         year_mean, year_sd: Of the calendar year at the start, over training subjects.
         ages, starts: Of age at the start (years), of the start (minutes since 1970).
         windows: Of those above 0, minutes.
+        openings: On which weekday and at which time records start.
         net: Fitted.
     """
 
@@ -244,6 +247,7 @@ class ProfileLaw:
     ages: Quantiles
     starts: Quantiles
     windows: Quantiles
+    openings: Openings
     net: ProfileNet
 
     @property
@@ -254,7 +258,7 @@ class ProfileLaw:
     @property
     def num_uniforms(self) -> int:
         """Uniform numbers that one subject needs."""
-        return self.num_facts + 9
+        return self.num_facts + _ROOTS + 3
 
     def draw(self, uniforms: Floats, roots: Sequence[Attributes] | None = None) -> list[Attributes]:
         """The attributes of n subjects.
@@ -267,14 +271,14 @@ class ProfileLaw:
             u = torch.from_numpy(np.asarray(uniforms, np.float64))
             num_static = int(self.is_static.sum())
             if roots is None:
-                sex, static, age, start = self._draw_roots(u[:, : num_static + 6])
+                sex, static, age, start = self._draw_roots(u[:, : num_static + _ROOTS])
             else:
                 sex = torch.tensor([one.sex for one in roots])
                 static = torch.tensor([one.facts for one in roots], dtype=torch.float64).reshape(len(roots), -1)
                 static = static[:, torch.from_numpy(self.is_static)]
                 age = torch.tensor([one.age_start_years for one in roots], dtype=torch.float64)
                 start = torch.tensor([one.start_minute for one in roots], dtype=torch.float64)
-            later, window = self._draw_rest(u[:, num_static + 6 :], self._roots(sex, static, age, start))
+            later, window = self._draw_rest(u[:, num_static + _ROOTS :], self._roots(sex, static, age, start))
         facts = torch.zeros(len(u), self.num_facts, dtype=torch.long)
         facts[:, torch.from_numpy(self.is_static)] = static.long()
         facts[:, torch.from_numpy(~self.is_static)] = later.long()
@@ -289,7 +293,7 @@ class ProfileLaw:
         table = _Table(self, subjects)
         num_static = int(self.is_static.sum())
         u = torch.from_numpy(rng.random((len(subjects), self.num_uniforms)))
-        rest = u[:, num_static + 6 :]
+        rest = u[:, num_static + _ROOTS :]
         with torch.no_grad():
             start = torch.tensor([one.start_minute for one in subjects], dtype=torch.float64)
             roots = self._roots(table.sex, table.static, table.age, start)
@@ -327,7 +331,8 @@ class ProfileLaw:
         )
         age = torch.where(rest[:, 0] < torch.sigmoid(self.net.has_age), age, torch.nan)
         score = sample_mixture(self.net.start(self.net.aged(first, age)), rest[:, 3:5], -bounds, bounds)
-        return sex, static, age, torch.from_numpy(self.starts.value(score.numpy()))
+        start = self.openings.place(self.starts.value(score.numpy()), rest[:, 5:7].numpy())
+        return sex, static, age, torch.from_numpy(start)
 
     def _draw_rest(self, u: Tensor, roots: Tensor) -> tuple[Tensor, Tensor]:
         features = self.net.later_features(roots)
@@ -349,7 +354,8 @@ class ProfileLaw:
     def to_json(self) -> dict[str, Any]:
         """What is not in profile.npz, as JSON values."""
         names = ("sexes", "facts", "year_mean", "year_sd")
-        return {**{name: getattr(self, name) for name in names}, "is_static": self.is_static.tolist()}
+        own = {"is_static": self.is_static.tolist(), "openings": self.openings.to_json()}
+        return {**{name: getattr(self, name) for name in names}, **own}
 
     @classmethod
     def load(cls, folder: Path, value: Mapping[str, Any]) -> ProfileLaw:
@@ -366,6 +372,7 @@ class ProfileLaw:
             value["year_mean"],
             value["year_sd"],
             **knots,
+            openings=Openings.from_json(value["openings"]),
             net=net.requires_grad_(False),
         )
 
@@ -394,6 +401,7 @@ def fit_profile(
         Quantiles.of(ages if len(ages) else np.zeros(1)),
         Quantiles.of(columns[:, 1]),
         Quantiles.of(windows if len(windows) else np.ones(1)),
+        Openings.of(columns[:, 1].astype(np.int64)),
         net,
     )
     order = generator(0, "profile").permutation(len(subjects))[:MAX_SUBJECTS]
