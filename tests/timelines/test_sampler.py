@@ -13,11 +13,11 @@ from torch import Tensor
 
 from medtwin.core.codes import DEATH
 from medtwin.timelines.generation.generate import MaskedMass, TimelineModel, noise_keys
-from medtwin.timelines.generation.noise import CODE, END, GAP, HOUR, SLOT, STOP, TYPE, Noise
+from medtwin.timelines.generation.noise import CODE, END, GAP, HOUR, SLOT, STOP, TYPE, WEEKDAY, Noise
 from medtwin.timelines.generation.sampler import Sampler
 from medtwin.timelines.generation.tile import Drawn, Tile
 from medtwin.timelines.heads import mixture_log_prob
-from medtwin.timelines.network.time_heads import MINUTES
+from medtwin.timelines.network.time_heads import DAYS, MINUTES
 from medtwin.timelines.reading.attributes import Attributes
 from medtwin.timelines.reading.batches import collate
 from medtwin.timelines.reading.sequences import Sequences
@@ -116,9 +116,9 @@ def followed(model: TimelineModel, one: Sequences, z: np.ndarray, monkeypatch: p
     kinds = model.net.times.kind[gap_class].numpy()
     chosen = [parameters for parameters, ends in zip(sizes, batch["stop"][0], strict=True) if ends == 0]
     # The first step's time is an attribute: what is found where the static facts end counts for nothing.
-    gap, hour, slot = (log["end", channel][1:] for channel in (GAP, HOUR, SLOT))
+    gap, hour, slot, weekday = (log["end", channel][1:] for channel in (GAP, HOUR, SLOT, WEEKDAY))
     gap = gap + np.where(kinds >= MINUTES, mixture_log_prob(torch.cat(chosen), size).numpy(), 0)
-    gap += np.where((kinds == 1) | (kinds == 3), hour + slot, 0)
+    gap += np.where((kinds == 1) | (kinds == DAYS), hour + slot, 0) + np.where(kinds == DAYS, weekday, 0)
     value = mixture_log_prob(torch.cat(values), torch.from_numpy(np.array(one.value))).numpy()
     # With one half as what is drawn, p of stopping leaves p / 2, and going on leaves the middle between p and 1.
     stop = [

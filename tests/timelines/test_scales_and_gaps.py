@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from medtwin.timelines.generation.tile import ScaleTable
+from medtwin.timelines.network.time_heads import DAYS, TimeHeads
 from medtwin.timelines.reading.gaps import GapCounts, GapLaw
 from medtwin.timelines.reading.scales import Scale, fit_scale
 
@@ -156,3 +160,26 @@ def test_a_long_gap_never_goes_back() -> None:
     zero = np.zeros(1)
     after = LAW.decode(one, np.array([LAW.long_class]), zero, np.zeros(1, int), zero, np.array([FAR]))
     assert after[0] > DAY + 1439
+
+
+@given(st.integers(1, 400), st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))
+def test_any_size_with_the_weekday_is_decoded_to_the_day(days: int, today: int, part: float) -> None:
+    """What training takes a gap for is what generation makes of it."""
+    heads = TimeHeads(8, LAW.num_classes)
+    heads.kind[LAW.long_class] = DAYS
+    gap_class = torch.tensor([LAW.long_class])
+    with patch.object(torch, "rand_like", lambda x: torch.full_like(x, 0.0005 + 0.999 * part)):
+        size = heads.any_size(gap_class, torch.log(torch.tensor([float(days)])))
+    before, clock = np.array([today * DAY + 700]), np.array([30])
+    weekday = np.array([(today + days) % 7])
+    given = (before, gap_class.numpy(), size.double().numpy(), clock, np.zeros(1))
+    after = LAW.decode(*given, np.array([(today + days + 20) * DAY]), weekday)
+    assert after.tolist() == [(today + days) * DAY + 150]
+    assert LAW.decode(*given, np.array([(today + days) * DAY + 200]), weekday).tolist() == after.tolist()
+
+
+def test_sizes_of_other_classes_are_what_they_are() -> None:
+    heads = TimeHeads(8, LAW.num_classes)
+    heads.kind[LAW.long_class] = DAYS
+    size = torch.tensor([1.5, 2.5])
+    assert torch.equal(heads.any_size(torch.tensor([LAW.short_class, LAW.end_class]), size), size)

@@ -19,7 +19,7 @@ END = 1 << 19
 
 # What is decided: among events, and where a step ends.
 TYPE, CODE, COMPONENT, WITHIN = range(4)
-STOP, GAP, SIZE_COMPONENT, SIZE_WITHIN, HOUR, SLOT, MINUTE = range(7)
+STOP, GAP, SIZE_COMPONENT, SIZE_WITHIN, HOUR, SLOT, MINUTE, WEEKDAY = range(8)
 _CHANNELS = 8
 _PLACES = 1 << 20
 

@@ -24,6 +24,7 @@ from medtwin.timelines.generation.noise import (
     SLOT,
     STOP,
     TYPE,
+    WEEKDAY,
     WITHIN,
 )
 from medtwin.timelines.generation.tile import Context, Drawn, MaskedMass, SpecArrays, Tile, TimelineModel
@@ -357,7 +358,7 @@ class Sampler:
         is_first = self.step[rows] == 0  # when a record starts is an attribute
         state = times.state(hidden, clock)
         share = torch.sigmoid(times.stop_logit(state, clock).double()).numpy()
-        uniforms = self.noise.uniforms(rows, self.step[rows], place, range(7))
+        uniforms = self.noise.uniforms(rows, self.step[rows], place, range(8))
         known_next = self._known_next(rows)
         stops = (uniforms[:, STOP] < share) & ~(self.dies & ~self.dead)[rows]
         follows = (known_next > -2) & ~is_first
@@ -404,7 +405,7 @@ class Sampler:
 
         gap_class = pick(GAP, chances, classes)
         kinds = times.kind[gap_class].numpy()
-        sizes_at_most = [np.log(np.maximum(days, 1) + 0.49), gaps.longest_left(now, last)]
+        sizes_at_most = [np.log(np.maximum(days, 1) + 3.49), gaps.longest_left(now, last)]
         most = torch.from_numpy(np.select([kinds == DAYS, kinds == LEFT], sizes_at_most, np.log(minutes)))
         pair = torch.from_numpy(uniforms[:, SIZE_COMPONENT : SIZE_WITHIN + 1])
         law = (times.size_parameters(state, gap_class), pair, torch.zeros(len(rows)), most)
@@ -413,7 +414,13 @@ class Sampler:
         slots = functional.softmax(times.clock_logits(state, gap_class, hour).double(), dim=-1)
         slot = pick(SLOT, slots, clocks % SLOTS)
         clock_slot = (hour * SLOTS + slot).numpy()
-        later = gaps.decode(now, gap_class.numpy(), size.numpy(), clock_slot, uniforms[:, MINUTE], last)
+        today = torch.from_numpy(now // MINUTES_PER_DAY % 7)
+        size = torch.where(follows, torch.from_numpy(sizes).double(), size)
+        week = functional.softmax(times.weekday_logits(state, gap_class, size, today).double(), dim=-1)
+        ahead = (torch.arange(7) - today[:, None] - 1) % 7 + 1
+        week = week * ((ahead <= torch.from_numpy(days)[:, None]) | (torch.from_numpy(days) < 1)[:, None])
+        weekday = pick(WEEKDAY, week, np.where(known >= 0, known, now) // MINUTES_PER_DAY % 7).numpy()
+        later = gaps.decode(now, gap_class.numpy(), size.numpy(), clock_slot, uniforms[:, MINUTE], last, weekday)
         later = np.where((kinds == LEFT) & self.dies[rows], last, later)  # death is where the window ends
         if follows.any():
             self._infer_sizes(rows[known >= 0], law, follows, sizes)

@@ -12,6 +12,7 @@ from medtwin.timelines.reading.gaps import HOURS, SLOTS
 
 Batch = dict[str, Tensor]
 NUM_COMPONENTS = 3
+_WEEK, _SIZE_FEATURES = 7, 3
 GAIN = 10.0
 """Weights of single features see few examples: told in larger units they learn as fast as the shared ones."""
 MINUTES, DAYS, LEFT = 2, 3, 4  # the classes whose size is continuous
@@ -40,10 +41,16 @@ class TimeHeads(nn.Module):
         self.gap_class = nn.Embedding(num_gap_classes, width)
         self.size = nn.Linear(width, 3 * 3 * NUM_COMPONENTS)
         self.hour, self.slot = nn.Linear(width, HOURS), nn.Linear(width, SLOTS)
+        # Of the days since 1970, and counted from the day of the step: what comes next day, and what comes on Mondays.
+        self.size_in = nn.Linear(_SIZE_FEATURES, width)
+        self.weekday, self.ahead = nn.Linear(width, _WEEK), nn.Linear(width, _WEEK)
         self.hour_in = nn.Embedding(HOURS, width)
         self.register_buffer("kind", torch.zeros(num_gap_classes, dtype=torch.long))
         for table in (self.gap_class, self.hour_in):
             nn.init.normal_(table.weight, std=0.1)
+        for head in (self.weekday, self.ahead):
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
         for direct in (self.stop_of_clock, self.gap_of_clock):
             nn.init.normal_(direct.weight, std=0.003)
         nn.init.constant_(self.stop.bias, -4.0)  # most steps are followed by another
@@ -80,13 +87,37 @@ class TimeHeads(nn.Module):
         logits: Tensor = self.hour(x) if hour is None else self.slot(x + self.hour_in(hour))
         return logits
 
+    def weekday_logits(self, state: Tensor, gap_class: Tensor, size: Tensor, today: Tensor) -> Tensor:
+        """Logits, (n, 7), of the weekday of the next step.
+
+        Args:
+            state: (n, width).
+            gap_class: (n,).
+            size: (n,) log days of the gap.
+            today: (n,) days since 1970 modulo 7 of the step.
+        """
+        days = torch.exp(size.clamp(max=12.0)).float()
+        features = torch.stack([size.float() / 4, torch.exp(-days / 2), torch.exp(-days / 7)], dim=-1)
+        x = functional.gelu(state + self.gap_class(gap_class) + self.size_in(features))
+        ahead = (torch.arange(_WEEK, device=today.device) - today[:, None]) % _WEEK
+        logits: Tensor = self.weekday(x) + self.ahead(x).gather(-1, ahead)
+        return logits
+
+    def any_size(self, gap_class: Tensor, size: Tensor) -> Tensor:
+        """For gaps of other days, log days (n,) of any size that is decoded to as many with the weekday."""
+        days = torch.round(torch.exp(size))
+        low = torch.where(days > _WEEK, days - _WEEK / 2, 1.0)
+        any_of = torch.log(low + torch.rand_like(days) * (days + _WEEK / 2 - low))
+        return torch.where(self.kind[gap_class] == DAYS, any_of, size)
+
     def log_prob(self, hidden: Tensor, clock: Tensor, target: Batch) -> tuple[Tensor, Tensor]:
         """Log probabilities in nats, (n,) each, of stopping or not, and of the gap where the record goes on.
 
         Args:
             hidden: (n, width).
             clock: (n, features).
-            target: stop, gap_class, gap_size and clock as in `collate`, (n,) each; stop is 0 or 1.
+            target: stop, gap_class, gap_size, clock and weekday as in `collate`, (n,) each, stop being 0 or 1; and
+                `today`, (n,) days since 1970 modulo 7 of the step.
         """
         state = self.state(hidden, clock)
         stops = target["stop"].float()
@@ -104,4 +135,8 @@ class TimeHeads(nn.Module):
             -1, slot[:, None]
         )
         has_clock = (kinds == 1) | (kinds == DAYS)
+        rows = torch.nonzero(kinds == DAYS)[:, 0]
+        week = self.weekday_logits(state[rows], gap_class[rows], target["gap_size"][rows], target["today"][rows])
+        weekday = functional.log_softmax(week.float(), dim=-1).gather(-1, target["weekday"][rows, None])[:, 0]
+        size = size.index_add(0, rows, weekday)
         return stop, (gap + size + (hours + slots)[:, 0] * has_clock) * (1 - stops)

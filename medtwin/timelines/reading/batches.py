@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medtwin.core.seeds import generator
-from medtwin.timelines.reading.gaps import GapLaw
+from medtwin.timelines.reading.gaps import MINUTES_PER_DAY, GapLaw
 from medtwin.timelines.reading.sequences import Sequences
 
 Batch = dict[str, Tensor]
@@ -59,7 +61,8 @@ def collate(sequences: Sequences, gaps: GapLaw) -> Batch:
     Returns:
         Steps, (B, T): step_valid, minute, gap_minutes (since the step before), open_minutes and open_before (until the
         open encounter ends, with and without what the step itself says). Targets where a step ends, (B, T): stop (1, 0,
-        or -1 where nothing is decided: after the static facts, and where a record was cut), gap_class, gap_size, clock.
+        or -1 where nothing is decided: after the static facts, and where a record was cut), gap_class, gap_size, clock,
+        weekday (of the next step).
         Events, (E, ...): event_token, event_value, event_half, event_has_value, event_memory, event_is_first,
         event_step (row * T + step), event_row, event_first (of its step). Decisions, (D,), one for every event and one
         for every end of a step:
@@ -129,11 +132,13 @@ def _steps(
     stop[np.arange(shape[0]), last] = np.where(is_decided, 1, -1)
     goes = np.nonzero(stop == 0)
     end = np.asarray(sequences.start_minute + sequences.window_minutes)[goes[0]]
-    classes, sizes, clocks = gaps.encode(minute[goes], minute[goes[0], goes[1] + 1], end)
-    targets = {
-        name: np.zeros(shape, kind) for name, kind in (("gap_class", int), ("gap_size", np.float32), ("clock", int))
-    }
-    targets["gap_class"][goes], targets["gap_size"][goes], targets["clock"][goes] = classes, sizes, clocks
+    later = minute[goes[0], goes[1] + 1]
+    classes, sizes, clocks = gaps.encode(minute[goes], later, end)
+    found: dict[str, NDArray[Any]] = {"gap_class": classes, "gap_size": sizes, "clock": clocks}
+    found["weekday"] = later // MINUTES_PER_DAY % 7
+    targets = {name: np.zeros(shape, values.dtype) for name, values in found.items()}
+    for name, values in found.items():
+        targets[name][goes] = values
     return {
         "step_valid": valid,
         "minute": minute,

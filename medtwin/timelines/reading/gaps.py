@@ -1,7 +1,8 @@
 """The time between two steps: nothing, a scheduled interval, some minutes, or some days and a time of day.
 
 A gap of a day or more is told as whole days and the clock time of the next step, so that a visit by day stays one by
-day. Intervals that recur exactly (five minutes, 365 days) are point masses; all others follow log-normal mixtures.
+day. Which of the days around it is told by its weekday: clinics are closed on Sundays. Intervals that recur exactly
+(five minutes, 365 days) are point masses; all others follow log-normal mixtures.
 """
 
 from __future__ import annotations
@@ -102,7 +103,16 @@ class GapLaw:
         clock = (after % MINUTES_PER_DAY) // _SLOT
         return classes, np.where(continuous, size, 0).astype(np.float32), clock
 
-    def decode(self, before: Ints, gap_class: Ints, log_size: Floats, clock: Ints, part: Floats, end: Ints) -> Ints:
+    def decode(
+        self,
+        before: Ints,
+        gap_class: Ints,
+        log_size: Floats,
+        clock: Ints,
+        part: Floats,
+        end: Ints,
+        weekday: Ints | None = None,
+    ) -> Ints:
         """The times of the next steps, minutes since 1970, (n,); never before `before`.
 
         Args:
@@ -112,6 +122,8 @@ class GapLaw:
             clock: (n,) hour * 12 + slot, where the class has a clock.
             part: (n,) uniform in [0, 1): the minute within the slot.
             end: (n,) ends of the windows.
+            weekday: (n,) days since 1970 modulo 7 of the next steps, for the class of other days: of the days with
+                that weekday the one next to the size, within the window; null: the size as it is.
         """
         num_minutes, num_days = len(self.minute_points), len(self.day_points)
         minute_points = np.array([0, *self.minute_points], dtype=np.int64)
@@ -120,7 +132,10 @@ class GapLaw:
         minutes = np.where(gap_class == self.short_class, np.clip(np.rint(size), 1, MINUTES_PER_DAY - 1), minutes)
         day_points = np.array([*self.day_points, 1], dtype=np.int64)
         days = day_points[np.clip(gap_class - 1 - num_minutes, 0, num_days)]
-        days = np.where(gap_class == self.long_class, np.maximum(1, np.rint(size)), days).astype(np.int64)
+        long = np.maximum(1, np.rint(size)).astype(np.int64)
+        if weekday is not None:
+            long = _day_of(long, before // MINUTES_PER_DAY, weekday, end // MINUTES_PER_DAY - before // MINUTES_PER_DAY)
+        days = np.where(gap_class == self.long_class, long, days).astype(np.int64)
         inside = (part * _SLOT).astype(np.int64) // self.grain * self.grain
         dated = (before // MINUTES_PER_DAY + days) * MINUTES_PER_DAY + clock * _SLOT + inside
         after = np.where(self.has_clock[gap_class], np.maximum(dated, before + 1), before + minutes.astype(np.int64))
@@ -139,6 +154,17 @@ class GapLaw:
     def from_json(cls, value: dict[str, Any]) -> GapLaw:
         """The law that `to_json` wrote."""
         return cls(tuple(value["minute_points"]), tuple(value["day_points"]), value["grain"])
+
+
+def _day_of(days: Ints, now: Ints, weekday: Ints, most: Ints) -> Ints:
+    """The number of days, (n,), at least one, next to `days` that lead from day `now` to a weekday; `most` if it can.
+
+    >>> _day_of(np.array([10, 1, 10]), np.array([0, 0, 0]), np.array([4, 6, 4]), np.array([99, 99, 10])).tolist()
+    [11, 6, 4]
+    """
+    near = days + (weekday - now - days + 3) % 7 - 3
+    near = np.where(near < 1, near + 7, near)
+    return np.where((near > most) & (near > 7), near - 7, near)
 
 
 class GapCounts:
