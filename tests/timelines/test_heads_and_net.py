@@ -16,6 +16,7 @@ from medtwin.timelines.heads import (
     sample_categories,
     sample_mixture,
 )
+from medtwin.timelines.network.event_heads import NUM_COMPONENTS
 from medtwin.timelines.network.history import above_expected
 from medtwin.timelines.network.net import Forgetting, TemporalVAE
 from medtwin.timelines.reading.batches import Batch, collate
@@ -362,7 +363,7 @@ def test_a_number_that_is_charted_again_rounds_to_what_it_was(short_model: Timel
             of_step = torch.zeros(num, 2 * net.width)
             known = (torch.zeros(num, values.loading.embedding_dim), of_step)
             parameters = values(token, torch.zeros(num, net.width), (torch.zeros(num), above, last), known)
-            logits, means, widths = (part[:, -1] for part in parameters.chunk(3, dim=-1))
+            logits, means, widths = (part[:, NUM_COMPONENTS] for part in parameters.chunk(3, dim=-1))
             assert (logits < -30).all() if not count else (logits > -10).all()
             assert torch.equal(means, last)
     num_checked = 0

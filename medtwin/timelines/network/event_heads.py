@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medtwin.timelines.heads import mixture_log_prob
 from medtwin.timelines.network.embedding import LEDGER
 from medtwin.timelines.network.layers import NUM_TIME_FEATURES
 from medtwin.timelines.network.time_heads import GAIN
+from medtwin.timelines.reading.heaps import MAX_HEAPS, Heaps
 from medtwin.timelines.reading.scales import Scale
 
 NUM_COMPONENTS = 5
@@ -22,6 +24,8 @@ NUM_CAUSES = 96
 """At most so many tokens are told to the numbers one by one; all others through the ledger and the state."""
 _LASTING = _RECENCY[1:]
 _FEW = 2.0
+# Mean absolute change to the standard deviation about what is expected; the least log spread to begin with.
+_CHANGE, _LEAST_SPREAD = 1.0, -3.0
 # Of the component that repeats the last number: log odds to begin with, and without a last number; its width as a
 # share of half the rounding, so that 19 of 20 draws round to it, and the least log width.
 _AGAIN, _NEVER, _SHARE, _NARROW = -3.0, -40.0, 0.5, -5.0
@@ -137,7 +141,9 @@ class ValueHead(nn.Module):
     number, and its mean so far, lay above what was expected *then* is carried on: a drug shifts the level, and what is
     the person's own stays (an autoregression with explanatory variables, Box & Tiao 1975). The latest numbers of other
     tokens move it (a body mass index follows from them), and a network adds the rest. One component of the mixture is
-    the last number itself: what was charted again and not measured.
+    the last number itself: what was charted again and not measured. Others are the values at which numbers heap: each
+    takes in proportion to the smooth density there. How far numbers spread is a matter of the token, and of whether the
+    subject has had one before.
 
     Args:
         num_codes: Of the vocabulary.
@@ -148,6 +154,9 @@ class ValueHead(nn.Module):
     causes: Tensor
     rounding: Tensor
     is_log: Tensor
+    heap_at: Tensor
+    heap_width: Tensor
+    is_heap: Tensor
 
     def __init__(self, num_codes: int, num_person: int, width: int) -> None:
         super().__init__()
@@ -156,8 +165,10 @@ class ValueHead(nn.Module):
         self.of_ledger = nn.Linear(2 * LEDGER, 2 * width, bias=False)
         self.of_memory = nn.Linear(_MEMORY, 2 * width, bias=False)
         self.of_step = nn.Linear(num_person + NUM_TIME_FEATURES, 2 * width, bias=False)
-        self.out = nn.Linear(2 * width, 3 * NUM_COMPONENTS + 1)
-        self.base = nn.Embedding(num_codes, 3 * NUM_COMPONENTS + 1)
+        self.out = nn.Linear(2 * width, 3 * NUM_COMPONENTS + 2)
+        self.base = nn.Embedding(num_codes, 3 * NUM_COMPONENTS + 2)
+        self.heaped = nn.Embedding(num_codes, MAX_HEAPS)
+        self.spread = nn.Embedding(num_codes, 2)
         self.recall = nn.Embedding(num_codes, 4)
         self.trait, self.loading = nn.Embedding(num_codes, num_person), nn.Embedding(num_codes, 2 * LEDGER)
         num_causes = min(NUM_CAUSES, num_codes)
@@ -166,6 +177,11 @@ class ValueHead(nn.Module):
         self.register_buffer("causes", torch.arange(num_causes))
         self.register_buffer("rounding", torch.tensor([1e-6, 0.0, 1.0]).repeat(num_codes, 1))
         self.register_buffer("is_log", torch.zeros(num_codes, dtype=torch.bool))
+        self.register_buffer("heap_at", torch.zeros(num_codes, MAX_HEAPS))
+        self.register_buffer("heap_width", torch.zeros(num_codes, MAX_HEAPS))
+        self.register_buffer("is_heap", torch.zeros(num_codes, MAX_HEAPS, dtype=torch.bool))
+        for level in (self.heaped, self.spread):
+            nn.init.zeros_(level.weight)
         nn.init.normal_(self.of_token.weight, std=0.1)
         nn.init.zeros_(self.base.weight)
         nn.init.constant_(self.recall.weight, 0.3 / GAIN)
@@ -177,13 +193,31 @@ class ValueHead(nn.Module):
             self.out.bias[k : 2 * k] = torch.linspace(-1, 1, k)
             self.out.weight.mul_(0.1)
 
-    def bind(self, causes: Tensor, scales: Sequence[Scale | None]) -> None:
-        """Tells the untrained head which tokens are causes (C,), and how the numbers of each token are rounded (V,)."""
+    def bind(self, causes: Tensor, numbers: tuple[Sequence[Scale | None], Sequence[Heaps], Sequence[float]]) -> None:
+        """Tells the untrained head what it has to know of the data.
+
+        Args:
+            causes: (C,) which tokens are causes.
+            numbers: (V,) each, of a token's numbers: how they are rounded, where they heap, and their mean absolute
+                change within a subject (nan: not known).
+        """
+        scales, heaps, changes = numbers
         self.causes.copy_(causes)
         for token, scale in enumerate(scales):
             if scale is not None:
                 self.rounding[token] = torch.tensor([0.5 * 10.0**-scale.decimals, scale.centre, scale.width])
                 self.is_log[token] = scale.form != "linear"
+        log_change = torch.log(torch.tensor(changes) * _CHANGE).nan_to_num(0.0).clamp(_LEAST_SPREAD, 0.0)
+        with torch.no_grad():
+            self.spread.weight[:, 1] = log_change / GAIN
+        for token, each in enumerate(heaps):
+            if count := len(each.values):
+                self.is_heap[token, :count] = True
+                self.heap_at[token, :count] = torch.tensor(each.values)
+                half = self._log_half(torch.full((count,), token), self.heap_at[token, :count])
+                self.heap_width[token, :count] = half
+                with torch.no_grad():
+                    self.heaped.weight[token, :count] = torch.tensor(each.log_odds) / GAIN
 
     def _recalled(self, token: Tensor, above: Tensor) -> Tensor:
         """What is carried on of what earlier numbers lay above the expected, over `GAIN`, (n,).
@@ -236,7 +270,7 @@ class ValueHead(nn.Module):
     def forward(
         self, token: Tensor, state: Tensor, memory: tuple[Tensor, Tensor, Tensor], known: tuple[Tensor, Tensor]
     ) -> Tensor:
-        """Parameters of the mixture, (n, 3K + 3).
+        """Parameters of the mixture, (n, 3 (K + 1 + MAX_HEAPS)).
 
         Args:
             token: (n,).
@@ -250,9 +284,17 @@ class ValueHead(nn.Module):
         x = self.of_token(token) + self.of_state(state) + self.of_ledger(ledger) + self.of_memory(above) + of_step
         k = NUM_COMPONENTS
         parameters = self.out(functional.gelu(x)) + GAIN * self.base(token)
-        logits, means, widths, again = parameters.split([k, k, k, 1], dim=-1)
+        logits, means, widths, again, heaping = parameters.split([k, k, k, 1, 1], dim=-1)
         related = (self.loading(token) * ledger).sum(dim=-1)
-        centre = expected + GAIN * (self._recalled(token, above) + related)
+        first, later = (GAIN * self.spread(token)).unbind(-1)
+        spread = torch.where(above[:, 2] > 0, later, first)[:, None]
+        means = means * torch.exp(spread) + (expected + GAIN * (self._recalled(token, above) + related))[:, None]
+        widths = widths + spread
         again = (again + _AGAIN).masked_fill(above[:, 2:] <= 0, _NEVER)
-        narrow = (self._log_half(token, last) + math.log(_SHARE)).clamp(min=_NARROW)[:, None]
-        return torch.cat([logits, again, means + centre[:, None], last[:, None], widths, narrow], dim=-1)
+        logits = functional.log_softmax(logits, dim=-1)
+        at, half = self.heap_at[token], self.heap_width[token]
+        smooth = mixture_log_prob(torch.cat([logits, means, widths], dim=-1)[:, None], at)
+        heaps = smooth + half + (math.log(2) + heaping) + GAIN * self.heaped(token)
+        heaps = heaps.masked_fill(~self.is_heap[token], _NEVER)
+        narrow = torch.cat([self._log_half(token, last)[:, None], half], dim=-1) + math.log(_SHARE)
+        return torch.cat([logits, again, heaps, means, last[:, None], at, widths, narrow.clamp(min=_NARROW)], dim=-1)

@@ -24,6 +24,7 @@ from medtwin.core.files import atomic_file, read_json
 from medtwin.core.seeds import generator
 from medtwin.timelines.reading.attributes import MINUTES_PER_YEAR, Attributes
 from medtwin.timelines.reading.gaps import GapCounts, GapLaw
+from medtwin.timelines.reading.heaps import HeapCounts, Heaps
 from medtwin.timelines.reading.profile import MAX_SUBJECTS, ProfileLaw, fit_profile
 from medtwin.timelines.reading.rows import GENDER_PREFIX, ShardRows, read_rows, row_tokens
 from medtwin.timelines.reading.scales import Scale, fit_scale
@@ -64,7 +65,8 @@ class TimelineSpec:
 
     Attributes:
         vocabulary: V tokens.
-        scales, templates: (V,) of every token; no scale where it carries no number.
+        scales, heaps, templates: (V,) of every token; no scale where it carries no number.
+        changes: (V,) mean absolute change from a subject's last number to the next, scaled; nan where none has two.
         gaps: The law of gaps. profile: The law of attributes.
         sex_counts: (V, sexes) training subjects by sex that have the token. sex_totals: (sexes,) training subjects.
         age_range: (V, 2) youngest and oldest age in years at which it was said; nan where no age is known.
@@ -76,7 +78,9 @@ class TimelineSpec:
 
     vocabulary: Vocabulary
     scales: tuple[Scale | None, ...]
+    heaps: tuple[Heaps, ...]
     templates: tuple[Template, ...]
+    changes: NDArray[np.float64]
     gaps: GapLaw
     profile: ProfileLaw
     sex_counts: NDArray[np.int64]
@@ -138,10 +142,12 @@ class TimelineSpec:
         """Writes timelines.json and profile.npz."""
         self.profile.save(folder)
         record = {
-            "version": 2,
+            "version": 3,
             "vocabulary": self.vocabulary.to_json(),
             "scales": [scale and scale.to_json() for scale in self.scales],
+            "heaps": [asdict(heaps) for heaps in self.heaps],
             "templates": [template.to_json() for template in self.templates],
+            "changes": [None if np.isnan(x) else x for x in self.changes.tolist()],
             "gaps": self.gaps.to_json(),
             "profile": self.profile.to_json(),
             "sex_counts": self.sex_counts.tolist(),
@@ -163,14 +169,16 @@ class TimelineSpec:
             DatasetError: If it is missing or no such file.
         """
         record = read_json(folder / FILE)
-        if record.get("version") != 2:
+        if record.get("version") != 3:
             raise DatasetError(f"{folder / FILE} was written by another version of medtwin: train again")
         ages = [[np.nan if x is None else x for x in row] for row in record["age_range"]]
         lists = {name: tuple(record["settings"][name]) for name in ("details", "facts")}
         return cls(
             vocabulary=Vocabulary.from_json(record["vocabulary"]),
             scales=tuple(Scale(**scale) if scale else None for scale in record["scales"]),
+            heaps=tuple(Heaps(*(tuple(each[name]) for name in ("values", "log_odds"))) for each in record["heaps"]),
             templates=tuple(Template.from_json(template) for template in record["templates"]),
+            changes=np.array([np.nan if x is None else x for x in record["changes"]], dtype=np.float64),
             gaps=GapLaw.from_json(record["gaps"]),
             profile=ProfileLaw.load(folder, record["profile"]),
             sex_counts=np.array(record["sex_counts"], dtype=np.int64),
@@ -338,7 +346,9 @@ def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings, f
     return TimelineSpec(
         vocabulary=vocabulary,
         scales=reader.scales,
+        heaps=sums.heaps.heaps(reader.scales),
         templates=tuple(templates.templates(len(vocabulary), min_subjects=settings.min_subjects)),
+        changes=np.where(sums.changes[0] > 0, sums.changes[1] / np.maximum(sums.changes[0], 1), np.nan),
         gaps=sums.gaps.law(),
         profile=fit_profile(sums.subjects, sexes, facts, is_static),
         sex_counts=sums.sex_counts,
@@ -387,7 +397,8 @@ class SequenceSums:
 
     Attributes:
         sex_counts, sex_totals, age_range, static_counts: As of `TimelineSpec`; ages are infinite where none is known.
-        gaps: Counts of gaps.
+        changes: (2, V) number and sum of absolute changes of numbers.
+        gaps: Counts of gaps. heaps: Of values.
         subjects: Attributes of a random sample of subjects.
     """
 
@@ -396,7 +407,8 @@ class SequenceSums:
         self.sex_totals = np.zeros(num_sexes, dtype=np.int64)
         self.age_range = np.stack([np.full(num_tokens, np.inf), np.full(num_tokens, -np.inf)], axis=1)
         self.static_counts = np.zeros((num_tokens, 2), dtype=np.int64)
-        self.gaps = GapCounts()
+        self.changes = np.zeros((2, num_tokens))
+        self.gaps, self.heaps = GapCounts(), HeapCounts()
         self.subjects: list[Attributes] = []
         self._num_subjects = 0
 
@@ -415,6 +427,10 @@ class SequenceSums:
         np.add.at(self.static_counts, (part.token, is_dated.astype(int)), 1)
         later = np.flatnonzero(np.arange(len(subject_of_step)) > part.step_offsets[:-1][subject_of_step] + 1)
         self.gaps.add(part.minute[later - 1], part.minute[later])
+        self.heaps.add(part)
+        known = part.has_value & (part.memory[:, 2] > 0)
+        np.add.at(self.changes[0], part.token[known], 1)
+        np.add.at(self.changes[1], part.token[known], np.abs(part.value - part.memory[:, 0])[known].astype(np.float64))
         for attributes in part.attributes():  # a reservoir (Vitter 1985, algorithm R)
             self._num_subjects += 1
             if len(self.subjects) < MAX_SUBJECTS:
