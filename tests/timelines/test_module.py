@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -81,8 +82,8 @@ def test_the_average_is_what_validates(short_model: TimelineModel, groups: list[
 
 def test_the_loss_falls(short_model: TimelineModel, groups: list[Batch]) -> None:
     module = module_of(short_model)
+    module.optimizer_factory = partial(torch.optim.Adam, lr=0.003)
     before = float(fit(module, groups, 1).callback_metrics["train/loss"])
-    module.optimizer_factory = partial(torch.optim.Adam, lr=0.01)
     after = float(fit(module, groups, 20).callback_metrics["train/loss"])
     assert after < before - 0.4
 
@@ -159,6 +160,26 @@ def test_the_rate_rises_then_falls() -> None:
     assert max(rates) == rates[3] > 0.99
     assert (torch.diff(torch.tensor(rates[3:])) <= 0).all()
     assert rates[100:] == pytest.approx([0.1] * 40)
+    assert [rate(50, spent) for spent in (0.0, 0.5, 1.0)] == pytest.approx([rates[50], rates[50], 0.1])
+
+
+def test_the_rate_has_fallen_when_the_time_is_over(short_model: TimelineModel, groups: list[Batch]) -> None:
+    module = module_of(short_model, schedule=WarmupCosine(warmup_steps=1, decay_steps=10**6))
+    trainer = Trainer(
+        accelerator="cpu", max_steps=-1, max_epochs=-1, max_time={"seconds": 2}, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    rates = []
+    step = module.optimizer_step
+    module.optimizer_step = lambda *given, **options: (  # type: ignore[method-assign]
+        rates.append(given[2].param_groups[0]["lr"]),
+        step(*given, **options),
+    )
+    trainer.fit(module, loader(groups, 20), loader(groups))
+    assert len(rates) > 5
+    assert rates[0] == pytest.approx(0.1, rel=0.1)
+    assert rates[-1] < 0.3 * rates[0]
+    assert (np.diff(rates) <= 1e-12).all()
 
 
 @pytest.mark.parametrize(

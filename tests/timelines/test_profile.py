@@ -238,7 +238,7 @@ def test_few_subjects_without_age_or_window_have_a_law(num: int, monkeypatch: py
     for one in drawn(law, 20):
         assert one.sex == 0
         assert one.facts == ()
-        assert one.start_minute - FIRST in range(-2, num + 2)
+        assert abs(one.start_minute - FIRST) < 60  # in the hour in which they all start
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=300), st.lists(st.floats(-3, 3), min_size=1, max_size=9))

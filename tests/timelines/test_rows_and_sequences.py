@@ -251,12 +251,12 @@ def test_long_records_are_cut_after_a_whole_step(short_table: pa.Table, short: S
 def test_the_spec_comes_back_from_disk(spec: TimelineSpec, tmp_path: Path) -> None:
     spec.save(tmp_path)
     back = TimelineSpec.load(tmp_path)
-    for name in ("vocabulary", "templates", "scales", "gaps", "settings", "unmodelled"):
+    for name in ("vocabulary", "templates", "scales", "heaps", "gaps", "settings", "unmodelled"):
         assert getattr(back, name) == getattr(spec, name), name
-    for name in ("sex_counts", "sex_totals", "age_range", "static_counts", "fact_of"):
-        assert np.array_equal(getattr(back, name), getattr(spec, name), equal_nan=name == "age_range"), name
+    for name in ("sex_counts", "sex_totals", "age_range", "changes", "static_counts", "fact_of"):
+        assert np.array_equal(*(getattr(one, name) for one in (back, spec)), equal_nan=name in ("age_range", "changes"))
     assert (back.profile.sexes, back.profile.facts) == (spec.profile.sexes, spec.profile.facts)
-    old = (tmp_path / "timelines.json").read_text().replace('"version": 2', '"version": 1')
+    old = (tmp_path / "timelines.json").read_text().replace('"version": 3', '"version": 2')
     (tmp_path / "timelines.json").write_text(old)
     with pytest.raises(DatasetError, match="another version of medtwin: train again"):
         TimelineSpec.load(tmp_path)

@@ -24,8 +24,8 @@ NUM_CAUSES = 96
 """At most so many tokens are told to the numbers one by one; all others through the ledger and the state."""
 _LASTING = _RECENCY[1:]
 _FEW = 2.0
-# Mean absolute change to the standard deviation about what is expected; the least log spread to begin with.
-_CHANGE, _LEAST_SPREAD = 1.0, -3.0
+# Standard deviation of normal numbers over their mean absolute value; how much of the last number is carried on at most.
+_SD_OF_MEAN, _MOST_CARRIED = math.sqrt(math.pi / 2), 0.99
 # Of the component that repeats the last number: log odds to begin with, and without a last number; its width as a
 # share of half the rounding, so that 19 of 20 draws round to it, and the least log width.
 _AGAIN, _NEVER, _SHARE, _NARROW = -3.0, -40.0, 0.5, -5.0
@@ -207,9 +207,12 @@ class ValueHead(nn.Module):
             if scale is not None:
                 self.rounding[token] = torch.tensor([0.5 * 10.0**-scale.decimals, scale.centre, scale.width])
                 self.is_log[token] = scale.form != "linear"
-        log_change = torch.log(torch.tensor(changes) * _CHANGE).nan_to_num(0.0).clamp(_LEAST_SPREAD, 0.0)
+        # Of numbers with unit variance whose changes are so large, the correlation of one with the next.
+        carried = 1 - (_SD_OF_MEAN * torch.tensor(changes)) ** 2 / 2
+        carried = carried.clamp(0.0, _MOST_CARRIED).nan_to_num(0.0)
         with torch.no_grad():
-            self.spread.weight[:, 1] = log_change / GAIN
+            self.recall.weight.copy_((carried / 2 / GAIN)[:, None])
+            self.spread.weight[:, 1] = torch.log1p(-(carried**2)) / 2 / GAIN
         for token, each in enumerate(heaps):
             if count := len(each.values):
                 self.is_heap[token, :count] = True
@@ -236,6 +239,11 @@ class ValueHead(nn.Module):
         half, centre, width = self.rounding[token].unbind(-1)
         slope = torch.where(self.is_log[token], torch.exp(-(last * width + centre)).clamp(max=1 / half), 1.0)
         return torch.log((half * slope / width).clamp(min=1e-6))
+
+    def _heaps(self, token: Tensor, smooth: Tensor, heaping: Tensor) -> Tensor:
+        """Log masses, (n, MAX_HEAPS), of the heaps of tokens (n,) beside a mixture (n, 3K) of mass one."""
+        inside = mixture_log_prob(smooth[:, None], self.heap_at[token]) + self.heap_width[token] + math.log(2)
+        return (inside + heaping + GAIN * self.heaped(token)).masked_fill(~self.is_heap[token], _NEVER)
 
     def step(self, person: Tensor, clock: Tensor) -> Tensor:
         """What a step contributes, (n, 2 width), of the person (n, num_person) and the clock (n, features)."""
@@ -293,8 +301,9 @@ class ValueHead(nn.Module):
         again = (again + _AGAIN).masked_fill(above[:, 2:] <= 0, _NEVER)
         logits = functional.log_softmax(logits, dim=-1)
         at, half = self.heap_at[token], self.heap_width[token]
-        smooth = mixture_log_prob(torch.cat([logits, means, widths], dim=-1)[:, None], at)
-        heaps = smooth + half + (math.log(2) + heaping) + GAIN * self.heaped(token)
-        heaps = heaps.masked_fill(~self.is_heap[token], _NEVER)
+        rows = torch.nonzero(self.is_heap[token, 0])[:, 0]
+        mixture = torch.cat([logits, means, widths], dim=-1)
+        heaps = self._heaps(token[rows], mixture[rows], heaping[rows])
+        heaps = torch.full_like(at, _NEVER).index_copy(0, rows, heaps.to(at.dtype))
         narrow = torch.cat([self._log_half(token, last)[:, None], half], dim=-1) + math.log(_SHARE)
         return torch.cat([logits, again, heaps, means, last[:, None], at, widths, narrow.clamp(min=_NARROW)], dim=-1)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
@@ -29,7 +30,8 @@ class WarmupCosine:
 
     Attributes:
         warmup_steps: Steps over which it rises.
-        decay_steps: The step at which it has fallen to a tenth.
+        decay_steps: The step at which it has fallen to a tenth; it has so too when the time is over, where that is
+            limited.
     """
 
     warmup_steps: int
@@ -39,10 +41,10 @@ class WarmupCosine:
         if self.warmup_steps < 0 or self.decay_steps < 1:
             raise ValueError("warmup_steps must be 0 or more and decay_steps 1 or more")
 
-    def __call__(self, step: int) -> float:
-        """Share of the full rate at a step."""
+    def __call__(self, step: int, spent: float = 0.0) -> float:
+        """Share of the full rate at a step, when a share of the time that is allowed was spent: what is over first."""
         warm = min(1.0, (step + 1) / max(self.warmup_steps, 1))
-        done = min(1.0, step / self.decay_steps)
+        done = min(1.0, max(step / self.decay_steps, spent))
         return warm * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
@@ -240,6 +242,15 @@ class TemporalVAEModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimizer, with its schedule per step."""
-        optimizer = self.optimizer_factory(self.net.parameters())
-        scheduler = LambdaLR(optimizer, self.schedule or (lambda step: 1.0))
+        optimizer, schedule = self.optimizer_factory(self.net.parameters()), self.schedule
+        scheduler = LambdaLR(optimizer, lambda step: schedule(step, self._time_spent()) if schedule else 1.0)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _time_spent(self) -> float:
+        """The share of `trainer.max_time` that was spent, the same in all processes; 0 where there is no limit."""
+        timers = [one for one in getattr(self._trainer, "callbacks", []) if isinstance(one, Timer)]
+        if not timers or (left := timers[0].time_remaining()) is None:
+            return 0.0
+        spent = timers[0].time_elapsed()
+        share = min(1.0, spent / max(spent + left, 1e-9))
+        return float(self.trainer.strategy.broadcast(share)) if self.trainer.world_size > 1 else share
