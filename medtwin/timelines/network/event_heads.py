@@ -24,7 +24,7 @@ NUM_CAUSES = 96
 """At most so many tokens are told to the numbers one by one; all others through the ledger and the state."""
 _LASTING = _RECENCY[1:]
 _FEW = 2.0
-# Standard deviation of normal numbers over their mean absolute value; how much of the last number is carried on at most.
+# Standard deviation of normal numbers over their mean absolute value; how much of the last is carried on at most.
 _SD_OF_MEAN, _MOST_CARRIED = math.sqrt(math.pi / 2), 0.99
 # Of the component that repeats the last number: log odds to begin with, and without a last number; its width as a
 # share of half the rounding, so that 19 of 20 draws round to it, and the least log width.
@@ -243,7 +243,8 @@ class ValueHead(nn.Module):
     def _heaps(self, token: Tensor, smooth: Tensor, heaping: Tensor) -> Tensor:
         """Log masses, (n, MAX_HEAPS), of the heaps of tokens (n,) beside a mixture (n, 3K) of mass one."""
         inside = mixture_log_prob(smooth[:, None], self.heap_at[token]) + self.heap_width[token] + math.log(2)
-        return (inside + heaping + GAIN * self.heaped(token)).masked_fill(~self.is_heap[token], _NEVER)
+        masses: Tensor = (inside + heaping + GAIN * self.heaped(token)).masked_fill(~self.is_heap[token], _NEVER)
+        return masses
 
     def step(self, person: Tensor, clock: Tensor) -> Tensor:
         """What a step contributes, (n, 2 width), of the person (n, num_person) and the clock (n, features)."""
