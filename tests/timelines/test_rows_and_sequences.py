@@ -253,13 +253,22 @@ def test_the_spec_comes_back_from_disk(spec: TimelineSpec, tmp_path: Path) -> No
     back = TimelineSpec.load(tmp_path)
     for name in ("vocabulary", "templates", "scales", "heaps", "gaps", "settings", "unmodelled"):
         assert getattr(back, name) == getattr(spec, name), name
-    for name in ("sex_counts", "sex_totals", "age_range", "changes", "static_counts", "fact_of"):
-        assert np.array_equal(*(getattr(one, name) for one in (back, spec)), equal_nan=name in ("age_range", "changes"))
+    for name in ("sex_counts", "sex_totals", "age_range", "changes", "youngest_onset", "static_counts", "fact_of"):
+        one, other = (np.asarray(getattr(each, name)) for each in (back, spec))
+        assert np.array_equal(one, other, equal_nan=one.dtype.kind == "f"), name
     assert (back.profile.sexes, back.profile.facts) == (spec.profile.sexes, spec.profile.facts)
     old = (tmp_path / "timelines.json").read_text().replace('"version": 3', '"version": 2')
     (tmp_path / "timelines.json").write_text(old)
     with pytest.raises(DatasetError, match="another version of medtwin: train again"):
         TimelineSpec.load(tmp_path)
+
+
+def test_the_spec_knows_the_youngest_age_at_which_a_history_began(tmp_path: Path) -> None:
+    spec, sequences = fit(tmp_path, three())
+    index = [token.number for token in spec.vocabulary.tokens].index("ago")
+    ages = sequences.age_start_years - (START + timedelta(days=1) - datetime(2010, 3, 1)).days / 365.25
+    assert spec.youngest_onset[index] == pytest.approx(float(ages.min()), abs=0.02)
+    assert np.isnan(np.delete(spec.youngest_onset, index)).all()
 
 
 def test_no_dated_event_is_an_error_with_a_reason(tmp_path: Path) -> None:

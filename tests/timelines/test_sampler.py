@@ -266,6 +266,21 @@ def test_no_history_reaches_back_before_birth(short_model: TimelineModel, short:
     assert (years <= 1.0 + 1e-5).all()
 
 
+def test_no_history_began_at_an_age_at_which_it_never_does(short_model: TimelineModel, short: Sequences) -> None:
+    ago = [i for i, token in enumerate(short_model.spec.vocabulary.tokens) if token.number == "ago"]
+    fact = int(short_model.spec.fact_of[ago[0]])
+    facts = tuple(int(place == fact) for place in range(short_model.spec.profile.num_facts))
+    grown = [replace(one, age_start_years=40.0, facts=facts) for one in people(short)]
+    longest = []
+    for youngest in (np.nan, 39.0):
+        onset = np.full(len(short_model.spec.vocabulary), youngest)
+        drawn = draw(replace(short_model, spec=replace(short_model.spec, youngest_onset=onset)), grown)
+        years = drawn.value[np.isin(drawn.token, ago)] / 525_960
+        assert len(years) > 2
+        longest.append(years.max())
+    assert longest[1] <= 3.0 + 1e-5 < longest[0]  # two years of margin
+
+
 def test_a_record_longer_than_the_context_is_cut_and_says_so(short_model: TimelineModel, short: Sequences) -> None:
     settings = replace(short_model.spec.settings, max_positions=8)
     brief = replace(short_model, spec=replace(short_model.spec, settings=settings))

@@ -14,7 +14,7 @@ from medtwin.timelines.reading.spec import TimelineSpec
 
 # A token that so many people have without one of this sex is not by chance that of the other sex.
 _CHANCE = 0.01
-_MARGIN_YEARS = 2.0
+MARGIN_YEARS = 2.0
 _MARGIN_OF_FEW = 20.0
 
 
@@ -63,7 +63,7 @@ def build_masks(spec: TimelineSpec, sex_specific: Mapping[str, Sequence[str]]) -
         for index, name in enumerate(spec.profile.sexes):
             if name in ("GENDER//F", "GENDER//M") and name != f"GENDER//{sex}":
                 by_sex[index] &= ~only
-    margin = _MARGIN_YEARS + _MARGIN_OF_FEW / np.maximum(count, 1)
+    margin = MARGIN_YEARS + _MARGIN_OF_FEW / np.maximum(count, 1)
     youngest = np.nan_to_num(spec.age_range[:, 0] - margin, nan=-np.inf)
     oldest = np.nan_to_num(spec.age_range[:, 1] + margin, nan=np.inf)
     return Masks(by_sex, youngest, oldest)

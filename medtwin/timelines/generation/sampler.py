@@ -324,12 +324,12 @@ class Sampler:
         return scaled, raw, flag
 
     def _most_ago(self, who: Ints, what: Ints) -> Floats:
-        """The largest scaled number of each, (n,): history does not reach back before birth; else infinite."""
+        """The largest scaled number of each, (n,): history does not reach back before the age at which it can begin."""
         most = np.full(len(who), np.inf)
         is_bound = self.known.is_past[what] & self.known.scales.is_known[what] & np.isfinite(self.age_start[who])
         rows = np.flatnonzero(is_bound)
-        ages = np.maximum(self.age_start[who[rows]], 0.0) * MINUTES_PER_YEAR
-        most[rows] = self.known.scales.encode(what[rows], ages)
+        years = np.maximum(self.age_start[who[rows]] - self.known.youngest_onset[what[rows]], 0.0)
+        most[rows] = self.known.scales.encode(what[rows], years * MINUTES_PER_YEAR)
         return most
 
     # --- a step ends ---

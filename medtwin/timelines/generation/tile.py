@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medtwin.core.codes import DEATH
-from medtwin.timelines.generation.masks import Masks
+from medtwin.timelines.generation.masks import MARGIN_YEARS, Masks
 from medtwin.timelines.generation.noise import Noise
 from medtwin.timelines.network.net import TemporalVAE
 from medtwin.timelines.priors.shift import LatentShift
@@ -140,6 +140,7 @@ class SpecArrays:
         self.death[torch.from_numpy(spec.vocabulary.where([DEATH]))] = True
         self.is_encounter = np.array([t.type == "Encounter" and t.number == "duration" for t in tokens])
         self.is_past = np.array([token.number == "ago" for token in tokens])
+        self.youngest_onset = np.maximum(np.nan_to_num(spec.youngest_onset - MARGIN_YEARS), 0.0)
         said_static, said_dated = (spec.static_counts > 0).T
         self.phases = torch.from_numpy(np.stack([said_static, said_dated]))
         self.has_number = spec.vocabulary.has_number & self.scales.is_known

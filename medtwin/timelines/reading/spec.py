@@ -33,6 +33,7 @@ from medtwin.timelines.reading.templates import Template, TemplateCounts
 from medtwin.timelines.reading.vocabulary import Token, Vocabulary
 
 FILE = "timelines.json"
+_KNOWN_OF_SOME = ("changes", "youngest_onset")  # nan of other tokens
 UNKNOWN_SEX = "GENDER//U"
 _CONSTANT = 0.95  # a detail that so many events of its code have is part of the template
 _INDEX_SHARE = (0.03, 0.6)  # an index condition is neither rare nor everybody's
@@ -70,6 +71,7 @@ class TimelineSpec:
         gaps: The law of gaps. profile: The law of attributes.
         sex_counts: (V, sexes) training subjects by sex that have the token. sex_totals: (sexes,) training subjects.
         age_range: (V, 2) youngest and oldest age in years at which it was said; nan where no age is known.
+        youngest_onset: (V,) youngest age in years at which what a history tells of began; nan of what tells of none.
         static_counts: (V, 2) how often it was said as a static fact, and at a time.
         settings: As fitted.
         unmodelled: Rows of training subjects that no token stands for.
@@ -86,6 +88,7 @@ class TimelineSpec:
     sex_counts: NDArray[np.int64]
     sex_totals: NDArray[np.int64]
     age_range: NDArray[np.float64]
+    youngest_onset: NDArray[np.float64]
     static_counts: NDArray[np.int64]
     settings: SpecSettings
     unmodelled: int = 0
@@ -147,7 +150,7 @@ class TimelineSpec:
             "scales": [scale and scale.to_json() for scale in self.scales],
             "heaps": [asdict(heaps) for heaps in self.heaps],
             "templates": [template.to_json() for template in self.templates],
-            "changes": [None if np.isnan(x) else x for x in self.changes.tolist()],
+            **{name: [None if np.isnan(x) else x for x in getattr(self, name).tolist()] for name in _KNOWN_OF_SOME},
             "gaps": self.gaps.to_json(),
             "profile": self.profile.to_json(),
             "sex_counts": self.sex_counts.tolist(),
@@ -178,7 +181,6 @@ class TimelineSpec:
             scales=tuple(Scale(**scale) if scale else None for scale in record["scales"]),
             heaps=tuple(Heaps(*(tuple(each[name]) for name in ("values", "log_odds"))) for each in record["heaps"]),
             templates=tuple(Template.from_json(template) for template in record["templates"]),
-            changes=np.array([np.nan if x is None else x for x in record["changes"]], dtype=np.float64),
             gaps=GapLaw.from_json(record["gaps"]),
             profile=ProfileLaw.load(folder, record["profile"]),
             sex_counts=np.array(record["sex_counts"], dtype=np.int64),
@@ -188,6 +190,7 @@ class TimelineSpec:
             settings=SpecSettings(**{**record["settings"], **lists}),
             unmodelled=int(record["unmodelled"]),
             descriptions=record["descriptions"],
+            **{name: np.array([np.nan if x is None else x for x in record[name]], float) for name in _KNOWN_OF_SOME},
         )
 
 
@@ -331,7 +334,7 @@ def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings, f
     reader = _Reader(
         vocabulary, _scales(counts, vocabulary), sexes, _fact_of(vocabulary, facts), settings.max_positions
     )
-    sums, templates, unmodelled = SequenceSums(len(vocabulary), len(sexes)), TemplateCounts(), 0
+    sums, templates, unmodelled = SequenceSums(vocabulary, reader.scales, len(sexes)), TemplateCounts(), 0
     for table in shards():
         shard = read_rows(table, settings.details)
         token = tokens_of(shard.rows, vocabulary)
@@ -354,6 +357,7 @@ def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings, f
         sex_counts=sums.sex_counts,
         sex_totals=sums.sex_totals,
         age_range=np.where(np.isfinite(sums.age_range), sums.age_range, np.nan),
+        youngest_onset=np.where(np.isfinite(sums.youngest_onset), sums.youngest_onset, np.nan),
         static_counts=sums.static_counts,
         settings=settings,
         unmodelled=unmodelled,
@@ -398,11 +402,19 @@ class SequenceSums:
     Attributes:
         sex_counts, sex_totals, age_range, static_counts: As of `TimelineSpec`; ages are infinite where none is known.
         changes: (2, V) number and sum of absolute changes of numbers.
+        youngest_onset: (V,) infinite where none is known.
         gaps: Counts of gaps. heaps: Of values.
         subjects: Attributes of a random sample of subjects.
     """
 
-    def __init__(self, num_tokens: int, num_sexes: int) -> None:
+    def __init__(self, vocabulary: Vocabulary, scales: Sequence[Scale | None], num_sexes: int) -> None:
+        num_tokens = len(vocabulary)
+        self._past = {
+            index: scale
+            for index, (token, scale) in enumerate(zip(vocabulary.tokens, scales, strict=True))
+            if token.number == "ago" and scale is not None
+        }
+        self.youngest_onset = np.full(num_tokens, np.inf)
         self.sex_counts = np.zeros((num_tokens, num_sexes), dtype=np.int64)
         self.sex_totals = np.zeros(num_sexes, dtype=np.int64)
         self.age_range = np.stack([np.full(num_tokens, np.inf), np.full(num_tokens, -np.inf)], axis=1)
@@ -427,10 +439,20 @@ class SequenceSums:
         np.add.at(self.static_counts, (part.token, is_dated.astype(int)), 1)
         later = np.flatnonzero(np.arange(len(subject_of_step)) > part.step_offsets[:-1][subject_of_step] + 1)
         self.gaps.add(part.minute[later - 1], part.minute[later])
+        self._add_onsets(part, part.age_start_years[subject])
         self.heaps.add(part)
         known = part.has_value & (part.memory[:, 2] > 0)
         np.add.at(self.changes[0], part.token[known], 1)
         np.add.at(self.changes[1], part.token[known], np.abs(part.value - part.memory[:, 0])[known].astype(np.float64))
+        self._add_subjects(part)
+
+    def _add_onsets(self, part: Sequences, age_start: NDArray[np.float64]) -> None:
+        for token, scale in self._past.items():
+            rows = np.flatnonzero((part.token == token) & part.has_value & np.isfinite(age_start))
+            ago = scale.decode(part.value[rows].astype(np.float64)) / MINUTES_PER_YEAR
+            self.youngest_onset[token] = np.min(age_start[rows] - ago, initial=self.youngest_onset[token])
+
+    def _add_subjects(self, part: Sequences) -> None:
         for attributes in part.attributes():  # a reservoir (Vitter 1985, algorithm R)
             self._num_subjects += 1
             if len(self.subjects) < MAX_SUBJECTS:
