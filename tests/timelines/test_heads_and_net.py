@@ -376,3 +376,22 @@ def test_a_number_that_is_charted_again_rounds_to_what_it_was(short_model: Timel
         drawn = spec.scales[index].decode(stats.norm(mean, width).ppf(np.linspace(0.005, 0.995, 100)))
         assert np.isclose(drawn, x, rtol=1e-5).mean() >= 0.9, spec.vocabulary.tokens[index]
     assert num_checked
+
+
+def test_roots_begin_at_how_often_they_are_told_for_the_first_time_and_again(short_model: TimelineModel) -> None:
+    """The odds between two roots of a type are those of the training subjects, before they had them and after."""
+    spec = short_model.spec
+    told = spec.told_again.copy()
+    codes = small_net(spec).codes
+    roots = torch.nonzero(codes.is_root)[:2, 0]
+    told[roots.numpy()] = [[[10_000, 20], [400, 200]], [[10_000, 400], [400, 8]]]
+    with torch.no_grad():
+        codes.begin_at(torch.full((len(spec.vocabulary),), 5.0), torch.from_numpy(told))
+        nobody = torch.zeros(1, codes.of_person.in_features)
+        never = torch.full((1, len(spec.vocabulary)), float("inf"))
+        had = never.clone()
+        had[0, roots] = 1e12
+        first, again = (codes.code_out.bias + codes.habits(since, nobody)[0] for since in (never, had))
+    wanted = [float(np.log(20 / 9980) - np.log(400 / 9600)), float(np.log(200 / 200) - np.log(8 / 392))]
+    found = [float(logits[roots[0]] - logits[roots[1]]) for logits in (first, again)]
+    assert found == pytest.approx(wanted, abs=0.1)

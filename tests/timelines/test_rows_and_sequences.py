@@ -253,7 +253,8 @@ def test_the_spec_comes_back_from_disk(spec: TimelineSpec, tmp_path: Path) -> No
     back = TimelineSpec.load(tmp_path)
     for name in ("vocabulary", "templates", "scales", "heaps", "gaps", "settings", "unmodelled"):
         assert getattr(back, name) == getattr(spec, name), name
-    for name in ("sex_counts", "sex_totals", "age_range", "changes", "youngest_onset", "static_counts", "fact_of"):
+    arrays = ("sex_counts", "sex_totals", "age_range", "changes", "youngest_onset", "static_counts", "told_again")
+    for name in (*arrays, "fact_of"):
         one, other = (np.asarray(getattr(each, name)) for each in (back, spec))
         assert np.array_equal(one, other, equal_nan=one.dtype.kind == "f"), name
     assert (back.profile.sexes, back.profile.facts) == (spec.profile.sexes, spec.profile.facts)
@@ -269,6 +270,22 @@ def test_the_spec_knows_the_youngest_age_at_which_a_history_began(tmp_path: Path
     ages = sequences.age_start_years - (START + timedelta(days=1) - datetime(2010, 3, 1)).days / 365.25
     assert spec.youngest_onset[index] == pytest.approx(float(ages.min()), abs=0.02)
     assert np.isnan(np.delete(spec.youngest_onset, index)).all()
+
+
+def test_the_spec_counts_what_is_told_again(tmp_path: Path) -> None:
+    """By hand: steps before (the one that first says it included) and after, and how many of each say it."""
+    spec, sequences = fit(tmp_path, three())
+    wanted = np.zeros((len(spec.vocabulary), 2, 2), dtype=int)
+    for subject in range(len(sequences)):
+        one = sequences.take(np.array([subject]))
+        steps = [set(one.token[a:b].tolist()) for a, b in zip(one.event_offsets, one.event_offsets[1:], strict=False)]
+        for token in range(len(spec.vocabulary)):
+            had = False
+            for said in steps:
+                wanted[token, int(had)] += (1, int(token in said))
+                had |= token in said
+    assert wanted[:, 1, 1].sum() + wanted[:, 0, 1].sum() > 0
+    assert spec.told_again.tolist() == wanted.tolist()
 
 
 def test_no_dated_event_is_an_error_with_a_reason(tmp_path: Path) -> None:

@@ -24,8 +24,7 @@ NUM_CAUSES = 96
 """At most so many tokens are told to the numbers one by one; all others through the ledger and the state."""
 _LASTING = _RECENCY[1:]
 _FEW = 2.0
-# Standard deviation of normal numbers over their mean absolute value; how much of the last is carried on at most.
-_SD_OF_MEAN, _MOST_CARRIED = math.sqrt(math.pi / 2), 0.99
+_LEAST_SPREAD = -3.0  # log, to begin with
 # Of the component that repeats the last number: log odds to begin with, and without a last number; its width as a
 # share of half the rounding, so that 19 of 20 draws round to it, and the least log width.
 _AGAIN, _NEVER, _SHARE, _NARROW = -3.0, -40.0, 0.5, -5.0
@@ -59,6 +58,19 @@ class CodeHeads(nn.Module):
             self.register_buffer(name, torch.zeros(num_codes, dtype=torch.long))
         self.register_buffer("is_root", torch.zeros(num_codes, dtype=torch.bool))
         self.register_buffer("type_bounds", torch.zeros(num_types + 1, dtype=torch.long))
+
+    def begin_at(self, counts: Tensor, told_again: Tensor) -> None:
+        """Sets the untrained heads to how often tokens are said, and roots by who had them before.
+
+        Args:
+            counts: (V,) events of each token, above 0.
+            told_again: (V, 2, 2) as of `TimelineSpec`.
+        """
+        steps, said = told_again.double().unbind(-1)
+        odds = torch.log((said + 0.5) / (steps - said + 0.5).clamp(min=0.5))
+        bias = torch.where(self.is_root, odds[:, 0], torch.log(counts / (steps[0].sum() + 1)))
+        self.code_out.bias.copy_(bias - bias.mean())
+        self.repeat.weight[:, 0] = torch.where(self.is_root, odds[:, 1] - odds[:, 0], 0.0) / GAIN
 
     def habits(self, since: Tensor, person: Tensor) -> Tensor:
         """What who it is and what was said in earlier steps adds to the logits of all tokens, (n, V).
@@ -207,12 +219,9 @@ class ValueHead(nn.Module):
             if scale is not None:
                 self.rounding[token] = torch.tensor([0.5 * 10.0**-scale.decimals, scale.centre, scale.width])
                 self.is_log[token] = scale.form != "linear"
-        # Of numbers with unit variance whose changes are so large, the correlation of one with the next.
-        carried = 1 - (_SD_OF_MEAN * torch.tensor(changes)) ** 2 / 2
-        carried = carried.clamp(0.0, _MOST_CARRIED).nan_to_num(0.0)
+        log_change = torch.log(torch.tensor(changes)).nan_to_num(0.0).clamp(_LEAST_SPREAD, 0.0)
         with torch.no_grad():
-            self.recall.weight.copy_((carried / 2 / GAIN)[:, None])
-            self.spread.weight[:, 1] = torch.log1p(-(carried**2)) / 2 / GAIN
+            self.spread.weight[:, 1] = log_change / GAIN
         for token, each in enumerate(heaps):
             if count := len(each.values):
                 self.is_heap[token, :count] = True

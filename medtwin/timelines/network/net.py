@@ -189,7 +189,7 @@ class TemporalVAE(nn.Module):
         counts = torch.from_numpy(spec.static_counts.sum(axis=1)).float() + 1
         per_type = torch.zeros(codes.num_types).index_add(0, codes.type_of, counts)
         with torch.no_grad():  # begin at the frequencies of the training subjects
-            codes.code_out.bias.copy_(counts.log() - counts.log().mean())
+            codes.begin_at(counts, torch.from_numpy(spec.told_again))
             codes.type_out.bias[:-1] = per_type.log() - per_type.log().mean()
         kinds = torch.from_numpy(spec.gaps.has_clock).long()  # 1: a clock follows
         kinds[spec.gaps.short_class] = MINUTES

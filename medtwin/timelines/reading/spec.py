@@ -73,6 +73,8 @@ class TimelineSpec:
         age_range: (V, 2) youngest and oldest age in years at which it was said; nan where no age is known.
         youngest_onset: (V,) youngest age in years at which what a history tells of began; nan of what tells of none.
         static_counts: (V, 2) how often it was said as a static fact, and at a time.
+        told_again: (V, 2, 2) in how many steps before and after a subject first had it, and in how many of them it was
+            said.
         settings: As fitted.
         unmodelled: Rows of training subjects that no token stands for.
         descriptions: Of codes, where the dataset's codes.parquet has them.
@@ -90,6 +92,7 @@ class TimelineSpec:
     age_range: NDArray[np.float64]
     youngest_onset: NDArray[np.float64]
     static_counts: NDArray[np.int64]
+    told_again: NDArray[np.int64]
     settings: SpecSettings
     unmodelled: int = 0
     descriptions: Mapping[str, str] = field(default_factory=dict)
@@ -156,6 +159,7 @@ class TimelineSpec:
             "sex_counts": self.sex_counts.tolist(),
             "sex_totals": self.sex_totals.tolist(),
             "static_counts": self.static_counts.tolist(),
+            "told_again": self.told_again.tolist(),
             "age_range": [[None if np.isnan(x) else x for x in row] for row in self.age_range.tolist()],
             "settings": asdict(self.settings),
             "unmodelled": self.unmodelled,
@@ -187,6 +191,7 @@ class TimelineSpec:
             sex_totals=np.array(record["sex_totals"], dtype=np.int64),
             age_range=np.array(ages, dtype=np.float64).reshape(-1, 2),
             static_counts=np.array(record["static_counts"], dtype=np.int64).reshape(-1, 2),
+            told_again=np.array(record["told_again"], dtype=np.int64).reshape(-1, 2, 2),
             settings=SpecSettings(**{**record["settings"], **lists}),
             unmodelled=int(record["unmodelled"]),
             descriptions=record["descriptions"],
@@ -359,6 +364,7 @@ def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings, f
         age_range=np.where(np.isfinite(sums.age_range), sums.age_range, np.nan),
         youngest_onset=np.where(np.isfinite(sums.youngest_onset), sums.youngest_onset, np.nan),
         static_counts=sums.static_counts,
+        told_again=sums.told_again(),
         settings=settings,
         unmodelled=unmodelled,
     )
@@ -420,6 +426,8 @@ class SequenceSums:
         self.age_range = np.stack([np.full(num_tokens, np.inf), np.full(num_tokens, -np.inf)], axis=1)
         self.static_counts = np.zeros((num_tokens, 2), dtype=np.int64)
         self.changes = np.zeros((2, num_tokens))
+        self._said = np.zeros((num_tokens, 2), dtype=np.int64)  # first, and again
+        self._steps_after, self._num_steps = np.zeros(num_tokens, dtype=np.int64), 0
         self.gaps, self.heaps = GapCounts(), HeapCounts()
         self.subjects: list[Attributes] = []
         self._num_subjects = 0
@@ -439,12 +447,28 @@ class SequenceSums:
         np.add.at(self.static_counts, (part.token, is_dated.astype(int)), 1)
         later = np.flatnonzero(np.arange(len(subject_of_step)) > part.step_offsets[:-1][subject_of_step] + 1)
         self.gaps.add(part.minute[later - 1], part.minute[later])
+        self._add_repetitions(part, subject, step)
         self._add_onsets(part, part.age_start_years[subject])
         self.heaps.add(part)
         known = part.has_value & (part.memory[:, 2] > 0)
         np.add.at(self.changes[0], part.token[known], 1)
         np.add.at(self.changes[1], part.token[known], np.abs(part.value - part.memory[:, 0])[known].astype(np.float64))
         self._add_subjects(part)
+
+    def _add_repetitions(self, part: Sequences, subject: NDArray[np.int64], step: NDArray[np.int64]) -> None:
+        cells = np.unique(np.stack([part.token.astype(np.int64), step]), axis=1)  # a step may say a token twice
+        first = np.unique(np.stack([part.token[part.is_first].astype(np.int64), step[part.is_first]]), axis=1)
+        num_tokens = len(self._said)
+        num_first = np.bincount(first[0], minlength=num_tokens)
+        self._said += np.stack([num_first, np.bincount(cells[0], minlength=num_tokens) - num_first], axis=1)
+        last = part.step_offsets[1:][part.subject_of_step()[first[1]]]
+        np.add.at(self._steps_after, first[0], last - 1 - first[1])
+        self._num_steps += int(part.step_offsets[-1])
+
+    def told_again(self) -> NDArray[np.int64]:
+        """As of `TimelineSpec`."""
+        steps = np.stack([self._num_steps - self._steps_after, self._steps_after], axis=1)
+        return np.stack([steps, self._said], axis=2)
 
     def _add_onsets(self, part: Sequences, age_start: NDArray[np.float64]) -> None:
         for token, scale in self._past.items():
