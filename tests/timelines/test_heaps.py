@@ -85,6 +85,21 @@ def test_values_beyond_what_may_be_generated_are_no_heaps() -> None:
     assert find_heaps(np.zeros(0), np.zeros(0, np.int64), Scale("linear", 0.0, 1.0, -2.0, 2.0, 0)) == Heaps()
 
 
+def test_nothing_at_all_is_a_heap_too() -> None:
+    """No urine in an hour: 0, the least that may be generated, is found and drawn as 0."""
+    rng = np.random.default_rng(6)
+    raw = np.where(rng.random(5000) < 0.1, 0.0, rng.gamma(2, 15, 5000).round())
+    scale = fit_scale(raw)
+    assert scale.form == "linear"
+    heaps = counted(scale, raw, np.arange(5000))
+    assert scale.decode(np.array(heaps.values))[0] == 0.0
+    law = torch.tensor([0.0, heaps.values[0], np.log(scale.half_width(np.zeros(1))[0] / 2)]).expand(500, 3)
+    bounds = (torch.full((500,), limit, dtype=torch.float64) for limit in (scale.low, scale.high))
+    drawn = scale.decode(sample_mixture(law, torch.from_numpy(rng.random((500, 2))), *bounds).numpy())
+    assert drawn.min() == 0.0
+    assert np.mean(drawn == 0) > 0.95
+
+
 def bound(heaps: Heaps, scale: Scale) -> ValueHead:
     torch.manual_seed(0)
     head = ValueHead(2, 4, 8)

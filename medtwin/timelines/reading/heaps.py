@@ -25,6 +25,7 @@ _MIN_SUBJECTS = 20
 _MIN_Z, _BANDWIDTH, _STEPS = 4.0, 0.25, 2.0
 _LEAST, _MOST = -2.0, 4.0
 _MANY = 4_000_000
+_ROUNDING = 1e-4  # scaled values are float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,8 @@ def find_heaps(values: Floats, counts: NDArray[np.int64], scale: Scale) -> Heaps
     >>> find_heaps(tens, counts, Scale("linear", 0.0, 1.0, 0.0, 3.0, 2)).values
     (0.0, 1.0, 2.0)
     """
-    frequent = np.flatnonzero((counts >= _MIN_SUBJECTS) & (values >= scale.low) & (values <= scale.high))
+    inside = (values >= scale.low - _ROUNDING) & (values <= scale.high + _ROUNDING)
+    frequent = np.flatnonzero((counts >= _MIN_SUBJECTS) & inside)
     frequent = frequent[np.argsort(-counts[frequent], kind="stable")[: 20 * MAX_HEAPS]]
     if len(frequent) < 1 or len(values) < 2:
         return Heaps()

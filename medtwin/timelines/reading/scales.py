@@ -95,9 +95,10 @@ def fit_scale(values: Floats, *, is_duration: bool = False) -> Scale:
     low, high = (np.quantile(shaped, [_TAIL, 1 - _TAIL]) - centre) / width
     if shaped.std() > tiny:
         low, high = low - _MARGIN, high + _MARGIN
-    if not is_duration and values.min() >= 0 and form == "linear":  # what is never negative stays so
-        low = max(low, (0.0 - centre) / width)
-    return Scale(form, float(centre), float(width), float(low), float(high), _decimals(values, is_duration))
+    decimals = _decimals(values, is_duration)
+    if not is_duration and values.min() >= 0 and form == "linear":  # what is never negative stays so, once rounded
+        low = max(low, (-0.49 * 10.0**-decimals - centre) / width)
+    return Scale(form, float(centre), float(width), float(low), float(high), decimals)
 
 
 def _skewness(values: Floats) -> float:
