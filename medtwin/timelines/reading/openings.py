@@ -48,7 +48,7 @@ class Openings:
             uniforms: (n, NUM_UNIFORMS) in [0, 1).
 
         >>> morning = Openings.of(np.array([8 * 60 + 30, 9 * 60]))
-        >>> [divmod(int(m), 1440) for m in morning.place(np.array([10_000.0, 15_000.0]), np.full((2, 2), 0.6))]
+        >>> [divmod(int(m), 1440) for m in morning.place(np.array([10_000.0, 16_500.0]), np.full((2, 2), 0.6))]
         [(7, 570), (14, 570)]
         """
         total = np.cumsum(self.counts)
