@@ -195,8 +195,8 @@ class Bench:
         number = f"n={self.num_subjects}"
         generate = [*verb, "generate", f"timelines={run}", number, f"seed={seed}", f"out={twins}"]
         sample = measured(generate, folder / "generate.log")
-        summary = (folder / "train.log").read_text().strip().splitlines()[-1:]
-        return self._record(twins, fit, sample, {"overrides": words, "said": " ".join(summary)})
+        summary = " ".join((folder / "train.log").read_text().strip().splitlines()[-1:])
+        return self._record(twins, fit, sample, {"overrides": words, "said": summary.removeprefix(f"{run}: ")})
 
     def _record(
         self, twins: Path, fit: Cost | None, sample: Cost | None, settings: Mapping[str, Any]

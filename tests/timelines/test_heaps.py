@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 import torch
@@ -16,30 +14,11 @@ OXYGEN = np.array([0.21, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0])
 SHARES = np.array([0.05, 0.05, 0.35, 0.3, 0.08, 0.04, 0.03, 0.1])
 
 
-@dataclass
-class Part:
-    """What of `Sequences` is counted: one step for each subject."""
-
-    subject: NDArray[np.int64]
-    token: NDArray[np.int64]
-    value: NDArray[np.float32]
-
-    @property
-    def has_value(self) -> NDArray[np.bool_]:
-        return np.ones(len(self.token), dtype=bool)
-
-    def subject_of_step(self) -> NDArray[np.int64]:
-        return np.arange(int(self.subject.max()) + 1)
-
-    def step_of_event(self) -> NDArray[np.int64]:
-        return self.subject
-
-
 def counted(scale: Scale, raw: NDArray[np.float64], subject: NDArray[np.int64], num_parts: int = 3) -> Heaps:
     counts = HeapCounts()
     value = scale.encode(raw).astype(np.float32)
     for part in np.array_split(np.arange(len(raw)), num_parts):
-        counts.add(Part(subject[part], np.zeros(len(part), np.int64), value[part]))  # type: ignore[arg-type]
+        counts.add(subject[part], np.zeros(len(part), np.int64), value[part])
     return counts.heaps([scale])[0]
 
 

@@ -163,7 +163,9 @@ def test_the_rate_rises_then_falls() -> None:
     assert [rate(50, spent) for spent in (0.0, 0.5, 1.0)] == pytest.approx([rates[50], rates[50], 0.1])
 
 
-def test_the_rate_has_fallen_when_the_time_is_over(short_model: TimelineModel, groups: list[Batch]) -> None:
+def test_the_rate_has_fallen_when_the_time_is_over(
+    short_model: TimelineModel, groups: list[Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = module_of(short_model, schedule=WarmupCosine(warmup_steps=1, decay_steps=10**6))
     trainer = Trainer(
         accelerator="cpu", max_steps=-1, max_epochs=-1, max_time={"seconds": 2}, logger=False,
@@ -171,10 +173,12 @@ def test_the_rate_has_fallen_when_the_time_is_over(short_model: TimelineModel, g
     )  # fmt: skip
     rates = []
     step = module.optimizer_step
-    module.optimizer_step = lambda *given, **options: (  # type: ignore[method-assign]
-        rates.append(given[2].param_groups[0]["lr"]),
-        step(*given, **options),
-    )
+
+    def noted(*given: Any, **options: Any) -> None:
+        rates.append(given[2].param_groups[0]["lr"])
+        step(*given, **options)
+
+    monkeypatch.setattr(module, "optimizer_step", noted)
     trainer.fit(module, loader(groups, 20), loader(groups))
     assert len(rates) > 5
     assert rates[0] == pytest.approx(0.1, rel=0.1)
@@ -258,10 +262,10 @@ def test_what_ties_one_feature_to_one_number_is_shrunk_and_nothing_else(
 
 
 def test_a_mean_that_is_everybodys_is_paid_for_once_it_is_known(
-    short_model: TimelineModel, groups: list[Batch]
+    short_model: TimelineModel, groups: list[Batch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = module_of(short_model)
-    module.log = lambda *given, **options: None  # type: ignore[method-assign]
+    monkeypatch.setattr(module, "log", lambda *given, **options: None)
     module._trainer = trainer_of(1)
     with torch.no_grad():
         for parameter in module.net.posterior.parameters():

@@ -34,7 +34,7 @@ from medtwin.timelines.network.history import WASHOUT
 from medtwin.timelines.network.layers import time_features
 from medtwin.timelines.network.time_heads import DAYS, LEFT
 from medtwin.timelines.reading.attributes import MINUTES_PER_YEAR
-from medtwin.timelines.reading.gaps import MINUTES_PER_DAY, SLOTS
+from medtwin.timelines.reading.gaps import MINUTES_PER_DAY, SLOTS, WEEK
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -405,7 +405,7 @@ class Sampler:
 
         gap_class = pick(GAP, chances, classes)
         kinds = times.kind[gap_class].numpy()
-        sizes_at_most = [np.log(np.maximum(days, 1) + 3.49), gaps.longest_left(now, last)]
+        sizes_at_most = [np.log(np.maximum(days, 1) + WEEK / 2 - 0.01), gaps.longest_left(now, last)]
         most = torch.from_numpy(np.select([kinds == DAYS, kinds == LEFT], sizes_at_most, np.log(minutes)))
         pair = torch.from_numpy(uniforms[:, SIZE_COMPONENT : SIZE_WITHIN + 1])
         law = (times.size_parameters(state, gap_class), pair, torch.zeros(len(rows)), most)
@@ -414,12 +414,11 @@ class Sampler:
         slots = functional.softmax(times.clock_logits(state, gap_class, hour).double(), dim=-1)
         slot = pick(SLOT, slots, clocks % SLOTS)
         clock_slot = (hour * SLOTS + slot).numpy()
-        today = torch.from_numpy(now // MINUTES_PER_DAY % 7)
         size = torch.where(follows, torch.from_numpy(sizes).double(), size)
-        week = functional.softmax(times.weekday_logits(state, gap_class, size, today).double(), dim=-1)
-        ahead = (torch.arange(7) - today[:, None] - 1) % 7 + 1
-        week = week * ((ahead <= torch.from_numpy(days)[:, None]) | (torch.from_numpy(days) < 1)[:, None])
-        weekday = pick(WEEKDAY, week, np.where(known >= 0, known, now) // MINUTES_PER_DAY % 7).numpy()
+        today = now // MINUTES_PER_DAY % WEEK
+        week = times.weekday_logits(state, gap_class, size, torch.from_numpy(today)).double()
+        week = functional.softmax(week, dim=-1) * torch.from_numpy(_reachable(today, days))
+        weekday = pick(WEEKDAY, week, np.where(known >= 0, known, now) // MINUTES_PER_DAY % WEEK).numpy()
         later = gaps.decode(now, gap_class.numpy(), size.numpy(), clock_slot, uniforms[:, MINUTE], last, weekday)
         later = np.where((kinds == LEFT) & self.dies[rows], last, later)  # death is where the window ends
         if follows.any():
@@ -447,3 +446,9 @@ class Sampler:
         fits[:, gaps.long_class] = days >= 1
         fits[:, gaps.end_class] = self.end[rows] > self.minute[rows]
         return np.asarray(fits)
+
+
+def _reachable(today: Ints, days: Ints) -> Bools:
+    """(n, 7) weekdays that come within `days` (n,) days after weekdays `today` (n,); all where there is no day left."""
+    ahead = (np.arange(WEEK) - today[:, None] - 1) % WEEK + 1
+    return np.asarray((ahead <= days[:, None]) | (days < 1)[:, None])

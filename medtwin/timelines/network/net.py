@@ -25,7 +25,7 @@ from medtwin.timelines.network.event_heads import CodeHeads, ValueHead
 from medtwin.timelines.network.history import above_expected, began, said_among, since_said
 from medtwin.timelines.network.layers import NUM_TIME_FEATURES, Block, Cache, time_features
 from medtwin.timelines.network.time_heads import DAYS, LEFT, MINUTES, TimeHeads
-from medtwin.timelines.reading.gaps import MINUTES_PER_DAY
+from medtwin.timelines.reading.gaps import MINUTES_PER_DAY, WEEK
 from medtwin.timelines.reading.spec import TimelineSpec
 
 Batch = dict[str, Tensor]
@@ -374,7 +374,7 @@ class TemporalVAE(nn.Module):
         values = self._number_log_prob(batch, index[valued], known, (state[valued], ledger[valued]), forgetting)
         ends = torch.nonzero(batch["stop"] >= 0, as_tuple=True)
         targets = {name: batch[name][ends] for name in ("stop", "gap_class", "gap_size", "clock", "weekday")}
-        targets["today"] = batch["minute"][ends] // MINUTES_PER_DAY % 7
+        targets["today"] = batch["minute"][ends] // MINUTES_PER_DAY % WEEK
         if forgetting is not None:
             targets["gap_size"] = self.times.any_size(targets["gap_class"], targets["gap_size"])
         stop, gap = self.times.log_prob(after[ends], read.clock[ends], targets)

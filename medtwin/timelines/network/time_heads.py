@@ -8,11 +8,11 @@ from torch.nn import functional
 
 from medtwin.timelines.heads import mixture_log_prob
 from medtwin.timelines.network.layers import NUM_TIME_FEATURES
-from medtwin.timelines.reading.gaps import HOURS, SLOTS
+from medtwin.timelines.reading.gaps import HOURS, SLOTS, WEEK
 
 Batch = dict[str, Tensor]
 NUM_COMPONENTS = 3
-_WEEK, _SIZE_FEATURES = 7, 3
+_SIZE_FEATURES = 3
 GAIN = 10.0
 """Weights of single features see few examples: told in larger units they learn as fast as the shared ones."""
 MINUTES, DAYS, LEFT = 2, 3, 4  # the classes whose size is continuous
@@ -43,7 +43,7 @@ class TimeHeads(nn.Module):
         self.hour, self.slot = nn.Linear(width, HOURS), nn.Linear(width, SLOTS)
         # Of the days since 1970, and counted from the day of the step: what comes next day, and what comes on Mondays.
         self.size_in = nn.Linear(_SIZE_FEATURES, width)
-        self.weekday, self.ahead = nn.Linear(width, _WEEK), nn.Linear(width, _WEEK)
+        self.weekday, self.ahead = nn.Linear(width, WEEK), nn.Linear(width, WEEK)
         self.hour_in = nn.Embedding(HOURS, width)
         self.register_buffer("kind", torch.zeros(num_gap_classes, dtype=torch.long))
         for table in (self.gap_class, self.hour_in):
@@ -99,15 +99,15 @@ class TimeHeads(nn.Module):
         days = torch.exp(size.clamp(max=12.0)).float()
         features = torch.stack([size.float() / 4, torch.exp(-days / 2), torch.exp(-days / 7)], dim=-1)
         x = functional.gelu(state + self.gap_class(gap_class) + self.size_in(features))
-        ahead = (torch.arange(_WEEK, device=today.device) - today[:, None]) % _WEEK
+        ahead = (torch.arange(WEEK, device=today.device) - today[:, None]) % WEEK
         logits: Tensor = self.weekday(x) + self.ahead(x).gather(-1, ahead)
         return logits
 
     def any_size(self, gap_class: Tensor, size: Tensor) -> Tensor:
         """For gaps of other days, log days (n,) of any size that is decoded to as many with the weekday."""
         days = torch.round(torch.exp(size))
-        low = torch.where(days > _WEEK, days - _WEEK / 2, 1.0)
-        any_of = torch.log(low + torch.rand_like(days) * (days + _WEEK / 2 - low))
+        low = torch.where(days > WEEK, days - WEEK / 2, 1.0)
+        any_of = torch.log(low + torch.rand_like(days) * (days + WEEK / 2 - low))
         return torch.where(self.kind[gap_class] == DAYS, any_of, size)
 
     def log_prob(self, hidden: Tensor, clock: Tensor, target: Batch) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medtwin.core.seeds import generator
-from medtwin.timelines.reading.gaps import MINUTES_PER_DAY, GapLaw
+from medtwin.timelines.reading.gaps import MINUTES_PER_DAY, WEEK, GapLaw
 from medtwin.timelines.reading.sequences import Sequences
 
 Batch = dict[str, Tensor]
@@ -135,7 +135,7 @@ def _steps(
     later = minute[goes[0], goes[1] + 1]
     classes, sizes, clocks = gaps.encode(minute[goes], later, end)
     found: dict[str, NDArray[Any]] = {"gap_class": classes, "gap_size": sizes, "clock": clocks}
-    found["weekday"] = later // MINUTES_PER_DAY % 7
+    found["weekday"] = later // MINUTES_PER_DAY % WEEK
     targets = {name: np.zeros(shape, values.dtype) for name, values in found.items()}
     for name, values in found.items():
         targets[name][goes] = values

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MINUTES_PER_DAY = 1440
+WEEK = 7
 HOURS = 24
 SLOTS = 12  # five-minute slots of an hour
 _SLOT = 5
@@ -162,9 +163,9 @@ def _day_of(days: Ints, now: Ints, weekday: Ints, most: Ints) -> Ints:
     >>> _day_of(np.array([10, 1, 10]), np.array([0, 0, 0]), np.array([4, 6, 4]), np.array([99, 99, 10])).tolist()
     [11, 6, 4]
     """
-    near = days + (weekday - now - days + 3) % 7 - 3
-    near = np.where(near < 1, near + 7, near)
-    return np.where((near > most) & (near > 7), near - 7, near)
+    near = days + (weekday - now - days + WEEK // 2) % WEEK - WEEK // 2
+    near = np.where(near < 1, near + WEEK, near)
+    return np.where((near > most) & (near > WEEK), near - WEEK, near)
 
 
 class GapCounts:

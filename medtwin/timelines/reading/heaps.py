@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtwin.timelines.reading.scales import Scale
-from medtwin.timelines.reading.sequences import Sequences
 
 Floats = NDArray[np.float64]
 
@@ -49,10 +48,8 @@ class HeapCounts:
     _value: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     _count: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
-    def add(self, part: Sequences) -> None:
-        """Adds the subjects of a part."""
-        subject = part.subject_of_step()[part.step_of_event()][part.has_value]
-        token, value = part.token[part.has_value].astype(np.int64), part.value[part.has_value].astype(np.float32)
+    def add(self, subject: NDArray[np.int64], token: NDArray[np.int64], value: NDArray[np.float32]) -> None:
+        """Adds all numbers of some subjects, (n,) each: whose it is, of which token, and scaled."""
         once = _first_of_runs(subject, token, value)
         self._merge(token[once], value[once], np.ones(len(once), np.int64))
 

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medtwin.timelines.reading.gaps import MINUTES_PER_DAY, WEEK
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-_DAY, _HOUR, _WEEK = 1440, 60, 7
+_HOUR = 60
 NUM_UNIFORMS = 2
 """For each start: the weekday and hour, and the minute."""
 
@@ -36,8 +38,8 @@ class Openings:
     @classmethod
     def of(cls, minutes: Ints) -> Openings:
         """That of some starts, (n,) minutes since 1970, n at least 1."""
-        counts = np.zeros((_WEEK, _DAY // _HOUR), dtype=np.int64)
-        np.add.at(counts, (minutes // _DAY % _WEEK, minutes % _DAY // _HOUR), 1)
+        counts = np.zeros((WEEK, MINUTES_PER_DAY // _HOUR), dtype=np.int64)
+        np.add.at(counts, (minutes // MINUTES_PER_DAY % WEEK, minutes % MINUTES_PER_DAY // _HOUR), 1)
         return cls(counts, gcd(_HOUR, *np.unique(minutes % _HOUR).tolist()))
 
     def place(self, minutes: Floats, uniforms: Floats) -> Floats:
@@ -54,10 +56,10 @@ class Openings:
         total = np.cumsum(self.counts)
         cell = np.searchsorted(total, uniforms[:, 0] * total[-1], side="right").clip(max=len(total) - 1)
         weekday, hour = np.divmod(cell, self.counts.shape[1])
-        day = np.floor(minutes / _DAY).astype(np.int64)
-        shift = (weekday - day + 3) % _WEEK - 3
+        day = np.floor(minutes / MINUTES_PER_DAY).astype(np.int64)
+        shift = (weekday - day + WEEK // 2) % WEEK - WEEK // 2
         minute = np.floor(uniforms[:, 1] * (_HOUR // self.grain)) * self.grain
-        return np.asarray((day + shift) * _DAY + hour * _HOUR + minute, dtype=np.float64)
+        return np.asarray((day + shift) * MINUTES_PER_DAY + hour * _HOUR + minute, dtype=np.float64)
 
     def to_json(self) -> dict[str, Any]:
         """The law as JSON values."""

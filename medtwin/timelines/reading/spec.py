@@ -449,20 +449,24 @@ class SequenceSums:
         self.gaps.add(part.minute[later - 1], part.minute[later])
         self._add_repetitions(part, subject, step)
         self._add_onsets(part, part.age_start_years[subject])
-        self.heaps.add(part)
-        known = part.has_value & (part.memory[:, 2] > 0)
+        told = part.has_value
+        self.heaps.add(subject[told], part.token[told].astype(np.int64), part.value[told].astype(np.float32))
+        known = told & (part.memory[:, 2] > 0)
         np.add.at(self.changes[0], part.token[known], 1)
         np.add.at(self.changes[1], part.token[known], np.abs(part.value - part.memory[:, 0])[known].astype(np.float64))
         self._add_subjects(part)
 
     def _add_repetitions(self, part: Sequences, subject: NDArray[np.int64], step: NDArray[np.int64]) -> None:
-        cells = np.unique(np.stack([part.token.astype(np.int64), step]), axis=1)  # a step may say a token twice
-        first = np.unique(np.stack([part.token[part.is_first].astype(np.int64), step[part.is_first]]), axis=1)
-        num_tokens = len(self._said)
-        num_first = np.bincount(first[0], minlength=num_tokens)
-        self._said += np.stack([num_first, np.bincount(cells[0], minlength=num_tokens) - num_first], axis=1)
-        last = part.step_offsets[1:][part.subject_of_step()[first[1]]]
-        np.add.at(self._steps_after, first[0], last - 1 - first[1])
+        first = part.is_first
+        cells = np.unique(
+            part.token.astype(np.int64) * (step.max(initial=0) + 1) + step
+        )  # a step may say a token twice
+        num_first, num_said = (
+            np.bincount(token, minlength=len(self._said))
+            for token in (part.token[first], cells // (step.max(initial=0) + 1))
+        )
+        self._said += np.stack([num_first, num_said - num_first], axis=1)
+        np.add.at(self._steps_after, part.token[first], part.step_offsets[1:][subject[first]] - 1 - step[first])
         self._num_steps += int(part.step_offsets[-1])
 
     def told_again(self) -> NDArray[np.int64]:
