@@ -16,7 +16,7 @@ from medtwin.config import settings
 from medtwin.core.dataset import open_dataset
 from medtwin.core.dataset_writer import EventSpill, SplitRule, num_buckets, write_dataset_metadata, write_events
 from medtwin.core.errors import ConfigError
-from medtwin.core.events import child_code, events_to_table
+from medtwin.core.events import events_to_table
 from medtwin.core.files import file_digest, read_json, write_json, write_table
 from medtwin.core.images import images_to_table
 from medtwin.core.output import Output, is_finished, writing
@@ -30,14 +30,11 @@ from medtwin.pipelines.runs import MODEL
 from medtwin.pipelines.say import tell, tell_counts
 from medtwin.pipelines.sources import fingerprint, public_config, require_outside
 from medtwin.twins.rules import ScanCall, scan_calls
-from medtwin.twins.studies import Drawn, counts_by_modality, with_studies
+from medtwin.twins.studies import Drawn, counts_by_modality, with_studies, without_series
 
 if TYPE_CHECKING:
     from medtwin.timelines.generation.source import TimelineSource
     from medtwin.timelines.generation.tile import TimelineModel
-
-# Rows that say which images a study has: written only for scans that were drawn.
-_SERIES = tuple(child_code("ImagingStudy", path) for path in ("series", "studyInstanceUID"))
 
 
 def main(config: Mapping[str, Any]) -> None:
@@ -212,8 +209,7 @@ class _Generation:
 def _with_studies(table: pa.Table, drawn: Mapping[int, Sequence[Drawn]]) -> pa.Table:
     """The records of a block, whose imaging studies name the scans drawn and no others."""
     if not any(subject in drawn for subject in pc.unique(table["subject_id"]).to_pylist()):
-        is_series = pc.starts_with(table["code"], _SERIES[0])
-        return table.filter(pc.invert(pc.or_(is_series, pc.starts_with(table["code"], _SERIES[1]))))
+        return without_series(table)
     rows = (
         event for events in records_of(table) for event in with_studies(events, drawn.get(events[0].subject_id, []))
     )

@@ -36,6 +36,7 @@ from medtwin.timelines.steering.continuation import beginnings, continue_records
 from medtwin.timelines.steering.counterfactual import Change, moved, predict
 from medtwin.timelines.steering.interpolation import between
 from medtwin.timelines.steering.steer import abduct, is_same, known_timelines, num_same, outside_support, run
+from medtwin.twins.studies import without_scans
 
 BLOCK = 128
 """Subjects of a shard that are read together. Part of what a seed means: others give other last digits."""
@@ -304,10 +305,10 @@ def _write_own(whose: Whose, folder: Path, made: Mapping[int, int]) -> list[Path
 
 
 def _digests(whose: Whose) -> dict[int, bytes]:
-    """Of every record of the dataset, by subject."""
+    """Of every record of the dataset, by subject, but for what its scans have written into it."""
     found: dict[int, bytes] = {}
     for table in whose.dataset.iter_events():
-        if (records := whose.model.spec.sequences(table)) is not None:
+        if (records := whose.model.spec.sequences(without_scans(table))) is not None:
             known = map(_digest, known_timelines(whose.model, records))
             found.update(zip(np.asarray(records.subject_id).tolist(), known, strict=True))
     return found
@@ -351,7 +352,7 @@ def _own_tile(
 def _reread(model: TimelineModel, timeline: Timeline, subject: int) -> Timeline | None:
     """A timeline as it is read back from its own rows."""
     table = sort_events(rows_to_table(RecordWriter(model.spec).rows(timeline, subject)))
-    records = model.spec.sequences(table)
+    records = model.spec.sequences(without_scans(table))
     return None if records is None else known_timelines(model, records)[0]
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from medtwin.core.codes import CHILD_PREFIX
 from medtwin.core.events import Event
 from medtwin.dicom import synthetic_uid
@@ -118,6 +121,20 @@ def _new_study(drawn: Drawn, number: int) -> list[Event]:
 def _id_of(uid: str, letter: str) -> str:
     """A FHIR id from a UID; the letter keeps it from being purely numeric."""
     return f"{letter}-{int(uid.rpartition('.')[2]):032x}"
+
+
+def without_series(table: pa.Table) -> pa.Table:
+    """Event rows of which no study names an image."""
+    return table.filter(pc.invert(pc.or_(*(pc.starts_with(table["code"], name) for name in _SERIES))))
+
+
+def without_scans(table: pa.Table) -> pa.Table:
+    """Event rows without what `with_studies` makes of studies: no image is named, and DX stands for CR too."""
+    kept = without_series(table)
+    is_cr = pc.and_(pc.equal(kept["resource"], "ImagingStudy"), pc.equal(kept["code"], "DCM//CR"))
+    code = pc.if_else(pc.fill_null(is_cr, False), "DCM//DX", kept["code"])
+    place = kept.schema.get_field_index("code")
+    return kept.set_column(place, kept.schema.field(place), code.cast(kept.schema.field(place).type))
 
 
 def counts_by_modality(calls: Sequence[ScanCall]) -> Mapping[str, int]:

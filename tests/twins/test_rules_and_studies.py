@@ -8,7 +8,7 @@ import pytest
 from medtwin.config import compose, settings
 from medtwin.core.events import Event, events_to_table, sort_events, validate_events
 from medtwin.twins.rules import Fallback, ScanCall, ScanRules, scan_calls
-from medtwin.twins.studies import Drawn, counts_by_modality, scan_uids, with_studies
+from medtwin.twins.studies import Drawn, counts_by_modality, scan_uids, with_studies, without_scans
 
 TIME = datetime(2021, 3, 4, 10, 0)
 RULES = ScanRules(
@@ -81,6 +81,15 @@ def test_a_record_points_at_the_scans_that_exist_and_no_others() -> None:
     without = with_studies(events, [])
     assert not any(row.code.startswith("FHIR//ImagingStudy.series") for row in without)
     assert STUDY in without
+
+
+def test_whether_a_scan_was_drawn_and_how_it_is_written_can_be_taken_back() -> None:
+    events = [replace(event, code="DCM//DX") if event is STUDY else event for event in record("SNOMED//1")]
+    (call,) = scan_calls(events, replace(RULES, modalities={"DCM//DX": "DX"}), names_studies=True)
+    unlike = [with_studies(events, []), with_studies(events, [Drawn(call, "2.25.7", "2.25.8", "CR")])]
+    before, *after = (without_scans(events_to_table(rows)).to_pylist() for rows in (events, *unlike))
+    assert after == [before, before]
+    assert {row["code"] for row in before} >= {"DCM//DX", "LOINC//18748-4"}
 
 
 def test_a_scan_by_rule_becomes_a_study_with_its_report() -> None:
