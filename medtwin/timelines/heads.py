@@ -13,24 +13,29 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
-_LOG_WIDTH_RANGE = (-5.0, 3.0)
+_MOST_WIDTH = 3.0
+LEAST_WIDTH, FINE = -5.0, -12.0
+"""Least log standard deviations: of what is measured, and where some components stand for single numbers."""
 
 
-def mixture_log_prob(parameters: Tensor, value: Tensor) -> Tensor:
+def mixture_log_prob(parameters: Tensor, value: Tensor, least: float = LEAST_WIDTH) -> Tensor:
     """Log density, (...,), of values under mixtures of K normals.
 
     Args:
-        parameters: (..., 3K): logits, means, log standard deviations (kept within e**-5 to e**3).
+        parameters: (..., 3K): logits, means, log standard deviations (kept within e**least to e**3).
         value: (...,).
+        least: The least log standard deviation.
     """
     logits, means, log_widths = (parameters if parameters.dtype == torch.float64 else parameters.float()).chunk(3, -1)
-    log_widths = log_widths.clamp(*_LOG_WIDTH_RANGE)
+    log_widths = log_widths.clamp(least, _MOST_WIDTH)
     z = (value[..., None] - means) * torch.exp(-log_widths)
     parts = functional.log_softmax(logits, dim=-1) - 0.5 * z * z - log_widths - _LOG_SQRT_2PI
     return torch.logsumexp(parts, dim=-1)
 
 
-def sample_mixture(parameters: Tensor, uniforms: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def sample_mixture(
+    parameters: Tensor, uniforms: Tensor, low: Tensor, high: Tensor, least: float = LEAST_WIDTH
+) -> Tensor:
     """Values, (...,), of mixtures of normals truncated to [low, high], exactly: by component, then by inverse CDF.
 
     Args:
@@ -38,8 +43,9 @@ def sample_mixture(parameters: Tensor, uniforms: Tensor, low: Tensor, high: Tens
         uniforms: (..., 2) in [0, 1): for the component, and within it.
         low: (...,) smallest value.
         high: (...,) largest value, not below `low`. Where no component has mass between them, the nearest bound.
+        least: As for `mixture_log_prob`.
     """
-    means, widths, below, above, mass = _truncated(parameters, low, high)
+    means, widths, below, above, mass = _truncated(parameters, low, high, least)
     chosen = sample_categories(mass, uniforms[..., 0])[..., None]
     first, last = below.gather(-1, chosen)[..., 0], above.gather(-1, chosen)[..., 0]
     part = (first + uniforms[..., 1].double() * (last - first)).clamp(1e-300, 1 - 2.0**-53)  # both have a quantile
@@ -47,7 +53,9 @@ def sample_mixture(parameters: Tensor, uniforms: Tensor, low: Tensor, high: Tens
     return torch.minimum(torch.maximum(value, low.double()), high.double())
 
 
-def abduct_mixture(parameters: Tensor, value: Tensor, uniforms: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def abduct_mixture(
+    parameters: Tensor, value: Tensor, uniforms: Tensor, low: Tensor, high: Tensor, least: float = LEAST_WIDTH
+) -> Tensor:
     """Uniform numbers, (..., 2), at which `sample_mixture` gives these values: a draw of the noise behind them.
 
     Args:
@@ -56,8 +64,9 @@ def abduct_mixture(parameters: Tensor, value: Tensor, uniforms: Tensor, low: Ten
         uniforms: (..., 2) in [0, 1): the first decides among the components that may have given the value.
         low: (...,) as for `sample_mixture`.
         high: (...,) as for `sample_mixture`.
+        least: As for `mixture_log_prob`.
     """
-    means, widths, below, above, mass = _truncated(parameters, low, high)
+    means, widths, below, above, mass = _truncated(parameters, low, high, least)
     at = torch.minimum(torch.maximum(value.double(), low.double()), high.double())
     z = (at[..., None] - means) / widths
     share = torch.where(above > below, mass / (above - below).clamp(min=1e-300), 0.0)
@@ -70,10 +79,12 @@ def abduct_mixture(parameters: Tensor, value: Tensor, uniforms: Tensor, low: Ten
     return torch.stack([abduct_category(mass, chosen[..., 0], _left_over(density, uniforms[..., 0])), within], dim=-1)
 
 
-def _truncated(parameters: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _truncated(
+    parameters: Tensor, low: Tensor, high: Tensor, least: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Means, widths, CDF at both bounds, and mass between them, (..., K) each."""
     logits, means, log_widths = parameters.double().chunk(3, dim=-1)
-    widths = torch.exp(log_widths.clamp(*_LOG_WIDTH_RANGE))
+    widths = torch.exp(log_widths.clamp(least, _MOST_WIDTH))
     below = torch.special.ndtr((low.double()[..., None] - means) / widths)
     above = torch.special.ndtr((high.double()[..., None] - means) / widths)
     return means, widths, below, above, functional.softmax(logits, dim=-1) * (above - below)

@@ -28,7 +28,7 @@ from medtwin.timelines.generation.noise import (
     WITHIN,
 )
 from medtwin.timelines.generation.tile import Context, Drawn, MaskedMass, SpecArrays, Tile, TimelineModel
-from medtwin.timelines.heads import abduct_category, abduct_mixture, sample_categories, sample_mixture
+from medtwin.timelines.heads import FINE, abduct_category, abduct_mixture, sample_categories, sample_mixture
 from medtwin.timelines.network.embedding import LEDGER
 from medtwin.timelines.network.history import WASHOUT
 from medtwin.timelines.network.layers import time_features
@@ -270,7 +270,7 @@ class Sampler:
             torch.minimum(self.known.scales.low[token], high),
             high,
         )
-        raw, scaled = self.known.scales.decode(what, sample_mixture(*law).numpy())
+        raw, scaled = self.known.scales.decode(what, sample_mixture(*law, least=FINE).numpy())
         if self.tile.follows is not None:
             scaled, raw, flag = self._follow_values((who, what), law, (scaled, raw, flag))
         scaled, raw = np.where(flag, scaled, 0.0), np.where(flag, raw, np.nan)
@@ -318,7 +318,7 @@ class Sampler:
         scaled[rows], flag[rows] = follows.value[at], follows.has_value[at]
         raw[rows] = self.known.scales.decode(what[rows], scaled[rows])[0]
         parameters, uniforms, low, high = (part[torch.from_numpy(rows)] for part in law)
-        inferred = abduct_mixture(parameters, torch.from_numpy(scaled[rows]), uniforms, low, high).numpy()
+        inferred = abduct_mixture(parameters, torch.from_numpy(scaled[rows]), uniforms, low, high, FINE).numpy()
         for column, channel in enumerate((COMPONENT, WITHIN)):
             self.noise.infer(mine, self.step[mine], self.place[mine], channel, inferred[:, column])
         return scaled, raw, flag

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medtwin.timelines.heads import mixture_log_prob
+from medtwin.timelines.heads import FINE, LEAST_WIDTH, mixture_log_prob
 from medtwin.timelines.network.embedding import LEDGER
 from medtwin.timelines.network.layers import NUM_TIME_FEATURES
 from medtwin.timelines.network.time_heads import GAIN
@@ -26,8 +26,8 @@ _LASTING = _RECENCY[1:]
 _FEW = 2.0
 _LEAST_SPREAD = -3.0  # log, to begin with
 # Of the component that repeats the last number: log odds to begin with, and without a last number; its width as a
-# share of half the rounding, so that 19 of 20 draws round to it, and the least log width.
-_AGAIN, _NEVER, _SHARE, _NARROW = -3.0, -40.0, 0.5, -5.0
+# share of half the rounding, so that 19 of 20 draws round to it.
+_AGAIN, _NEVER, _SHARE = -3.0, -40.0, 0.5
 
 
 class CodeHeads(nn.Module):
@@ -307,7 +307,7 @@ class ValueHead(nn.Module):
         first, later = (GAIN * self.spread(token)).unbind(-1)
         spread = torch.where(above[:, 2] > 0, later, first)[:, None]
         means = means * torch.exp(spread) + (expected + GAIN * (self._recalled(token, above) + related))[:, None]
-        widths = widths + spread
+        widths = (widths + spread).clamp(min=LEAST_WIDTH)
         again = (again + _AGAIN).masked_fill(above[:, 2:] <= 0, _NEVER)
         logits = functional.log_softmax(logits, dim=-1)
         at, half = self.heap_at[token], self.heap_width[token]
@@ -316,4 +316,4 @@ class ValueHead(nn.Module):
         heaps = self._heaps(token[rows], mixture[rows], heaping[rows])
         heaps = torch.full_like(at, _NEVER).index_copy(0, rows, heaps.to(at.dtype))
         narrow = torch.cat([self._log_half(token, last)[:, None], half], dim=-1) + math.log(_SHARE)
-        return torch.cat([logits, again, heaps, means, last[:, None], at, widths, narrow.clamp(min=_NARROW)], dim=-1)
+        return torch.cat([logits, again, heaps, means, last[:, None], at, widths, narrow.clamp(min=FINE)], dim=-1)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medtwin.timelines.heads import linear, mixture_log_prob
+from medtwin.timelines.heads import FINE, linear, mixture_log_prob
 from medtwin.timelines.network.embedding import LEDGER, EventEmbedding, Ledger, running
 from medtwin.timelines.network.event_heads import CodeHeads, ValueHead
 from medtwin.timelines.network.history import above_expected, began, said_among, since_said
@@ -413,7 +413,7 @@ class TemporalVAE(nn.Module):
         above = above_expected(batch, told, memory, expected)
         state, ledger = decided
         parameters = self.values(token, state, (expected, above, memory[:, 0]), (ledger, of_step))
-        return mixture_log_prob(parameters, value)
+        return mixture_log_prob(parameters, value, FINE)
 
     def _known(self, batch: Batch, given: Tensor) -> Known:
         """What is known at every step.
