@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,7 @@ from medtwin.timelines.heads import (
 from medtwin.timelines.network.event_heads import NUM_COMPONENTS
 from medtwin.timelines.network.history import above_expected
 from medtwin.timelines.network.net import Forgetting, TemporalVAE
+from medtwin.timelines.network.time_heads import GAIN
 from medtwin.timelines.reading.batches import Batch, collate
 from medtwin.timelines.reading.sequences import Sequences
 from tests.timelines.conftest import lively, read_decoded, small_net
@@ -363,7 +366,9 @@ def test_a_number_that_is_charted_again_rounds_to_what_it_was(short_model: Timel
             above[:, 2] = count
             of_step = torch.zeros(num, 2 * net.width)
             known = (torch.zeros(num, values.loading.embedding_dim), of_step)
-            parameters = values(token, torch.zeros(num, net.width), (torch.zeros(num), above, last), known)
+            parameters = values(
+                token, torch.zeros(num, net.width), (torch.zeros(num), above, last, torch.zeros(num)), known
+            )
             logits, means, widths = (part[:, NUM_COMPONENTS] for part in parameters.chunk(3, dim=-1))
             assert (logits < -30).all() if not count else (logits > -10).all()
             assert torch.equal(means, last)
@@ -372,6 +377,23 @@ def test_a_number_that_is_charted_again_rounds_to_what_it_was(short_model: Timel
         assert width == pytest.approx(max(half / 2, np.exp(FINE)), rel=1e-3)
         drawn = spec.scales[index].decode(stats.norm(mean, width).ppf(np.linspace(0.005, 0.995, 100)))
         assert np.isclose(drawn, x, rtol=1e-5).mean() >= 0.9, spec.vocabulary.tokens[index]
+
+
+def test_what_a_number_lay_above_the_expected_is_carried_on_less_the_longer_ago_it_was(
+    short_model: TimelineModel,
+) -> None:
+    net, values = short_model.net, copy.deepcopy(short_model.net.values)
+    since = torch.tensor([0.0, 7 * 1440.0, 700 * 1440.0, torch.inf])
+    above = torch.tensor([[2.0, 0.0, 1.0]]).repeat(4, 1)
+    with torch.no_grad():
+        values.out.weight.zero_()
+        values.recall.weight.zero_()
+        values.fading.weight.copy_(torch.tensor([0.0, 0.5, 0.0]) / GAIN)  # half of it, for a week
+        memory = (torch.zeros(4), above, torch.zeros(4), since)
+        known = torch.zeros(4, values.loading.embedding_dim), torch.zeros(4, 2 * net.width)
+        parameters = values(torch.zeros(4, dtype=torch.long), torch.zeros(4, net.width), memory, known)
+    means = parameters.chunk(3, dim=-1)[1][:, 0]
+    assert torch.allclose(means - means[3], torch.tensor([1.0, np.exp(-1.0), 0.0, 0.0]).float(), atol=1e-6)
 
 
 def test_roots_begin_at_how_often_they_are_told_for_the_first_time_and_again(short_model: TimelineModel) -> None:

@@ -88,7 +88,7 @@ def bound(heaps: Heaps, scale: Scale) -> ValueHead:
 
 def parameters_of(head: ValueHead, num: int, token: int = 0) -> torch.Tensor:
     known = (torch.zeros(num, head.loading.embedding_dim), torch.zeros(num, 16))
-    memory = (torch.zeros(num), torch.zeros(num, 3), torch.zeros(num))
+    memory = (torch.zeros(num), torch.zeros(num, 3), torch.zeros(num), torch.zeros(num))
     return head(torch.full((num,), token), torch.zeros(num, 8), memory, known)
 
 

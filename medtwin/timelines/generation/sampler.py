@@ -260,7 +260,9 @@ class Sampler:
             torch.from_numpy(np.stack([one, other / several, np.log1p(count)], axis=1).astype(np.float32))
             for one, other in ((last, total), (last - last_expected, total - total_expected))
         )
-        parameters = self.net.values(token, state, (expected, above, memory[:, 0]), (ledger, context.of_values))
+        elapsed = torch.from_numpy((self.minute - self.start)[who])
+        since = (elapsed.float() - self.last_said[at, token]).clamp(min=0)
+        parameters = self.net.values(token, state, (expected, above, memory[:, 0], since), (ledger, context.of_values))
         high = self.known.scales.high[token]
         if (self.known.is_past[what]).any():
             high = torch.minimum(high, torch.from_numpy(self._most_ago(who, what)))
@@ -281,7 +283,6 @@ class Sampler:
         self.summed[at] += events
         self.before[at] = events
         self.seen[at, token] = self.now[at, token] = True
-        elapsed = torch.from_numpy((self.minute - self.start)[who])
         self.began[at, token] |= fresh & (elapsed > WASHOUT)
         valued = who[flag], what[flag]
         self.memory[3][valued] = expected.numpy()[flag]

@@ -17,7 +17,9 @@ from medtwin.timelines.reading.heaps import MAX_HEAPS, Heaps
 from medtwin.timelines.reading.scales import Scale
 
 NUM_COMPONENTS = 5
-_MEMORY = 3
+# Time constants, in minutes, of how long a number says what the next one will be: a stay, a week, a year.
+_FADING = (360.0, 7 * 1440.0, 365.25 * 1440.0)
+_MEMORY = 3 + len(_FADING)
 # Time constants, in minutes, of the recency with which a token was said before: a day, a month and a year.
 _RECENCY = (1440.0, 30 * 1440.0, 365.25 * 1440.0)
 NUM_CAUSES = 96
@@ -181,7 +183,7 @@ class ValueHead(nn.Module):
         self.base = nn.Embedding(num_codes, 3 * NUM_COMPONENTS + 2)
         self.heaped = nn.Embedding(num_codes, MAX_HEAPS)
         self.spread = nn.Embedding(num_codes, 2)
-        self.recall = nn.Embedding(num_codes, 4)
+        self.recall, self.fading = nn.Embedding(num_codes, 4), nn.Embedding(num_codes, len(_FADING))
         self.trait, self.loading = nn.Embedding(num_codes, num_person), nn.Embedding(num_codes, 2 * LEDGER)
         num_causes = min(NUM_CAUSES, num_codes)
         self.effect = nn.Embedding(num_codes, (3 + len(_LASTING)) * num_causes)
@@ -192,7 +194,7 @@ class ValueHead(nn.Module):
         self.register_buffer("heap_at", torch.zeros(num_codes, MAX_HEAPS))
         self.register_buffer("heap_width", torch.zeros(num_codes, MAX_HEAPS))
         self.register_buffer("is_heap", torch.zeros(num_codes, MAX_HEAPS, dtype=torch.bool))
-        for level in (self.heaped, self.spread):
+        for level in (self.heaped, self.spread, self.fading):
             nn.init.zeros_(level.weight)
         nn.init.normal_(self.of_token.weight, std=0.1)
         nn.init.zeros_(self.base.weight)
@@ -231,16 +233,17 @@ class ValueHead(nn.Module):
                 with torch.no_grad():
                     self.heaped.weight[token, :count] = torch.tensor(each.log_odds) / GAIN
 
-    def _recalled(self, token: Tensor, above: Tensor) -> Tensor:
+    def _recalled(self, token: Tensor, above: Tensor, faded: Tensor) -> Tensor:
         """What is carried on of what earlier numbers lay above the expected, over `GAIN`, (n,).
 
         One number tells little of what is the person's own and many tell all of it: the weights go from those of few
         to those of many with n / (n + 2), as the shrinkage of a random intercept does (Robinson 1991, Stat Sci 6:15).
+        What is of the moment, such as an inflammation, is carried on to what follows soon.
         """
         count = torch.expm1(above[:, 2:])
         few, many = self.recall(token).split([2, 2], dim=-1)
         weight = few + (many - few) * count / (count + _FEW)
-        recalled: Tensor = (weight * above[:, :2]).sum(dim=-1)
+        recalled: Tensor = (weight * above[:, :2]).sum(dim=-1) + (self.fading(token) * faded).sum(dim=-1) * above[:, 0]
         return recalled
 
     def _log_half(self, token: Tensor, last: Tensor) -> Tensor:
@@ -286,7 +289,7 @@ class ValueHead(nn.Module):
         return expected
 
     def forward(
-        self, token: Tensor, state: Tensor, memory: tuple[Tensor, Tensor, Tensor], known: tuple[Tensor, Tensor]
+        self, token: Tensor, state: Tensor, memory: tuple[Tensor, Tensor, Tensor, Tensor], known: tuple[Tensor, Tensor]
     ) -> Tensor:
         """Parameters of the mixture, (n, 3 (K + 1 + MAX_HEAPS)).
 
@@ -294,19 +297,22 @@ class ValueHead(nn.Module):
             token: (n,).
             state: (n, width) of the decision that chose it.
             memory: `expected` (n,); (n, 3) what the last number and the mean so far lay above what was expected of
-                them, and log(1 + number of values); the last number (n,).
+                them, and log(1 + number of values); the last number (n,); minutes since the token was last said, or
+                inf (n,).
             known: The ledger (n, 2 LEDGER), and `step` (n, 2 width).
         """
         ledger, of_step = known
-        expected, above, last = memory
-        x = self.of_token(token) + self.of_state(state) + self.of_ledger(ledger) + self.of_memory(above) + of_step
+        expected, above, last, since = memory
+        faded = torch.stack([torch.exp(-since / time) for time in _FADING], dim=-1) * (above[:, 2:] > 0)
+        recent = torch.cat([above, faded], dim=-1)
+        x = self.of_token(token) + self.of_state(state) + self.of_ledger(ledger) + self.of_memory(recent) + of_step
         k = NUM_COMPONENTS
         parameters = self.out(functional.gelu(x)) + GAIN * self.base(token)
         logits, means, widths, again, heaping = parameters.split([k, k, k, 1, 1], dim=-1)
         related = (self.loading(token) * ledger).sum(dim=-1)
         first, later = (GAIN * self.spread(token)).unbind(-1)
         spread = torch.where(above[:, 2] > 0, later, first)[:, None]
-        means = means * torch.exp(spread) + (expected + GAIN * (self._recalled(token, above) + related))[:, None]
+        means = means * torch.exp(spread) + (expected + GAIN * (self._recalled(token, above, faded) + related))[:, None]
         widths = (widths + spread).clamp(min=LEAST_WIDTH)
         again = (again + _AGAIN).masked_fill(above[:, 2:] <= 0, _NEVER)
         logits = functional.log_softmax(logits, dim=-1)

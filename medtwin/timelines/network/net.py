@@ -412,7 +412,8 @@ class TemporalVAE(nn.Module):
         expected = self.values.expected(token, now, (person, clock, said))
         above = above_expected(batch, told, memory, expected)
         state, ledger = decided
-        parameters = self.values(token, state, (expected, above, memory[:, 0]), (ledger, of_step))
+        since = known.since[at, token]
+        parameters = self.values(token, state, (expected, above, memory[:, 0], since), (ledger, of_step))
         return mixture_log_prob(parameters, value, FINE)
 
     def _known(self, batch: Batch, given: Tensor) -> Known:

@@ -39,7 +39,7 @@ class TimelineDataModule(LightningDataModule):
         tokens_per_group: int = 4096,
         min_subjects: int = 3,
         max_positions: int = 1024,
-        num_conditions: int = 16,
+        num_conditions: int = 24,
         facts: Sequence[str] = (),
         details: Sequence[str] = (),
     ) -> None:

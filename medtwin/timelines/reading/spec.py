@@ -6,10 +6,9 @@ All of it comes from training subjects only, and is saved with the run as `timel
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -18,26 +17,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from medtwin.core.codes import BIRTH, NEGATED_PREFIX
+from medtwin.core.codes import BIRTH
 from medtwin.core.errors import DatasetError
 from medtwin.core.files import atomic_file, read_json
-from medtwin.core.seeds import generator
-from medtwin.timelines.reading.attributes import MINUTES_PER_YEAR, Attributes
-from medtwin.timelines.reading.gaps import GapCounts, GapLaw
-from medtwin.timelines.reading.heaps import HeapCounts, Heaps
-from medtwin.timelines.reading.profile import MAX_SUBJECTS, ProfileLaw, fit_profile
+from medtwin.timelines.reading.counts import TokenCounts
+from medtwin.timelines.reading.gaps import GapLaw
+from medtwin.timelines.reading.heaps import Heaps
+from medtwin.timelines.reading.profile import ProfileLaw, fit_profile
 from medtwin.timelines.reading.rows import GENDER_PREFIX, ShardRows, read_rows, row_tokens
 from medtwin.timelines.reading.scales import Scale, fit_scale
 from medtwin.timelines.reading.sequences import SequenceFiles, Sequences, SubjectFacts, build_sequences
+from medtwin.timelines.reading.sums import SequenceSums
 from medtwin.timelines.reading.templates import Template, TemplateCounts
 from medtwin.timelines.reading.vocabulary import Token, Vocabulary
 
 FILE = "timelines.json"
 _KNOWN_OF_SOME = ("changes", "youngest_onset")  # nan of other tokens
 UNKNOWN_SEX = "GENDER//U"
-_CONSTANT = 0.95  # a detail that so many events of its code have is part of the template
-_INDEX_SHARE = (0.03, 0.6)  # an index condition is neither rare nor everybody's
-_MOST_VALUES = 200_000  # numbers of a token that its scale is fitted to
 _ROOT_SHARE = 0.99  # what is a static fact so often is a root of the profile
 
 
@@ -242,77 +238,6 @@ def subject_facts(table: pa.Table, sexes: Sequence[str]) -> SubjectFacts:
     return SubjectFacts(dict(zip(births["subject_id"].to_pylist(), minutes.tolist(), strict=True)), sex)
 
 
-@dataclass
-class _Counts:
-    """What the first pass over the training shards counts."""
-
-    subjects: Counter[Token] = field(default_factory=Counter)
-    events: Counter[Token] = field(default_factory=Counter)
-    code_events: Counter[tuple[str, str]] = field(default_factory=Counter)
-    values: dict[Token, list[NDArray[np.float64]]] = field(default_factory=lambda: defaultdict(list))
-    sexes: Counter[str] = field(default_factory=Counter)
-    num_timelines: int = 0
-
-    def add(self, table: pa.Table, details: Sequence[str]) -> None:
-        """Counts one shard; subjects without a dated event are no timelines and count for nothing."""
-        rows = read_rows(table, details).rows
-        dated = rows.loc[~rows["is_static"], "subject_id"].unique()
-        rows = rows[rows["subject_id"].isin(dated)]
-        self.num_timelines += len(dated)
-        if not len(rows):
-            return
-        tokens, group = row_tokens(rows)
-        pairs = pd.DataFrame({"token": group, "subject": rows["subject_id"].to_numpy()})
-        per_token = pairs.drop_duplicates()["token"].value_counts()
-        raw = rows["value"].to_numpy(np.float64)
-        order = np.argsort(group, kind="stable")
-        bounds = np.searchsorted(group[order], np.arange(len(tokens) + 1))
-        for index, token in enumerate(tokens):
-            mine = order[bounds[index] : bounds[index + 1]]
-            self.subjects[token] += int(per_token[index])
-            self.events[token] += len(mine)
-            if token.parent is None:
-                self.code_events[token.resource, token.code] += len(mine)
-            if token.has_number:
-                self._keep(token, raw[mine][np.isfinite(raw[mine])])
-        genders = table.filter(pc.starts_with(table["code"], GENDER_PREFIX))["code"].to_pylist()
-        self.sexes.update(genders)
-
-    def vocabulary(self, min_subjects: int) -> tuple[Vocabulary, set[Token]]:
-        """The vocabulary, and the details that are so constant that they belong to templates."""
-        frequent = {token for token, count in self.subjects.items() if count >= min_subjects}
-        constant = {token for token in frequent if self._share(token) >= _CONSTANT}
-        return Vocabulary.of(frequent - constant), constant
-
-    def _share(self, token: Token) -> float:
-        if token.parent is None or token.is_component:
-            return 0.0
-        return self.events[token] / max(self.code_events[token.resource, token.parent], 1)
-
-    def _keep(self, token: Token, values: NDArray[np.float64]) -> None:
-        """Keeps values of a token; beyond a limit a random half of them."""
-        parts = self.values[token]
-        parts.append(values)
-        if sum(map(len, parts)) > 2 * _MOST_VALUES:
-            whole = np.concatenate(parts)
-            chosen = generator(0, "values", self.events[token]).permutation(len(whole))[:_MOST_VALUES]
-            self.values[token] = [whole[np.sort(chosen)]]
-
-    def facts(self, vocabulary: Vocabulary, settings: SpecSettings) -> tuple[str, ...]:
-        """Codes that match the patterns, and the most frequent Conditions that neither few nor most subjects have."""
-        low, high = (share * self.num_timelines for share in _INDEX_SHARE)
-        named, counts = set(), Counter[str]()
-        for token in vocabulary.tokens:
-            if token.parent is not None or token.code.startswith(NEGATED_PREFIX):
-                continue
-            if any(fnmatchcase(token.fact, pattern) for pattern in settings.facts):
-                named.add(token.fact)
-            elif token.resource == "Condition":
-                counts[token.code] = max(counts[token.code], self.subjects[token])
-        chosen = [code for code, count in counts.most_common() if low <= count <= high]
-        return tuple(sorted({*named, *chosen[: settings.num_conditions]}))
-
-
 def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings, files: SequenceFiles) -> TimelineSpec:
     """The spec of the training shards; their sequences go to files, which are closed.
 
@@ -324,7 +249,7 @@ def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings, f
     Raises:
         DatasetError: If no training subject has a dated event, or no token is frequent enough.
     """
-    counts = _Counts()
+    counts = TokenCounts()
     for table in shards():
         counts.add(table, settings.details)
     if not counts.num_timelines:
@@ -334,7 +259,7 @@ def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings, f
         raise DatasetError(
             f"no code occurs in {settings.min_subjects} training subjects: lower data.min_subjects, or add subjects"
         )
-    facts = counts.facts(vocabulary, settings)
+    facts = counts.facts(vocabulary, settings.facts, settings.num_conditions)
     sexes = (UNKNOWN_SEX, *sorted(code for code in counts.sexes if code != UNKNOWN_SEX))
     reader = _Reader(
         vocabulary, _scales(counts, vocabulary), sexes, _fact_of(vocabulary, facts), settings.max_positions
@@ -390,7 +315,7 @@ def _is_one_of(rows: pd.DataFrame, tokens: set[Token]) -> NDArray[np.bool_]:
     return np.array([token in tokens for token in found])[group]
 
 
-def _scales(counts: _Counts, vocabulary: Vocabulary) -> tuple[Scale | None, ...]:
+def _scales(counts: TokenCounts, vocabulary: Vocabulary) -> tuple[Scale | None, ...]:
     pooled: dict[int, list[NDArray[np.float64]]] = defaultdict(list)
     for token, parts in counts.values.items():
         if (index := vocabulary.find(token)) is not None and vocabulary.tokens[index].has_number:
@@ -400,90 +325,3 @@ def _scales(counts: _Counts, vocabulary: Vocabulary) -> tuple[Scale | None, ...]
         values = np.concatenate(pooled[index]) if pooled[index] else np.zeros(0)
         scales.append(fit_scale(values, is_duration=token.number in ("duration", "ago")) if len(values) else None)
     return tuple(scales)
-
-
-class SequenceSums:
-    """What a spec takes from the sequences of the training subjects, part by part.
-
-    Attributes:
-        sex_counts, sex_totals, age_range, static_counts: As of `TimelineSpec`; ages are infinite where none is known.
-        changes: (2, V) number and sum of absolute changes of numbers.
-        youngest_onset: (V,) infinite where none is known.
-        gaps: Counts of gaps. heaps: Of values.
-        subjects: Attributes of a random sample of subjects.
-    """
-
-    def __init__(self, vocabulary: Vocabulary, scales: Sequence[Scale | None], num_sexes: int) -> None:
-        num_tokens = len(vocabulary)
-        self._past = {
-            index: scale
-            for index, (token, scale) in enumerate(zip(vocabulary.tokens, scales, strict=True))
-            if token.number == "ago" and scale is not None
-        }
-        self.youngest_onset = np.full(num_tokens, np.inf)
-        self.sex_counts = np.zeros((num_tokens, num_sexes), dtype=np.int64)
-        self.sex_totals = np.zeros(num_sexes, dtype=np.int64)
-        self.age_range = np.stack([np.full(num_tokens, np.inf), np.full(num_tokens, -np.inf)], axis=1)
-        self.static_counts = np.zeros((num_tokens, 2), dtype=np.int64)
-        self.changes = np.zeros((2, num_tokens))
-        self._said = np.zeros((num_tokens, 2), dtype=np.int64)  # first, and again
-        self._steps_after, self._num_steps = np.zeros(num_tokens, dtype=np.int64), 0
-        self.gaps, self.heaps = GapCounts(), HeapCounts()
-        self.subjects: list[Attributes] = []
-        self._num_subjects = 0
-
-    def add(self, part: Sequences) -> None:
-        """Adds the subjects of a part."""
-        subject_of_step, step = part.subject_of_step(), part.step_of_event()
-        subject = subject_of_step[step]
-        np.add.at(self.sex_counts, (part.token[part.is_first], part.sex[subject[part.is_first]]), 1)
-        self.sex_totals += np.bincount(part.sex, minlength=len(self.sex_totals))
-        elapsed = (part.minute[step] - part.start_minute[subject]) / MINUTES_PER_YEAR
-        age = part.age_start_years[subject] + elapsed
-        aged = np.isfinite(age)
-        np.minimum.at(self.age_range[:, 0], part.token[aged], age[aged])
-        np.maximum.at(self.age_range[:, 1], part.token[aged], age[aged])
-        is_dated = step != part.step_offsets[:-1][subject]
-        np.add.at(self.static_counts, (part.token, is_dated.astype(int)), 1)
-        later = np.flatnonzero(np.arange(len(subject_of_step)) > part.step_offsets[:-1][subject_of_step] + 1)
-        self.gaps.add(part.minute[later - 1], part.minute[later])
-        self._add_repetitions(part, subject, step)
-        self._add_onsets(part, part.age_start_years[subject])
-        told = part.has_value
-        self.heaps.add(subject[told], part.token[told].astype(np.int64), part.value[told].astype(np.float32))
-        known = told & (part.memory[:, 2] > 0)
-        np.add.at(self.changes[0], part.token[known], 1)
-        np.add.at(self.changes[1], part.token[known], np.abs(part.value - part.memory[:, 0])[known].astype(np.float64))
-        self._add_subjects(part)
-
-    def _add_repetitions(self, part: Sequences, subject: NDArray[np.int64], step: NDArray[np.int64]) -> None:
-        first = part.is_first
-        cells = np.unique(
-            part.token.astype(np.int64) * (step.max(initial=0) + 1) + step
-        )  # a step may say a token twice
-        num_first, num_said = (
-            np.bincount(token, minlength=len(self._said))
-            for token in (part.token[first], cells // (step.max(initial=0) + 1))
-        )
-        self._said += np.stack([num_first, num_said - num_first], axis=1)
-        np.add.at(self._steps_after, part.token[first], part.step_offsets[1:][subject[first]] - 1 - step[first])
-        self._num_steps += int(part.step_offsets[-1])
-
-    def told_again(self) -> NDArray[np.int64]:
-        """As of `TimelineSpec`."""
-        steps = np.stack([self._num_steps - self._steps_after, self._steps_after], axis=1)
-        return np.stack([steps, self._said], axis=2)
-
-    def _add_onsets(self, part: Sequences, age_start: NDArray[np.float64]) -> None:
-        for token, scale in self._past.items():
-            rows = np.flatnonzero((part.token == token) & part.has_value & np.isfinite(age_start))
-            ago = scale.decode(part.value[rows].astype(np.float64)) / MINUTES_PER_YEAR
-            self.youngest_onset[token] = np.min(age_start[rows] - ago, initial=self.youngest_onset[token])
-
-    def _add_subjects(self, part: Sequences) -> None:
-        for attributes in part.attributes():  # a reservoir (Vitter 1985, algorithm R)
-            self._num_subjects += 1
-            if len(self.subjects) < MAX_SUBJECTS:
-                self.subjects.append(attributes)
-            elif (place := int(generator(0, "sample", self._num_subjects).integers(self._num_subjects))) < MAX_SUBJECTS:
-                self.subjects[place] = attributes
