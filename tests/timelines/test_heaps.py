@@ -82,7 +82,8 @@ def test_nothing_at_all_is_a_heap_too() -> None:
 def bound(heaps: Heaps, scale: Scale) -> ValueHead:
     torch.manual_seed(0)
     head = ValueHead(2, 4, 8)
-    head.bind(torch.arange(2), ([scale, None], [heaps, Heaps()], [float("nan")] * 2))
+    nothing = np.full((2, 3 * NUM_COMPONENTS), np.nan)
+    head.bind(torch.arange(2), ([scale, None], [heaps, Heaps()], nothing, nothing[:, 0]))
     return head
 
 

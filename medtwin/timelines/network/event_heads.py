@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,9 +16,12 @@ from medtwin.timelines.network.embedding import LEDGER
 from medtwin.timelines.network.layers import NUM_TIME_FEATURES
 from medtwin.timelines.network.time_heads import GAIN
 from medtwin.timelines.reading.heaps import MAX_HEAPS, Heaps
+from medtwin.timelines.reading.levels import NUM_LEVELS
 from medtwin.timelines.reading.scales import Scale
 
-NUM_COMPONENTS = 5
+FloatArray = NDArray[np.float64]
+
+NUM_COMPONENTS = NUM_LEVELS
 # Time constants, in minutes, of how long a number says what the next one will be: a stay, a week, a year.
 _FADING = (360.0, 7 * 1440.0, 365.25 * 1440.0)
 _MEMORY = 3 + len(_FADING)
@@ -197,31 +202,36 @@ class ValueHead(nn.Module):
         for level in (self.heaped, self.spread, self.fading):
             nn.init.zeros_(level.weight)
         nn.init.normal_(self.of_token.weight, std=0.1)
-        nn.init.zeros_(self.base.weight)
         nn.init.constant_(self.recall.weight, 0.3 / GAIN)
         for direct in (self.trait, self.loading, self.effect, self.rhythm):
             nn.init.normal_(direct.weight, std=0.003)
         with torch.no_grad():  # spread the components, so that they can specialise
             k = NUM_COMPONENTS
             self.out.bias.zero_()
-            self.out.bias[k : 2 * k] = torch.linspace(-1, 1, k)
+            self.base.weight.zero_()
+            self.base.weight[:, k : 2 * k] = torch.linspace(-1, 1, k) / GAIN
             self.out.weight.mul_(0.1)
 
-    def bind(self, causes: Tensor, numbers: tuple[Sequence[Scale | None], Sequence[Heaps], Sequence[float]]) -> None:
+    def bind(
+        self, causes: Tensor, numbers: tuple[Sequence[Scale | None], Sequence[Heaps], FloatArray, FloatArray]
+    ) -> None:
         """Tells the untrained head what it has to know of the data.
 
         Args:
             causes: (C,) which tokens are causes.
-            numbers: (V,) each, of a token's numbers: how they are rounded, where they heap, and their mean absolute
-                change within a subject (nan: not known).
+            numbers: (V, ...) each, of a token's numbers: how they are rounded, where they heap, the law of the first of
+                a subject, and their mean absolute change within a subject (nan: not known).
         """
-        scales, heaps, changes = numbers
+        scales, heaps, levels, changes = numbers
         self.causes.copy_(causes)
         for token, scale in enumerate(scales):
             if scale is not None:
                 self.rounding[token] = torch.tensor([0.5 * 10.0**-scale.decimals, scale.centre, scale.width])
                 self.is_log[token] = scale.form != "linear"
-        log_change = torch.log(torch.tensor(changes)).nan_to_num(0.0).clamp(_LEAST_SPREAD, 0.0)
+        known = np.flatnonzero(np.isfinite(levels).all(axis=1))
+        with torch.no_grad():
+            self.base.weight[known, : 3 * NUM_COMPONENTS] = torch.from_numpy(levels[known]).float() / GAIN
+        log_change = torch.log(torch.from_numpy(changes).float()).nan_to_num(0.0).clamp(_LEAST_SPREAD, 0.0)
         with torch.no_grad():
             self.spread.weight[:, 1] = log_change / GAIN
         for token, each in enumerate(heaps):

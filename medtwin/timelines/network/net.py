@@ -181,7 +181,7 @@ class TemporalVAE(nn.Module):
         codes.root_of.copy_(torch.from_numpy(vocabulary.root_of))
         codes.is_root.copy_(torch.from_numpy(vocabulary.is_root))
         codes.type_bounds.copy_(torch.searchsorted(codes.type_of, torch.arange(codes.num_types + 1)))
-        numbers = spec.scales, spec.heaps, spec.changes.tolist()
+        numbers = spec.scales, spec.heaps, spec.levels, spec.changes
         self.values.bind(torch.from_numpy(spec.causes(len(self.values.causes))), numbers)
         fact_of = torch.from_numpy(spec.fact_of)
         self.conditions_of.zero_()

@@ -32,7 +32,7 @@ from medtwin.timelines.reading.templates import Template, TemplateCounts
 from medtwin.timelines.reading.vocabulary import Token, Vocabulary
 
 FILE = "timelines.json"
-_KNOWN_OF_SOME = ("changes", "youngest_onset")  # nan of other tokens
+_KNOWN_OF_SOME, _TABLES_OF_SOME = ("changes", "youngest_onset"), ("levels", "age_range")  # nan of other tokens
 UNKNOWN_SEX = "GENDER//U"
 _ROOT_SHARE = 0.99  # what is a static fact so often is a root of the profile
 
@@ -63,6 +63,7 @@ class TimelineSpec:
     Attributes:
         vocabulary: V tokens.
         scales, heaps, templates: (V,) of every token; no scale where it carries no number.
+        levels: (V, 3 NUM_LEVELS) the law of a subject's first number (`levels.py`); nan where too few have one.
         changes: (V,) mean absolute change from a subject's last number to the next, scaled; nan where none has two.
         gaps: The law of gaps. profile: The law of attributes.
         sex_counts: (V, sexes) training subjects by sex that have the token. sex_totals: (sexes,) training subjects.
@@ -80,6 +81,7 @@ class TimelineSpec:
     scales: tuple[Scale | None, ...]
     heaps: tuple[Heaps, ...]
     templates: tuple[Template, ...]
+    levels: NDArray[np.float64]
     changes: NDArray[np.float64]
     gaps: GapLaw
     profile: ProfileLaw
@@ -144,19 +146,19 @@ class TimelineSpec:
         """Writes timelines.json and profile.npz."""
         self.profile.save(folder)
         record = {
-            "version": 3,
+            "version": 4,
             "vocabulary": self.vocabulary.to_json(),
             "scales": [scale and scale.to_json() for scale in self.scales],
             "heaps": [asdict(heaps) for heaps in self.heaps],
             "templates": [template.to_json() for template in self.templates],
-            **{name: [None if np.isnan(x) else x for x in getattr(self, name).tolist()] for name in _KNOWN_OF_SOME},
+            **{name: list(map(_plain, getattr(self, name).tolist())) for name in _KNOWN_OF_SOME},
             "gaps": self.gaps.to_json(),
             "profile": self.profile.to_json(),
             "sex_counts": self.sex_counts.tolist(),
             "sex_totals": self.sex_totals.tolist(),
             "static_counts": self.static_counts.tolist(),
             "told_again": self.told_again.tolist(),
-            "age_range": [[None if np.isnan(x) else x for x in row] for row in self.age_range.tolist()],
+            **{name: [list(map(_plain, row)) for row in getattr(self, name).tolist()] for name in _TABLES_OF_SOME},
             "settings": asdict(self.settings),
             "unmodelled": self.unmodelled,
             "descriptions": dict(self.descriptions),
@@ -172,9 +174,9 @@ class TimelineSpec:
             DatasetError: If it is missing or no such file.
         """
         record = read_json(folder / FILE)
-        if record.get("version") != 3:
+        if record.get("version") != 4:
             raise DatasetError(f"{folder / FILE} was written by another version of medtwin: train again")
-        ages = [[np.nan if x is None else x for x in row] for row in record["age_range"]]
+        known = {name: np.array(record[name], dtype=np.float64) for name in (*_KNOWN_OF_SOME, *_TABLES_OF_SOME)}
         lists = {name: tuple(record["settings"][name]) for name in ("details", "facts")}
         return cls(
             vocabulary=Vocabulary.from_json(record["vocabulary"]),
@@ -185,13 +187,12 @@ class TimelineSpec:
             profile=ProfileLaw.load(folder, record["profile"]),
             sex_counts=np.array(record["sex_counts"], dtype=np.int64),
             sex_totals=np.array(record["sex_totals"], dtype=np.int64),
-            age_range=np.array(ages, dtype=np.float64).reshape(-1, 2),
             static_counts=np.array(record["static_counts"], dtype=np.int64).reshape(-1, 2),
             told_again=np.array(record["told_again"], dtype=np.int64).reshape(-1, 2, 2),
             settings=SpecSettings(**{**record["settings"], **lists}),
             unmodelled=int(record["unmodelled"]),
             descriptions=record["descriptions"],
-            **{name: np.array([np.nan if x is None else x for x in record[name]], float) for name in _KNOWN_OF_SOME},
+            **known,
         )
 
 
@@ -209,6 +210,10 @@ class _Reader:
         rows = shard.rows.assign(type=shard.rows["resource"])
         known = subject_facts(table, self.sexes)
         return build_sequences(rows, token, known, self.vocabulary, self.scales, self.fact_of, self.max_positions)
+
+
+def _plain(number: float) -> float | None:
+    return None if np.isnan(number) else number
 
 
 def _fact_of(vocabulary: Vocabulary, facts: Sequence[str]) -> NDArray[np.int64]:
@@ -281,6 +286,7 @@ def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings, f
         scales=reader.scales,
         heaps=sums.heaps.heaps(reader.scales),
         templates=tuple(templates.templates(len(vocabulary), min_subjects=settings.min_subjects)),
+        levels=sums.first.mixtures(reader.scales),
         changes=np.where(sums.changes[0] > 0, sums.changes[1] / np.maximum(sums.changes[0], 1), np.nan),
         gaps=sums.gaps.law(),
         profile=fit_profile(sums.subjects, sexes, facts, is_static),

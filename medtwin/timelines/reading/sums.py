@@ -11,6 +11,7 @@ from medtwin.core.seeds import generator
 from medtwin.timelines.reading.attributes import MINUTES_PER_YEAR, Attributes
 from medtwin.timelines.reading.gaps import GapCounts
 from medtwin.timelines.reading.heaps import HeapCounts
+from medtwin.timelines.reading.levels import FirstNumbers
 from medtwin.timelines.reading.profile import MAX_SUBJECTS
 from medtwin.timelines.reading.scales import Scale
 from medtwin.timelines.reading.sequences import Sequences
@@ -24,7 +25,7 @@ class SequenceSums:
         sex_counts, sex_totals, age_range, static_counts: As of `TimelineSpec`; ages are infinite where none is known.
         changes: (2, V) number and sum of absolute changes of numbers.
         youngest_onset: (V,) infinite where none is known.
-        gaps: Counts of gaps. heaps: Of values.
+        gaps: Counts of gaps. heaps: Of values. first: First numbers.
         subjects: Attributes of a random sample of subjects.
     """
 
@@ -43,7 +44,7 @@ class SequenceSums:
         self.changes = np.zeros((2, num_tokens))
         self._said = np.zeros((num_tokens, 2), dtype=np.int64)  # first, and again
         self._steps_after, self._num_steps = np.zeros(num_tokens, dtype=np.int64), 0
-        self.gaps, self.heaps = GapCounts(), HeapCounts()
+        self.gaps, self.heaps, self.first = GapCounts(), HeapCounts(), FirstNumbers()
         self.subjects: list[Attributes] = []
         self._num_subjects = 0
 
@@ -67,6 +68,8 @@ class SequenceSums:
         told = part.has_value
         self.heaps.add(subject[told], part.token[told].astype(np.int64), part.value[told].astype(np.float32))
         known = told & (part.memory[:, 2] > 0)
+        begins = told & ~known
+        self.first.add(part.token[begins].astype(np.int64), part.value[begins].astype(np.float32), len(self._said))
         np.add.at(self.changes[0], part.token[known], 1)
         np.add.at(self.changes[1], part.token[known], np.abs(part.value - part.memory[:, 0])[known].astype(np.float64))
         self._add_subjects(part)
