@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from medtwin.timelines.heads import (
     sample_categories,
     sample_mixture,
 )
-from medtwin.timelines.network.event_heads import NUM_COMPONENTS
+from medtwin.timelines.network.event_heads import NUM_COMPONENTS, ValueHead
 from medtwin.timelines.network.history import above_expected
 from medtwin.timelines.network.net import Forgetting, TemporalVAE
 from medtwin.timelines.network.time_heads import GAIN
@@ -297,6 +298,48 @@ def test_values_are_read_with_the_rounding_of_the_source(short_model: TimelineMo
     assert torch.equal(*plain)
     assert torch.equal(exact, plain[0])
     assert not torch.equal(*blurred)
+
+
+def test_what_follows_hidden_numbers_is_no_first_number(
+    short_model: TimelineModel, short: Sequences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, batch = short_model.net, collate(short.take(np.array([6, 0, 3])), short_model.spec.gaps)
+    z, read = torch.zeros(3, net.latent_dim), net.read(batch)
+    nobody, one = (torch.tensor([hidden, False, False]) for hidden in (False, True))
+    found: list[torch.Tensor] = []
+    plain = ValueHead.forward
+
+    def watched(self: ValueHead, token: torch.Tensor, state: torch.Tensor, memory: Any, known: Any) -> torch.Tensor:
+        found.append(memory[1])
+        return plain(self, token, state, memory, known)
+
+    monkeypatch.setattr(ValueHead, "forward", watched)
+    with torch.no_grad():
+        for numbers in (nobody, one):
+            forgetting = Forgetting(torch.zeros(len(read.events), dtype=torch.bool), numbers)
+            net.log_prob(batch, read, net.decode(batch, read, z, forgetting), z, forgetting)
+    heard, hidden = found
+    told = batch["event_has_value"]
+    mine = (batch["event_row"][told] == 0) & (heard[:, 2] > 0)
+    assert mine.any()
+    assert ((batch["event_row"][told] == 0) & (heard[:, 2] == 0)).any()  # first numbers, which stay that
+    assert torch.equal(hidden[mine], torch.tensor([0.0, 0.0, -1.0]).repeat(int(mine.sum()), 1))
+    assert torch.allclose(hidden[~mine], heard[~mine])
+
+
+def test_a_level_after_hidden_numbers_is_of_training_alone(short_model: TimelineModel) -> None:
+    values, width = copy.deepcopy(short_model.net.values), short_model.net.width
+    above = torch.tensor([[0.0, 0.0, count] for count in (0.0, 1.0, -1.0)])
+    memory = (torch.zeros(3), above, torch.zeros(3), torch.full((3,), torch.inf))
+    known = torch.zeros(3, values.loading.embedding_dim), torch.zeros(3, 2 * width)
+    laws = []
+    with torch.no_grad():
+        for level, spread in ((0.0, 0.0), (0.3, 0.05)):
+            values.forgotten.weight.fill_(level / GAIN)
+            values.spread.weight[:, 2] = spread
+            laws.append(values(torch.zeros(3, dtype=torch.long), torch.zeros(3, width), memory, known))
+    assert torch.equal(laws[0][:2], laws[1][:2])
+    assert not torch.allclose(laws[0][2], laws[1][2], atol=0.1)
 
 
 def test_what_lies_above_the_expected_is_counted_over_earlier_numbers_of_the_token_alone(

@@ -162,7 +162,8 @@ class ValueHead(nn.Module):
     tokens move it (a body mass index follows from them), and a network adds the rest. One component of the mixture is
     the last number itself: what was charted again and not measured. Others are the values at which numbers heap: each
     takes in proportion to the smooth density there. How far numbers spread is a matter of the token, and of whether the
-    subject has had one before.
+    subject has had one before. In training the earlier ones are hidden at times; what is then said is no first number,
+    and has a level and a spread of its own.
 
     Args:
         num_codes: Of the vocabulary.
@@ -187,7 +188,7 @@ class ValueHead(nn.Module):
         self.out = nn.Linear(2 * width, 3 * NUM_COMPONENTS + 2)
         self.base = nn.Embedding(num_codes, 3 * NUM_COMPONENTS + 2)
         self.heaped = nn.Embedding(num_codes, MAX_HEAPS)
-        self.spread = nn.Embedding(num_codes, 2)
+        self.spread, self.forgotten = nn.Embedding(num_codes, 3), nn.Embedding(num_codes, 1)
         self.recall, self.fading = nn.Embedding(num_codes, 4), nn.Embedding(num_codes, len(_FADING))
         self.trait, self.loading = nn.Embedding(num_codes, num_person), nn.Embedding(num_codes, 2 * LEDGER)
         num_causes = min(NUM_CAUSES, num_codes)
@@ -199,7 +200,7 @@ class ValueHead(nn.Module):
         self.register_buffer("heap_at", torch.zeros(num_codes, MAX_HEAPS))
         self.register_buffer("heap_width", torch.zeros(num_codes, MAX_HEAPS))
         self.register_buffer("is_heap", torch.zeros(num_codes, MAX_HEAPS, dtype=torch.bool))
-        for level in (self.heaped, self.spread, self.fading):
+        for level in (self.heaped, self.spread, self.fading, self.forgotten):
             nn.init.zeros_(level.weight)
         nn.init.normal_(self.of_token.weight, std=0.1)
         nn.init.constant_(self.recall.weight, 0.3 / GAIN)
@@ -307,8 +308,8 @@ class ValueHead(nn.Module):
             token: (n,).
             state: (n, width) of the decision that chose it.
             memory: `expected` (n,); (n, 3) what the last number and the mean so far lay above what was expected of
-                them, and log(1 + number of values); the last number (n,); minutes since the token was last said, or
-                inf (n,).
+                them, and log(1 + number of values), or 0, 0, -1 where there were some and training hides them; the last
+                number (n,); minutes since the token was last said, or inf (n,).
             known: The ledger (n, 2 LEDGER), and `step` (n, 2 width).
         """
         ledger, of_step = known
@@ -320,9 +321,11 @@ class ValueHead(nn.Module):
         parameters = self.out(functional.gelu(x)) + GAIN * self.base(token)
         logits, means, widths, again, heaping = parameters.split([k, k, k, 1, 1], dim=-1)
         related = (self.loading(token) * ledger).sum(dim=-1)
-        first, later = (GAIN * self.spread(token)).unbind(-1)
-        spread = torch.where(above[:, 2] > 0, later, first)[:, None]
-        means = means * torch.exp(spread) + (expected + GAIN * (self._recalled(token, above, faded) + related))[:, None]
+        first, later, hidden = (GAIN * self.spread(token)).unbind(-1)
+        is_hidden = above[:, 2] < 0
+        spread = torch.where(above[:, 2] > 0, later, torch.where(is_hidden, hidden, first))[:, None]
+        carried = self._recalled(token, above, faded) + related + self.forgotten(token)[:, 0] * is_hidden
+        means = means * torch.exp(spread) + (expected + GAIN * carried)[:, None]
         widths = (widths + spread).clamp(min=LEAST_WIDTH)
         again = (again + _AGAIN).masked_fill(above[:, 2:] <= 0, _NEVER)
         logits = functional.log_softmax(logits, dim=-1)

@@ -400,8 +400,10 @@ class TemporalVAE(nn.Module):
     ) -> Tensor:
         """Log density of numbers, (n,), of the events `told` (n,) with their state and ledger, (n, ...) each."""
         memory, value = batch["event_memory"][told], batch["event_value"][told]
+        is_hidden = torch.zeros(len(told), dtype=torch.bool, device=value.device)
         if forgetting is not None:
-            memory = memory.masked_fill(forgetting.numbers[batch["event_row"][told]][:, None], 0.0)
+            hides = forgetting.numbers[batch["event_row"][told]]
+            is_hidden, memory = hides & (memory[:, 2] > 0), memory.masked_fill(hides[:, None], 0.0)
             # A rounded number is any number that rounds to it (Theis et al. 2016, section 3.1).
             value = value + (2 * torch.rand_like(value) - 1) * batch["event_half"][told]
         token, at, causes = batch["event_token"][told], batch["event_step"][told], self.values.causes
@@ -411,6 +413,7 @@ class TemporalVAE(nn.Module):
         now = said_among(batch, causes, batch["event_first"][told], told)
         expected = self.values.expected(token, now, (person, clock, said))
         above = above_expected(batch, told, memory, expected)
+        above = torch.cat([above[:, :2], torch.where(is_hidden, -1.0, above[:, 2])[:, None]], dim=-1)
         state, ledger = decided
         since = known.since[at, token]
         parameters = self.values(token, state, (expected, above, memory[:, 0], since), (ledger, of_step))
