@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from torch.nn import functional
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 _MOST_WIDTH = 3.0
+_UNREACHED = 1e-14  # so rare that uniform numbers of 53 bits do not tell it from its neighbours
+_SMALL = 1e-9  # what is left above a uniform number, where it is told apart from 1
 LEAST_WIDTH, FINE = -5.0, -12.0
 """Least log standard deviations: of what is measured, and where some components stand for single numbers."""
 
@@ -40,16 +43,18 @@ def sample_mixture(
 
     Args:
         parameters: (..., 3K) as for `mixture_log_prob`.
-        uniforms: (..., 2) in [0, 1): for the component, and within it.
+        uniforms: (..., 2) in [0, 1): for the component, and within it; there -q is for 1 - q, however small q is.
         low: (...,) smallest value.
         high: (...,) largest value, not below `low`. Where no component has mass between them, the nearest bound.
         least: As for `mixture_log_prob`.
     """
-    means, widths, below, above, mass = _truncated(parameters, low, high, least)
-    chosen = sample_categories(mass, uniforms[..., 0])[..., None]
-    first, last = below.gather(-1, chosen)[..., 0], above.gather(-1, chosen)[..., 0]
-    part = (first + uniforms[..., 1].double() * (last - first)).clamp(1e-300, 1 - 2.0**-53)  # both have a quantile
-    value = torch.special.ndtri(part) * widths.gather(-1, chosen)[..., 0] + means.gather(-1, chosen)[..., 0]
+    law = _truncated(parameters, low, high, least)
+    one = law.of(sample_categories(law.mass, uniforms[..., 0]))
+    part = uniforms[..., 1].double()
+    part, rest = torch.where(part < 0, 1 + part, part), torch.where(part < 0, -part, 1 - part)
+    lower = torch.special.ndtri((one.below + part * one.inside).clamp(1e-300, 1 - 2.0**-53))
+    upper = -torch.special.ndtri((one.beyond + rest * one.inside).clamp(1e-300, 1 - 2.0**-53))
+    value = torch.where(one.below + part * one.inside > 0.5, upper, lower) * one.widths + one.means
     return torch.minimum(torch.maximum(value, low.double()), high.double())
 
 
@@ -57,6 +62,8 @@ def abduct_mixture(
     parameters: Tensor, value: Tensor, uniforms: Tensor, low: Tensor, high: Tensor, least: float = LEAST_WIDTH
 ) -> Tensor:
     """Uniform numbers, (..., 2), at which `sample_mixture` gives these values: a draw of the noise behind them.
+
+    Far out in the upper tail they are given as `sample_mixture` takes them, as what is missing to 1, negative.
 
     Args:
         parameters: (..., 3K).
@@ -66,28 +73,59 @@ def abduct_mixture(
         high: (...,) as for `sample_mixture`.
         least: As for `mixture_log_prob`.
     """
-    means, widths, below, above, mass = _truncated(parameters, low, high, least)
+    law = _truncated(parameters, low, high, least)
     at = torch.minimum(torch.maximum(value.double(), low.double()), high.double())
-    z = (at[..., None] - means) / widths
-    share = torch.where(above > below, mass / (above - below).clamp(min=1e-300), 0.0)
-    density = share * torch.exp(-0.5 * z * z) / widths
+    z = (at[..., None] - law.means) / law.widths
+    share = torch.where(law.inside > 0, law.mass / law.inside.clamp(min=1e-300), 0.0)
+    density = share * torch.exp(-0.5 * z * z) / law.widths
     # Where no component gives the value any density, the one with the most mass has to have given it.
-    density = torch.where(density.sum(dim=-1, keepdim=True) > 0, density, mass)
-    chosen = sample_categories(density, uniforms[..., 0])[..., None]
-    first, last = below.gather(-1, chosen)[..., 0], above.gather(-1, chosen)[..., 0]
-    within = ((torch.special.ndtr(z.gather(-1, chosen)[..., 0]) - first) / (last - first).clamp(min=1e-300)).clamp(0, 1)
-    return torch.stack([abduct_category(mass, chosen[..., 0], _left_over(density, uniforms[..., 0])), within], dim=-1)
+    density = torch.where(density.sum(dim=-1, keepdim=True) > 0, density, law.mass)
+    chosen = sample_categories(density, uniforms[..., 0])
+    one, z = law.of(chosen), z.gather(-1, chosen[..., None])[..., 0]
+    inside = one.inside.clamp(min=1e-300)
+    part = ((_ndtr(z) - one.below) / inside).clamp(0, 1)
+    rest = ((_ndtr(-z) - one.beyond) / inside).clamp(0, 1)
+    within = torch.where(z > 0, torch.where(rest < _SMALL, -rest, 1 - rest), part)  # each where it has its digits
+    return torch.stack([abduct_category(law.mass, chosen, _left_over(density, uniforms[..., 0])), within], dim=-1)
 
 
-def _truncated(
-    parameters: Tensor, low: Tensor, high: Tensor, least: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Means, widths, CDF at both bounds, and mass between them, (..., K) each."""
+def _ndtr(z: Tensor) -> Tensor:
+    """The normal distribution function, with all digits in its lower tail: `torch.special.ndtr` has none beyond -8."""
+    below: Tensor = 0.5 * torch.special.erfc(-z * math.sqrt(0.5))
+    return below
+
+
+class _Truncated(NamedTuple):
+    """Normals between two bounds, (..., K) each.
+
+    Attributes:
+        means, widths: Their means and standard deviations.
+        below, beyond, inside: Their probability below, above and between the bounds.
+        mass: What the mixture has of each between the bounds.
+    """
+
+    means: Tensor
+    widths: Tensor
+    below: Tensor
+    beyond: Tensor
+    inside: Tensor
+    mass: Tensor
+
+    def of(self, chosen: Tensor) -> _Truncated:
+        """Those of one component, (...,) each."""
+        return _Truncated(*(part.gather(-1, chosen[..., None])[..., 0] for part in self))
+
+
+def _truncated(parameters: Tensor, low: Tensor, high: Tensor, least: float) -> _Truncated:
     logits, means, log_widths = parameters.double().chunk(3, dim=-1)
     widths = torch.exp(log_widths.clamp(least, _MOST_WIDTH))
-    below = torch.special.ndtr((low.double()[..., None] - means) / widths)
-    above = torch.special.ndtr((high.double()[..., None] - means) / widths)
-    return means, widths, below, above, functional.softmax(logits, dim=-1) * (above - below)
+    first, last = ((bound.double()[..., None] - means) / widths for bound in (low, high))
+    below, beyond = _ndtr(first), _ndtr(-last)
+    # Both probabilities are close to 1 where the bounds lie far above the mean, and to 0 in the other tail.
+    inside = torch.where(below > 0.5, _ndtr(-first) - beyond, _ndtr(last) - below)
+    mass = functional.softmax(logits, dim=-1) * inside
+    mass = mass.masked_fill(mass < _UNREACHED * mass.sum(dim=-1, keepdim=True), 0.0)
+    return _Truncated(means, widths, below, beyond, inside, mass)
 
 
 def _left_over(mass: Tensor, uniform: Tensor) -> Tensor:
