@@ -31,6 +31,7 @@ NUM_CAUSES = 96
 """At most so many tokens are told to the numbers one by one; all others through the ledger and the state."""
 _LASTING = _RECENCY[1:]
 _FEW = 2.0
+_CALM = 2.0  # gain of what begins where it is to be
 _LEAST_SPREAD = -3.0  # log, to begin with
 # Of the component that repeats the last number: log odds to begin with, and without a last number; its width as a
 # share of half the rounding, so that 19 of 20 draws round to it.
@@ -210,7 +211,7 @@ class ValueHead(nn.Module):
             k = NUM_COMPONENTS
             self.out.bias.zero_()
             self.base.weight.zero_()
-            self.base.weight[:, k : 2 * k] = torch.linspace(-1, 1, k) / GAIN
+            self.base.weight[:, k : 2 * k] = torch.linspace(-1, 1, k) / _CALM
             self.out.weight.mul_(0.1)
 
     def bind(
@@ -231,7 +232,7 @@ class ValueHead(nn.Module):
                 self.is_log[token] = scale.form != "linear"
         known = np.flatnonzero(np.isfinite(levels).all(axis=1))
         with torch.no_grad():
-            self.base.weight[known, : 3 * NUM_COMPONENTS] = torch.from_numpy(levels[known]).float() / GAIN
+            self.base.weight[known, : 3 * NUM_COMPONENTS] = torch.from_numpy(levels[known]).float() / _CALM
         log_change = torch.log(torch.from_numpy(changes).float()).nan_to_num(0.0).clamp(_LEAST_SPREAD, 0.0)
         with torch.no_grad():
             self.spread.weight[:, 1] = log_change / GAIN
@@ -318,7 +319,7 @@ class ValueHead(nn.Module):
         recent = torch.cat([above, faded], dim=-1)
         x = self.of_token(token) + self.of_state(state) + self.of_ledger(ledger) + self.of_memory(recent) + of_step
         k = NUM_COMPONENTS
-        parameters = self.out(functional.gelu(x)) + GAIN * self.base(token)
+        parameters = self.out(functional.gelu(x)) + _CALM * self.base(token)
         logits, means, widths, again, heaping = parameters.split([k, k, k, 1, 1], dim=-1)
         related = (self.loading(token) * ledger).sum(dim=-1)
         first, later, hidden = (GAIN * self.spread(token)).unbind(-1)
