@@ -15,8 +15,7 @@ from torch.nn import functional
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 _MOST_WIDTH = 3.0
-_UNREACHED = 1e-14  # so rare that uniform numbers of 53 bits do not tell it from its neighbours
-_SMALL = 1e-9  # what is left above a uniform number, where it is told apart from 1
+_SMALL = 1e-9  # what uniform numbers of 53 bits do not tell well
 LEAST_WIDTH, FINE = -5.0, -12.0
 """Least log standard deviations: of what is measured, and where some components stand for single numbers."""
 
@@ -43,13 +42,14 @@ def sample_mixture(
 
     Args:
         parameters: (..., 3K) as for `mixture_log_prob`.
-        uniforms: (..., 2) in [0, 1): for the component, and within it; there -q is for 1 - q, however small q is.
+        uniforms: (..., 2) in [0, 1): for the component, where -1, -2, ... name one; within it, where -q is 1 - q.
         low: (...,) smallest value.
         high: (...,) largest value, not below `low`. Where no component has mass between them, the nearest bound.
         least: As for `mixture_log_prob`.
     """
     law = _truncated(parameters, low, high, least)
-    one = law.of(sample_categories(law.mass, uniforms[..., 0]))
+    chosen, named = sample_categories(law.mass, uniforms[..., 0]), (-uniforms[..., 0]).round().long() - 1
+    one = law.of(torch.where(named >= 0, named, chosen))
     part = uniforms[..., 1].double()
     part, rest = torch.where(part < 0, 1 + part, part), torch.where(part < 0, -part, 1 - part)
     lower = torch.special.ndtri((one.below + part * one.inside).clamp(1e-300, 1 - 2.0**-53))
@@ -63,7 +63,8 @@ def abduct_mixture(
 ) -> Tensor:
     """Uniform numbers, (..., 2), at which `sample_mixture` gives these values: a draw of the noise behind them.
 
-    Far out in the upper tail they are given as `sample_mixture` takes them, as what is missing to 1, negative.
+    What 53 bits cannot tell is given as `sample_mixture` takes it: a component that next to never gives anything by its
+    name, and a place far out in the upper tail by what is missing to 1.
 
     Args:
         parameters: (..., 3K).
@@ -76,17 +77,19 @@ def abduct_mixture(
     law = _truncated(parameters, low, high, least)
     at = torch.minimum(torch.maximum(value.double(), low.double()), high.double())
     z = (at[..., None] - law.means) / law.widths
-    share = torch.where(law.inside > 0, law.mass / law.inside.clamp(min=1e-300), 0.0)
-    density = share * torch.exp(-0.5 * z * z) / law.widths
-    # Where no component gives the value any density, the one with the most mass has to have given it.
-    density = torch.where(density.sum(dim=-1, keepdim=True) > 0, density, law.mass)
+    logits = parameters.double().chunk(3, dim=-1)[0] - torch.log(law.widths) - 0.5 * z * z
+    logits = logits.masked_fill(law.inside <= 0, float("-inf"))
+    can_be = (law.inside > 0).any(dim=-1, keepdim=True)
+    density = torch.where(can_be, functional.softmax(logits.masked_fill(~can_be, 0.0), dim=-1), law.mass)
     chosen = sample_categories(density, uniforms[..., 0])
     one, z = law.of(chosen), z.gather(-1, chosen[..., None])[..., 0]
     inside = one.inside.clamp(min=1e-300)
     part = ((_ndtr(z) - one.below) / inside).clamp(0, 1)
     rest = ((_ndtr(-z) - one.beyond) / inside).clamp(0, 1)
     within = torch.where(z > 0, torch.where(rest < _SMALL, -rest, 1 - rest), part)  # each where it has its digits
-    return torch.stack([abduct_category(law.mass, chosen, _left_over(density, uniforms[..., 0])), within], dim=-1)
+    which = abduct_category(law.mass, chosen, _left_over(density, uniforms[..., 0]))
+    is_rare = can_be[..., 0] & (one.mass < _SMALL * law.mass.sum(dim=-1))
+    return torch.stack([torch.where(is_rare, -1.0 - chosen, which), within], dim=-1)
 
 
 def _ndtr(z: Tensor) -> Tensor:
@@ -123,9 +126,7 @@ def _truncated(parameters: Tensor, low: Tensor, high: Tensor, least: float) -> _
     below, beyond = _ndtr(first), _ndtr(-last)
     # Both probabilities are close to 1 where the bounds lie far above the mean, and to 0 in the other tail.
     inside = torch.where(below > 0.5, _ndtr(-first) - beyond, _ndtr(last) - below)
-    mass = functional.softmax(logits, dim=-1) * inside
-    mass = mass.masked_fill(mass < _UNREACHED * mass.sum(dim=-1, keepdim=True), 0.0)
-    return _Truncated(means, widths, below, beyond, inside, mass)
+    return _Truncated(means, widths, below, beyond, inside, functional.softmax(logits, dim=-1) * inside)
 
 
 def _left_over(mass: Tensor, uniform: Tensor) -> Tensor:

@@ -74,18 +74,23 @@ def test_abducting_a_mixture_inverts_sampling(
     value = sample_mixture(parameters, torch.tensor(parts[:2]).double(), *bounds)
     assert bounds[0] <= value <= bounds[1]
     noise = abduct_mixture(parameters, value, torch.tensor(parts[2:]).double(), *bounds)
-    assert ((noise >= -1e-9) & (noise <= 1)).all()
+    assert (noise[1] >= -1e-9) & (noise[0] >= -3) & (noise <= 1).all()
     assert float(sample_mixture(parameters, noise, *bounds)) == pytest.approx(float(value), abs=2e-3)
 
 
 def test_values_far_out_in_either_tail_are_abducted_to_noise_that_gives_them_back() -> None:
-    """Ten and thirty standard deviations out, beyond 53 bits below 1; what has next to no mass has given nothing."""
-    law = torch.tensor([0.0, -40.0, 0.0, 5.0, 0.0, 0.0]).expand(4, 6)
+    """Ten and thirty standard deviations out, beyond 53 bits below 1; and of a component that next to never is."""
+    law = torch.tensor([0.0, -40.0, 0.0, -60.0, 0.0, 0.0]).expand(4, 6)
     bounds = torch.full((4,), -50.0), torch.full((4,), 50.0)
     value = torch.tensor([-30.0, -10.0, 10.0, 30.0])
     noise = abduct_mixture(law, value, torch.full((4, 2), 0.5), *bounds)
     assert torch.allclose(sample_mixture(law, noise, *bounds).float(), value, atol=1e-3)
     assert (noise[2:, 1] < 0).all()
+    rare = law.clone()
+    rare[:, 3] = 30.0
+    noise = abduct_mixture(rare, value, torch.full((4, 2), 0.5), *bounds)
+    assert noise[:, 0].tolist() == pytest.approx([0.5, 0.5, 0.5, -2.0])
+    assert torch.allclose(sample_mixture(rare, noise, *bounds).float(), value, atol=1e-3)
     beyond = torch.full((4,), 9.0), torch.full((4,), 9.5)  # and bounds in the tail leave something between them
     drawn = sample_mixture(law[:, [0, 2, 4]], torch.tensor([[0.5, part] for part in (0.01, 0.3, 0.6, 0.99)]), *beyond)
     assert (np.diff(drawn.numpy()) > 0).all()

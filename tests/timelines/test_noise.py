@@ -61,7 +61,7 @@ def test_inferred_numbers_take_effect_once_settled_and_only_where_they_were() ->
     noise.settle()
     now = noise.uniforms(rows, steps, places, range(7))
     wanted = drawn.copy()
-    wanted[0, MINUTE], wanted[1, TYPE], wanted[2, TYPE] = 0.25, 1.0 - 2.0**-53, -1e-9
+    wanted[0, MINUTE], wanted[1, TYPE], wanted[2, TYPE] = 0.25, 1.0 - 2.0**-53, -0.5
     assert np.array_equal(now, wanted)
     noise.infer(rows[:1], steps[:1], places[:1], HOUR, np.array([0.75]))
     noise.settle()  # what was inferred before stays

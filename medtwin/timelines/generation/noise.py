@@ -53,10 +53,10 @@ class Noise:
     def infer(self, rows: Ints, step: Ints, place: Ints, channel: int, value: Floats) -> None:
         """Puts numbers (m,) in the place of those that would be drawn, from `settle` on.
 
-        What is so close to 1 that it would be 1 is the negative of what is missing to it (`abduct_mixture`).
+        Negative ones are what `abduct_mixture` finds no number for.
         """
         key = self._key(rows, self._counter(step, place) + np.uint64(channel))
-        self._new.append((key, np.clip(value, -1e-9, 1.0 - 2.0**-53)))
+        self._new.append((key, np.minimum(value, 1.0 - 2.0**-53)))
 
     def settle(self) -> None:
         """Lets what was inferred take effect."""
