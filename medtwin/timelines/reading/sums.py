@@ -75,17 +75,14 @@ class SequenceSums:
         self._add_subjects(part)
 
     def _add_repetitions(self, part: Sequences, subject: NDArray[np.int64], step: NDArray[np.int64]) -> None:
-        first = part.is_first
-        cells = np.unique(
-            part.token.astype(np.int64) * (step.max(initial=0) + 1) + step
-        )  # a step may say a token twice
+        first, num_steps = part.is_first, int(part.step_offsets[-1])
+        cells = np.unique(part.token.astype(np.int64) * num_steps + step)  # a step may say a token twice
         num_first, num_said = (
-            np.bincount(token, minlength=len(self._said))
-            for token in (part.token[first], cells // (step.max(initial=0) + 1))
+            np.bincount(token, minlength=len(self._said)) for token in (part.token[first], cells // max(num_steps, 1))
         )
         self._said += np.stack([num_first, num_said - num_first], axis=1)
         np.add.at(self._steps_after, part.token[first], part.step_offsets[1:][subject[first]] - 1 - step[first])
-        self._num_steps += int(part.step_offsets[-1])
+        self._num_steps += num_steps
 
     def told_again(self) -> NDArray[np.int64]:
         """As of `TimelineSpec`."""
