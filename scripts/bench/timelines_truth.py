@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from timelines_report import SAID, said_in
 from timelines_truth_cohorts import Cohort, read_cohort, shuffled_subjects, shuffled_values
 from timelines_truth_counterfactual import Pairs, Shift, kept, label_of, read_pairs, shifts, true_pairs
 from timelines_truth_measures import NUM_RESAMPLES, Interval
@@ -302,16 +303,20 @@ def main() -> None:
     parser.add_argument("--truth", type=int, default=20_000, help="subjects of the large draw")
     parser.add_argument("--pairs", type=int, default=10_000, help="pairs of lives for the truth of a change")
     parser.add_argument("--seed", type=int, default=0, help="decides the resamples")
-    parser.add_argument("--write", type=Path, help="write the page to this Markdown file")
+    parser.add_argument("--write", type=Path, help="write the page to this Markdown file; what it says by hand stays")
     chosen = parser.parse_args()
     if chosen.mode == "report" and not chosen.twins and not chosen.counterfactual:
         parser.error("report needs --twins or --counterfactual")
     world = World(chosen.real, chosen.fresh_cache, num_fresh=chosen.fresh, num_truth=chosen.truth, seed=chosen.seed)
     modes = {"report": report, "ablation": ablation, "controls": controls}
-    text = "\n".join(modes[chosen.mode](world, chosen)) + "\n"
+    said = said_in(chosen.write.read_text(encoding="utf-8")) if chosen.write and chosen.write.is_file() else ""
+    lines = modes[chosen.mode](world, chosen)
+    if said:
+        lines[len(_head(world)) : len(_head(world))] = [SAID, "", said, ""]
+    text = "\n".join(lines) + "\n"
     print(text)
     if chosen.write:
-        chosen.write.write_text(text)
+        chosen.write.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ def lively(net: TemporalVAE, seed: int = 0, spread: float = 0.1) -> TemporalVAE:
     """The net with random numbers added to all its weights, so that everything it reads matters to what it says."""
     numbers = torch.Generator().manual_seed(seed)
     direct = ("_of_clock", "repeat", "of_person", "trait", "loading", "rhythm", "effect")
+    direct += ("recall", "fading", "forgotten", "spread", "heaped")
     amplified = tuple(f"{name}.weight" for name in direct)
     with torch.no_grad():
         for name, parameter in net.named_parameters():

@@ -30,6 +30,7 @@ from medtwin.timelines.generation.noise import (
 from medtwin.timelines.generation.tile import Context, Drawn, MaskedMass, SpecArrays, Tile, TimelineModel
 from medtwin.timelines.heads import FINE, abduct_category, abduct_mixture, sample_categories, sample_mixture
 from medtwin.timelines.network.embedding import LEDGER
+from medtwin.timelines.network.event_heads import NumberMemory
 from medtwin.timelines.network.history import WASHOUT
 from medtwin.timelines.network.layers import time_features
 from medtwin.timelines.network.time_heads import DAYS, LEFT
@@ -262,7 +263,8 @@ class Sampler:
         )
         elapsed = torch.from_numpy((self.minute - self.start)[who])
         since = (elapsed.float() - self.last_said[at, token]).clamp(min=0)
-        parameters = self.net.values(token, state, (expected, above, memory[:, 0], since), (ledger, context.of_values))
+        earlier = NumberMemory(expected, above, memory[:, 0], since)
+        parameters = self.net.values(token, state, earlier, (ledger, context.of_values))
         high = self.known.scales.high[token]
         if (self.known.is_past[what]).any():
             high = torch.minimum(high, torch.from_numpy(self._most_ago(who, what)))

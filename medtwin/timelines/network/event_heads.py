@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -154,6 +155,23 @@ class CodeHeads(nn.Module):
         return type_part, code_part
 
 
+class NumberMemory(NamedTuple):
+    """What is known of a token when its number is drawn, of n events.
+
+    Attributes:
+        expected: (n,) what `ValueHead.expected` says, scaled.
+        above: (n, 3) what the last number and the mean so far lay above what was expected of them, and log(1 + number
+            of values), or 0, 0, -1 where there were some and training hides them.
+        last: (n,) the last number, scaled; 0 where there was none.
+        since: (n,) minutes since the token was last said, or inf.
+    """
+
+    expected: Tensor
+    above: Tensor
+    last: Tensor
+    since: Tensor
+
+
 class ValueHead(nn.Module):
     """The number of an event as a mixture of normals on the token's scale.
 
@@ -300,17 +318,13 @@ class ValueHead(nn.Module):
         expected: Tensor = sum(gain * (weight(token) * what).sum(dim=-1) for gain, weight, what in parts)
         return expected
 
-    def forward(
-        self, token: Tensor, state: Tensor, memory: tuple[Tensor, Tensor, Tensor, Tensor], known: tuple[Tensor, Tensor]
-    ) -> Tensor:
+    def forward(self, token: Tensor, state: Tensor, memory: NumberMemory, known: tuple[Tensor, Tensor]) -> Tensor:
         """Parameters of the mixture, (n, 3 (K + 1 + MAX_HEAPS)).
 
         Args:
             token: (n,).
             state: (n, width) of the decision that chose it.
-            memory: `expected` (n,); (n, 3) what the last number and the mean so far lay above what was expected of
-                them, and log(1 + number of values), or 0, 0, -1 where there were some and training hides them; the last
-                number (n,); minutes since the token was last said, or inf (n,).
+            memory: Of the token's earlier numbers.
             known: The ledger (n, 2 LEDGER), and `step` (n, 2 width).
         """
         ledger, of_step = known

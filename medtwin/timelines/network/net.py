@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from medtwin.timelines.heads import FINE, linear, mixture_log_prob
 from medtwin.timelines.network.embedding import LEDGER, EventEmbedding, Ledger, running
-from medtwin.timelines.network.event_heads import CodeHeads, ValueHead
+from medtwin.timelines.network.event_heads import CodeHeads, NumberMemory, ValueHead
 from medtwin.timelines.network.history import above_expected, began, said_among, since_said
 from medtwin.timelines.network.layers import NUM_TIME_FEATURES, Block, Cache, time_features
 from medtwin.timelines.network.time_heads import DAYS, LEFT, MINUTES, TimeHeads
@@ -415,8 +415,8 @@ class TemporalVAE(nn.Module):
         above = above_expected(batch, told, memory, expected)
         above = torch.cat([above[:, :2], torch.where(is_hidden, -1.0, above[:, 2])[:, None]], dim=-1)
         state, ledger = decided
-        since = known.since[at, token]
-        parameters = self.values(token, state, (expected, above, memory[:, 0], since), (ledger, of_step))
+        earlier = NumberMemory(expected, above, memory[:, 0], known.since[at, token])
+        parameters = self.values(token, state, earlier, (ledger, of_step))
         return mixture_log_prob(parameters, value, FINE)
 
     def _known(self, batch: Batch, given: Tensor) -> Known:
