@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, Literal
 
-from medtwin.check.formulas import Formula, parse_formula
 from medtwin.core.errors import ConfigError
 from medtwin.core.files import read_json
+from medtwin.core.formulas import Formula, parse_formula
 from medtwin.core.paths import schema_dir
 
 Kind = Literal[

@@ -25,6 +25,7 @@ class BlockCounts:
     Attributes:
         subjects: Twins.
         masked, decisions: Masked probability, and over how many decisions.
+        beyond, bound: Probability of numbers beyond what identities leave, and of how many numbers.
         cut: Records that the context of the model cut.
         given, named: Twins that have a fact by their attributes, and of those whose record says so, by code.
         asked, asked_named: The same of those of whom the fact was asked for.
@@ -36,6 +37,8 @@ class BlockCounts:
     subjects: int = 0
     masked: float = 0.0
     decisions: int = 0
+    beyond: float = 0.0
+    bound: int = 0
     cut: int = 0
     given: Counter[str] = field(default_factory=Counter)
     named: Counter[str] = field(default_factory=Counter)
@@ -77,6 +80,8 @@ class BlockCounts:
         """Adds what masks took away."""
         self.masked += mass.total
         self.decisions += mass.num_decisions
+        self.beyond += mass.outside
+        self.bound += mass.num_bound
 
     def __add__(self, other: BlockCounts) -> BlockCounts:
         pairs = {name: [*self.pairs.get(name, []), *column] for name, column in other.pairs.items()} or self.pairs
@@ -90,6 +95,9 @@ class BlockCounts:
             "share of probability masked": self.masked / max(self.decisions, 1),
             **self.more,
         }
+        if self.bound:
+            record["numbers bound by identities"] = self.bound
+            record["share of their probability outside"] = self.beyond / self.bound
         if self.asked:
             record["asked for"] = dict(sorted(self.asked.items()))
             record["asked for and in the record"] = {code: self.asked_named[code] for code in sorted(self.asked)}
@@ -99,7 +107,7 @@ class BlockCounts:
 
 
 _COUNTERS = ("given", "named", "asked", "asked_named", "outside", "more")
-_SUMMED = ("subjects", "masked", "decisions", "cut", *_COUNTERS)
+_SUMMED = ("subjects", "masked", "decisions", "beyond", "bound", "cut", *_COUNTERS)
 
 
 def write_block(path: Path, table: pa.Table, counts: BlockCounts) -> None:

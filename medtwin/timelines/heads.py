@@ -92,6 +92,11 @@ def abduct_mixture(
     return torch.stack([torch.where(is_rare, -1.0 - chosen, which), within], dim=-1)
 
 
+def mixture_mass(parameters: Tensor, low: Tensor, high: Tensor, least: float = LEAST_WIDTH) -> Tensor:
+    """Probability, (...,), of mixtures (..., 3K), as for `mixture_log_prob`, between bounds (...,)."""
+    return _truncated(parameters, low, high, least).mass.sum(dim=-1)
+
+
 def _ndtr(z: Tensor) -> Tensor:
     """The normal distribution function, with all digits in its lower tail: `torch.special.ndtr` has none beyond -8."""
     below: Tensor = 0.5 * torch.special.erfc(-z * math.sqrt(0.5))

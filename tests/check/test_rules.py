@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
-from medtwin.check.formulas import parse_formula
 from medtwin.check.rules import KINDS, REQUIRED, Rule, rules_from
 from medtwin.config import compose
 from medtwin.core.errors import ConfigError
 from medtwin.core.files import read_json
+from medtwin.core.formulas import parse_formula
 from medtwin.core.paths import schema_dir
 
 CODED: dict[str, Any] = {"codes": ["A"]}

@@ -9,10 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from medtwin.core.codes import BIRTH, DEATH
 from medtwin.core.events import Event, events_to_table, sort_events
+from medtwin.core.paths import config_dir
 from medtwin.hospital import simulate_subject
 from medtwin.timelines.generation.generate import TimelineModel
 from medtwin.timelines.generation.masks import Masks, build_masks
@@ -27,8 +29,14 @@ from medtwin.training.threads import torch_threads
 DETAILS = ("DiagnosticReport.conclusionCode", "ImagingStudy.series.view", "Condition.category")
 # A frequent code that stands for one that only women can have: an untrained model says it of everybody.
 FEMALE_ONLY = "LOINC//4548-4"
+IDENTITIES = yaml.safe_load((config_dir() / "rules" / "identities.yaml").read_text(encoding="utf-8"))
 SETTINGS = SpecSettings(
-    min_subjects=2, details=DETAILS, num_conditions=6, facts=(DEATH, "RACE//*", "SITE//*"), max_positions=150
+    min_subjects=2,
+    details=DETAILS,
+    num_conditions=6,
+    facts=(DEATH, "RACE//*", "SITE//*"),
+    max_positions=150,
+    identities=IDENTITIES,
 )
 
 Fitted = tuple[TimelineSpec, Sequences]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from medtwin.timelines.generation.bounds import NumberBounds, Told
 from medtwin.timelines.generation.noise import (
     CODE,
     COMPONENT,
@@ -28,7 +29,14 @@ from medtwin.timelines.generation.noise import (
     WITHIN,
 )
 from medtwin.timelines.generation.tile import Context, Drawn, MaskedMass, SpecArrays, Tile, TimelineModel
-from medtwin.timelines.heads import FINE, abduct_category, abduct_mixture, sample_categories, sample_mixture
+from medtwin.timelines.heads import (
+    FINE,
+    abduct_category,
+    abduct_mixture,
+    mixture_mass,
+    sample_categories,
+    sample_mixture,
+)
 from medtwin.timelines.network.embedding import LEDGER
 from medtwin.timelines.network.event_heads import NumberMemory
 from medtwin.timelines.network.history import WASHOUT
@@ -58,6 +66,7 @@ class Sampler:
         self.net, self.spec, self.masks = model.net, model.spec, model.masks
         self.tile, self.mass, self.noise = tile, mass, tile.noise
         self.known = SpecArrays(model.spec)
+        self.bounds = NumberBounds(model.spec, self.known.scales)
         size, num_codes = len(tile.attributes), len(model.spec.vocabulary)
         self.limit = model.spec.settings.max_positions
         self.z = torch.from_numpy(tile.latent)
@@ -268,12 +277,8 @@ class Sampler:
         high = self.known.scales.high[token]
         if (self.known.is_past[what]).any():
             high = torch.minimum(high, torch.from_numpy(self._most_ago(who, what)))
-        law = (
-            parameters,
-            torch.from_numpy(uniforms[:, COMPONENT : WITHIN + 1]),
-            torch.minimum(self.known.scales.low[token], high),
-            high,
-        )
+        low, high = self._bounded((who, what), torch.minimum(self.known.scales.low[token], high), high, parameters)
+        law = (parameters, torch.from_numpy(uniforms[:, COMPONENT : WITHIN + 1]), low, high)
         raw, scaled = self.known.scales.decode(what, sample_mixture(*law, least=FINE).numpy())
         if self.tile.follows is not None:
             scaled, raw, flag = self._follow_values((who, what), law, (scaled, raw, flag))
@@ -325,6 +330,38 @@ class Sampler:
         for column, channel in enumerate((COMPONENT, WITHIN)):
             self.noise.infer(mine, self.step[mine], self.place[mine], channel, inferred[:, column])
         return scaled, raw, flag
+
+    def _bounded(
+        self, event: tuple[Ints, Ints], low: Tensor, high: Tensor, parameters: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Bounds of the scaled numbers of tokens, (n,) each, that the identities leave which they complete."""
+        rows = self.bounds.concerns(event[1])
+        if not len(rows):
+            return low, high
+        who, what = event[0][rows], event[1][rows]
+        inputs = torch.from_numpy(self.bounds.inputs)
+        at, elapsed = torch.from_numpy(who), torch.from_numpy((self.minute - self.start)[who]).float()
+        since = (elapsed[:, None] - self.last_said[at][:, inputs]).masked_fill(self.now[at][:, inputs], 0.0).numpy()
+        told = Told(
+            scaled=self.memory[0][who][:, self.bounds.inputs],
+            since=np.where(self.memory[2][who][:, self.bounds.inputs] > 0, since, np.inf),
+            age_years=self.age_start[who] + elapsed.numpy() / MINUTES_PER_YEAR,
+            sex=self.sex[who],
+        )
+        mine = torch.from_numpy(rows)
+        ends = self.bounds(what, told, low[mine].numpy(), high[mine].numpy())
+        first, last = (
+            bound.index_copy(0, mine, torch.from_numpy(end)) for bound, end in zip((low, high), ends, strict=True)
+        )
+        is_bound = torch.nonzero((first > low) | (last < high))[:, 0]
+        if len(is_bound):
+            usual, inside = (
+                mixture_mass(parameters[is_bound], least[is_bound], most[is_bound], FINE)
+                for least, most in ((low, high), (first, last))
+            )
+            self.mass.outside += float((1 - inside / usual.clamp(min=1e-300)).clamp(0, 1).sum())
+            self.mass.num_bound += len(is_bound)
+        return first, last
 
     def _most_ago(self, who: Ints, what: Ints) -> Floats:
         """The largest scaled number of each, (n,): history does not reach back before the age at which it can begin."""

@@ -27,10 +27,17 @@ Bools = NDArray[np.bool_]
 
 @dataclass
 class MaskedMass:
-    """How much probability the hard masks took away, over all decisions: 0 is a model that needs none."""
+    """How much probability the hard masks took away, over all decisions: 0 is a model that needs none.
+
+    Attributes:
+        total: Of what is said. num_decisions: So many times.
+        outside: Of numbers, beyond the bounds that identities leave. num_bound: So many numbers were bound.
+    """
 
     total: float = 0.0
     num_decisions: int = 0
+    outside: float = 0.0
+    num_bound: int = 0
 
     @property
     def share(self) -> float:
@@ -98,6 +105,9 @@ class Tile:
     num_known: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
+_ROUNDS, _TINY = 0.49, 1e-6  # of a unit of the last digit: what rounds to a number, and what rounding in a float is
+
+
 class ScaleTable:
     """The scales of all tokens as arrays, to decode many tokens at once."""
 
@@ -112,15 +122,28 @@ class ScaleTable:
     def decode(self, token: Ints, scaled: Floats) -> tuple[Floats, Floats]:
         """Values in the unit of the source, as a float32 column holds them, and scaled again, (n,) each."""
         is_log, is_log1p, unit = self._is_log[token], self._is_log1p[token], 10.0 ** self._decimals[token]
-        shaped = scaled * self._width[token] + self._centre[token]
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            raw = np.where(is_log, np.exp(shaped), np.where(is_log1p, np.expm1(shaped), shaped))
-            raw = np.rint(raw * unit) / unit + 0.0
+        with np.errstate(invalid="ignore", divide="ignore"):
+            raw = np.rint(self.raw(token, scaled) * unit) / unit + 0.0
             # A number is scaled again as it will be read: from a float32 column, unless it is a duration.
             held = raw.astype(np.float32).astype(np.float64)
             again = np.where(is_log, np.log(held), np.where(is_log1p, np.log1p(raw), held))
         again = (again - self._centre[token]) / self._width[token]
         return raw, np.where(np.isfinite(again), again, scaled)
+
+    def raw(self, token: Ints, scaled: Floats) -> Floats:
+        """Values in the unit of the source, not rounded, (n,)."""
+        is_log, is_log1p = self._is_log[token], self._is_log1p[token]
+        shaped = scaled * self._width[token] + self._centre[token]
+        with np.errstate(over="ignore"):  # of what is not scaled so
+            return np.asarray(np.where(is_log, np.exp(shaped), np.where(is_log1p, np.expm1(shaped), shaped)))
+
+    def within(self, token: Ints, first: Floats, last: Floats) -> tuple[Floats, Floats]:
+        """Scaled bounds, (n,) each, of what rounds to numbers from `first` to `last`, or to the nearest to both."""
+        unit = 10.0 ** self._decimals[token]
+        low, high = np.ceil(first * unit - _TINY), np.floor(last * unit + _TINY)
+        middle = np.rint((first + last) / 2 * unit)
+        low, high = np.where(low > high, middle, low), np.where(low > high, middle, high)
+        return self.encode(token, (low - _ROUNDS) / unit), self.encode(token, (high + _ROUNDS) / unit)
 
     def encode(self, token: Ints, raw: Floats) -> Floats:
         """Scaled values, (n,)."""

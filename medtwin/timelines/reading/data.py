@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,11 @@ class TimelineDataModule(LightningDataModule):
         num_conditions: At most so many index conditions.
         facts: Codes of further facts of the whole record, as shell patterns: a twin can be asked for them.
         details: Element paths whose child rows are tokens; other children follow templates.
+        identities: Numbers that may follow from each other, as settings of rules by name, such as
+            configs/rules/identities.yaml; those that training subjects keep are kept in generation.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings of a configuration, each by its name
         self,
         *,
         batch_size: int = 1,
@@ -42,6 +44,7 @@ class TimelineDataModule(LightningDataModule):
         num_conditions: int = 24,
         facts: Sequence[str] = (),
         details: Sequence[str] = (),
+        identities: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         positive = {
@@ -54,7 +57,9 @@ class TimelineDataModule(LightningDataModule):
             if value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value!r}")
         self.batch_size, self.tokens_per_group = batch_size, tokens_per_group
-        self.settings = SpecSettings(min_subjects, tuple(details), num_conditions, tuple(facts), max_positions)
+        self.settings = SpecSettings(
+            min_subjects, tuple(details), num_conditions, tuple(facts), max_positions, dict(identities or {})
+        )
         self.seed = 0
         self.spec: TimelineSpec
         self.train: GroupedTimelines

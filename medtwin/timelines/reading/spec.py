@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from medtwin.core.files import atomic_file, read_json
 from medtwin.timelines.reading.counts import TokenCounts
 from medtwin.timelines.reading.gaps import GapLaw
 from medtwin.timelines.reading.heaps import Heaps
+from medtwin.timelines.reading.identities import Identity, IdentityCounts
 from medtwin.timelines.reading.profile import ProfileLaw, fit_profile
 from medtwin.timelines.reading.rows import GENDER_PREFIX, ShardRows, read_rows, row_tokens
 from medtwin.timelines.reading.scales import Scale, fit_scale
@@ -47,6 +49,7 @@ class SpecSettings:
         num_conditions: At most so many index conditions, the most frequent ones.
         facts: Codes of further facts of the whole record, as shell patterns.
         max_positions: Longer sequences are cut.
+        identities: Numbers that may follow from each other, as settings of rules by name; not saved.
     """
 
     min_subjects: int
@@ -54,6 +57,7 @@ class SpecSettings:
     num_conditions: int
     facts: tuple[str, ...]
     max_positions: int
+    identities: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class TimelineSpec:
             said.
         settings: As fitted.
         unmodelled: Rows of training subjects that no token stands for.
+        identities: Those that training subjects keep.
         descriptions: Of codes, where the dataset's codes.parquet has them.
     """
 
@@ -93,6 +98,7 @@ class TimelineSpec:
     told_again: NDArray[np.int64]
     settings: SpecSettings
     unmodelled: int = 0
+    identities: tuple[Identity, ...] = ()
     descriptions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -146,7 +152,7 @@ class TimelineSpec:
         """Writes timelines.json and profile.npz."""
         self.profile.save(folder)
         record = {
-            "version": 4,
+            "version": 5,
             "vocabulary": self.vocabulary.to_json(),
             "scales": [scale and scale.to_json() for scale in self.scales],
             "heaps": [asdict(heaps) for heaps in self.heaps],
@@ -159,8 +165,9 @@ class TimelineSpec:
             "static_counts": self.static_counts.tolist(),
             "told_again": self.told_again.tolist(),
             **{name: [list(map(_plain, row)) for row in getattr(self, name).tolist()] for name in _TABLES_OF_SOME},
-            "settings": asdict(self.settings),
+            "settings": {name: value for name, value in asdict(self.settings).items() if name != "identities"},
             "unmodelled": self.unmodelled,
+            "identities": [one.to_json() for one in self.identities],
             "descriptions": dict(self.descriptions),
         }
         with atomic_file(folder / FILE, "w") as file:
@@ -174,7 +181,7 @@ class TimelineSpec:
             DatasetError: If it is missing or no such file.
         """
         record = read_json(folder / FILE)
-        if record.get("version") != 4:
+        if record.get("version") != 5:
             raise DatasetError(f"{folder / FILE} was written by another version of medtwin: train again")
         known = {name: np.array(record[name], dtype=np.float64) for name in (*_KNOWN_OF_SOME, *_TABLES_OF_SOME)}
         lists = {name: tuple(record["settings"][name]) for name in ("details", "facts")}
@@ -191,6 +198,7 @@ class TimelineSpec:
             told_again=np.array(record["told_again"], dtype=np.int64).reshape(-1, 2, 2),
             settings=SpecSettings(**{**record["settings"], **lists}),
             unmodelled=int(record["unmodelled"]),
+            identities=tuple(Identity.from_json(one) for one in record["identities"]),
             descriptions=record["descriptions"],
             **known,
         )
@@ -210,6 +218,11 @@ class _Reader:
         rows = shard.rows.assign(type=shard.rows["resource"])
         known = subject_facts(table, self.sexes)
         return build_sequences(rows, token, known, self.vocabulary, self.scales, self.fact_of, self.max_positions)
+
+
+def are_female(sexes: Sequence[str]) -> NDArray[np.float64]:
+    """(sexes,) 1 of women, 0 of men, nan of others."""
+    return np.array([{f"{GENDER_PREFIX}F": 1.0, f"{GENDER_PREFIX}M": 0.0}.get(sex, np.nan) for sex in sexes])
 
 
 def _plain(number: float) -> float | None:
@@ -270,6 +283,7 @@ def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings, f
         vocabulary, _scales(counts, vocabulary), sexes, _fact_of(vocabulary, facts), settings.max_positions
     )
     sums, templates, unmodelled = SequenceSums(vocabulary, reader.scales, len(sexes)), TemplateCounts(), 0
+    identities = IdentityCounts(settings.identities, vocabulary, reader.scales, are_female(sexes))
     for table in shards():
         shard = read_rows(table, settings.details)
         token = tokens_of(shard.rows, vocabulary)
@@ -279,6 +293,7 @@ def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings, f
         if (part := reader.read(shard, np.where(is_constant, -1, token), table)) is not None:
             files.add(part)
             sums.add(part)
+            identities.add(part)
     files.close()
     is_static = _are_roots(vocabulary, reader.fact_of, sums.static_counts, len(facts))
     return TimelineSpec(
@@ -298,6 +313,7 @@ def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings, f
         told_again=sums.told_again(),
         settings=settings,
         unmodelled=unmodelled,
+        identities=identities.kept(),
     )
 
 
