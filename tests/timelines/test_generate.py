@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from medtwin.timelines.generation.plans import Group, Plan, Target
 from medtwin.timelines.generation.records import RecordWriter, rows_to_table, timeline_to_events, twin_subject_id
 from medtwin.timelines.priors import MixturePrior, NormalPrior
 from medtwin.timelines.priors.latents import latents_at
+from medtwin.timelines.reading.sequences import Sequences
 from medtwin.timelines.reading.spec import TimelineSpec
 from tests.timelines.conftest import FEMALE_ONLY
 
@@ -104,6 +106,46 @@ def test_a_code_that_one_sex_never_has_by_more_than_chance_is_masked(spec: Timel
     assert not masks.by_sex[male, spec.vocabulary.where(["BIRTHSEX//F"])].any()
     with pytest.raises(ConfigError, match="the sex must be F or M"):
         build_masks(spec, {"X": []})
+
+
+def test_facts_are_counted_with_tokens(spec: TimelineSpec, sequences: Sequences) -> None:
+    subject = sequences.subject_of_step()[sequences.step_of_event()]
+    for token in range(0, len(spec.vocabulary), 7):
+        those = np.unique(subject[sequences.token == token])
+        assert spec.fact_counts[token].tolist() == sequences.facts[those].sum(axis=0).tolist()
+    assert spec.fact_totals.tolist() == sequences.facts.sum(axis=0).tolist()
+
+
+def test_what_nobody_has_without_a_fact_needs_it(spec: TimelineSpec) -> None:
+    """Twelve of 40 have the fact, and all who have the token: by chance once in two million."""
+    token = int(spec.vocabulary.where(["LOINC//4548-4"])[0])
+    fact = int(np.argmin(spec.profile.is_static))
+    assert not spec.profile.is_static[fact]
+    sexes, counts, totals = spec.sex_counts.copy(), np.zeros_like(spec.fact_counts), spec.fact_totals.copy()
+    sexes[token] = 0
+    sexes[token, 0], counts[token, fact], totals[fact] = 12, 12, 12
+
+    def needs(**other: Any) -> bool:
+        changed = replace(spec, **{"sex_counts": sexes, "fact_counts": counts, "fact_totals": totals, **other})
+        found = build_masks(changed, {}).needs
+        assert found is not None
+        return bool(found[fact, token])
+
+    assert int(spec.sex_totals.sum()) == 40
+    assert needs()
+    one_without, many = counts.copy(), totals.copy()
+    one_without[token, fact] -= 1
+    many[fact] = 20
+    assert not needs(fact_counts=one_without)
+    assert not needs(fact_totals=many)
+    assert not needs(sex_counts=sexes // 3, fact_counts=counts // 3)  # too few to tell
+    named = next(index for index in range(len(spec.vocabulary)) if spec.fact_of[index] >= 0)
+    always = replace(spec, fact_counts=np.tile(spec.sex_counts.sum(axis=1)[:, None], (1, len(totals))))
+    none = build_masks(replace(always, fact_totals=np.full_like(totals, 1)), {}).needs
+    assert none is not None
+    assert not none[:, named].any()
+    assert not none[spec.profile.is_static].any()
+    assert none[~spec.profile.is_static].any()
 
 
 def test_targets_are_met_or_refused(model: TimelineModel) -> None:

@@ -254,6 +254,22 @@ def test_masks_take_probability_away_and_say_how_much(short_model: TimelineModel
     assert all(record(before, row) == record(after, row) for row in untouched)
 
 
+def test_what_needs_a_fact_is_said_of_nobody_without_it(short_model: TimelineModel, short: Sequences) -> None:
+    attributes, masks = people(short), short_model.masks
+    sugar = int(short_model.spec.vocabulary.where(["LOINC//4548-4"])[0])
+    facts = np.array([one.facts for one in attributes])
+    fact = int(np.argmin(np.abs(facts.mean(axis=0) - 0.5)))
+    needs = np.zeros((facts.shape[1], len(short_model.spec.vocabulary)), dtype=bool)
+    needs[fact, sugar] = True
+    before = draw(short_model, attributes)
+    after = draw(replace(short_model, masks=replace(masks, needs=needs)), attributes)
+    has = facts[:, fact] > 0
+    assert not has[before.row[before.token == sugar]].all()
+    assert has[after.row[after.token == sugar]].all()
+    assert len(after.row[after.token == sugar])
+    assert all(record(before, row) == record(after, row) for row in np.flatnonzero(has))
+
+
 def test_no_history_reaches_back_before_birth(short_model: TimelineModel, short: Sequences) -> None:
     """An old condition of a child of one year began less than a year ago."""
     ago = [i for i, token in enumerate(short_model.spec.vocabulary.tokens) if token.number == "ago"]

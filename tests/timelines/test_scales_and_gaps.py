@@ -52,6 +52,15 @@ def test_bounds_leave_out_the_extremes_of_single_people() -> None:
     assert scale.decode(np.array([scale.high]))[0] < 150
 
 
+def test_the_most_that_many_have_is_the_most_that_can_be() -> None:
+    """No saturation is above 100 %; what only one has is no such end."""
+    values = np.random.default_rng(0).normal(97, 2, 2000).round()
+    scale = fit_scale(np.minimum(values, 100))
+    assert scale.decode(np.array([scale.high]))[0] == 100
+    free = fit_scale(np.append(values[values < 101], 101))
+    assert free.decode(np.array([free.high]))[0] > 100
+
+
 def test_a_constant_stays_a_constant() -> None:
     scale = fit_scale(np.full(9, 15.0))
     assert scale.low == scale.high == 0.0

@@ -14,6 +14,8 @@ from medtwin.timelines.reading.spec import TimelineSpec
 
 # A token that so many people have without one of this sex is not by chance that of the other sex.
 _CHANCE = 0.01
+# ... and of a fact, of which there are many.
+_CHANCE_OF_FACTS = 1e-6
 MARGIN_YEARS = 2.0
 _MARGIN_OF_FEW = 20.0
 
@@ -25,11 +27,13 @@ class Masks:
     Attributes:
         by_sex: (sexes, V) whether a token can be said of a subject of this sex.
         youngest, oldest: (V,) ages in years between which a token can be said.
+        needs: (K, V) whether a token can be said only of who has a fact; None: none needs any.
     """
 
     by_sex: NDArray[np.bool_]
     youngest: NDArray[np.float64]
     oldest: NDArray[np.float64]
+    needs: NDArray[np.bool_] | None = None
 
     def allowed(self, sex: NDArray[np.int64], age_years: NDArray[np.float64]) -> NDArray[np.bool_]:
         """(B, V) which tokens can be said of B subjects at these ages; an unknown age (nan) forbids nothing."""
@@ -42,8 +46,9 @@ def build_masks(spec: TimelineSpec, sex_specific: Mapping[str, Sequence[str]]) -
     """The masks of a run.
 
     Args:
-        spec: Learned from training subjects: a token that a sex never has, though by chance it would (p < .01), and
-            ages two years (more for rare tokens) beyond those seen, are masked.
+        spec: Learned from training subjects: a token that a sex never has, though by chance it would (p < .01), or
+            that nobody has without a fact (p < .000001: an operation that only the disease is treated by), and ages two
+            years (more for rare tokens) beyond those seen, are masked.
         sex_specific: Codes by the only sex (F, M) that can have them, as shell patterns.
 
     Raises:
@@ -66,7 +71,20 @@ def build_masks(spec: TimelineSpec, sex_specific: Mapping[str, Sequence[str]]) -
     margin = MARGIN_YEARS + _MARGIN_OF_FEW / np.maximum(count, 1)
     youngest = np.nan_to_num(spec.age_range[:, 0] - margin, nan=-np.inf)
     oldest = np.nan_to_num(spec.age_range[:, 1] + margin, nan=np.inf)
-    return Masks(by_sex, youngest, oldest)
+    return Masks(by_sex, youngest, oldest, _needs(spec))
+
+
+def _needs(spec: TimelineSpec) -> NDArray[np.bool_]:
+    """(K, V) whether all training subjects with a token have a fact, which so many would not have by chance."""
+    count = spec.sex_counts.sum(axis=1)
+    share = spec.fact_totals / max(int(spec.sex_totals.sum()), 1)
+    with np.errstate(divide="ignore"):
+        by_chance = np.log(share)[:, None] * count[None, :]
+    # A fact that a twin is to have is said whatever else it has; and of whom a root is, nobody decides.
+    facts = set(spec.profile.facts)
+    names_one = np.array([t.fact in facts or t.parent in facts for t in spec.vocabulary.tokens], dtype=bool)
+    needs = (count == spec.fact_counts.T) & (by_chance < np.log(_CHANCE_OF_FACTS)) & ~names_one
+    return np.asarray(needs & ~spec.profile.is_static[:, None])
 
 
 def _matches(code: str, patterns: Sequence[str]) -> bool:

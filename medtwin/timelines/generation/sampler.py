@@ -78,6 +78,8 @@ class Sampler:
         self.given = model.net.attributes({"sex": torch.from_numpy(self.sex), "facts": facts})
         # Facts hold for the whole record: who is not to have a condition is never diagnosed with it.
         self.may_have = (1 - facts) @ model.net.conditions_of.T == 0
+        if self.masks.needs is not None:  # nor does it have what only that condition brings
+            self.may_have &= (1 - facts) @ torch.from_numpy(self.masks.needs).float() == 0
         index = self.known.death_fact
         self.dies = np.zeros(size, dtype=bool) if index is None else facts[:, index].numpy() > 0
         self.minute, self.gap = self.start.copy(), np.zeros(size, dtype=np.int64)
@@ -339,12 +341,12 @@ class Sampler:
         if not len(rows):
             return low, high
         who, what = event[0][rows], event[1][rows]
-        inputs = torch.from_numpy(self.bounds.inputs)
         at, elapsed = torch.from_numpy(who), torch.from_numpy((self.minute - self.start)[who]).float()
-        since = (elapsed[:, None] - self.last_said[at][:, inputs]).masked_fill(self.now[at][:, inputs], 0.0).numpy()
+        cells, places = (at[:, None], torch.from_numpy(self.bounds.inputs)), (who[:, None], self.bounds.inputs)
+        since = (elapsed[:, None] - self.last_said[cells]).masked_fill(self.now[cells], 0.0).numpy()
         told = Told(
-            scaled=self.memory[0][who][:, self.bounds.inputs],
-            since=np.where(self.memory[2][who][:, self.bounds.inputs] > 0, since, np.inf),
+            scaled=self.memory[0][places],
+            since=np.where(self.memory[2][places] > 0, since, np.inf),
             age_years=self.age_start[who] + elapsed.numpy() / MINUTES_PER_YEAR,
             sex=self.sex[who],
         )

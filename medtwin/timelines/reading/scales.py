@@ -96,6 +96,8 @@ def fit_scale(values: Floats, *, is_duration: bool = False) -> Scale:
     if shaped.std() > tiny:
         low, high = low - _MARGIN, high + _MARGIN
     decimals = _decimals(values, is_duration)
+    if not is_duration and form == "linear" and np.quantile(shaped, 1 - _TAIL) == shaped.max() > shaped.min():
+        high = (shaped.max() + 0.49 * 10.0**-decimals - centre) / width  # many have the most that can be, such as 100 %
     if not is_duration and values.min() >= 0 and form == "linear":  # what is never negative stays so, once rounded
         low = max(low, (-0.49 * 10.0**-decimals - centre) / width)
     return Scale(form, float(centre), float(width), float(low), float(high), decimals)

@@ -34,6 +34,7 @@ from medtwin.timelines.reading.templates import Template, TemplateCounts
 from medtwin.timelines.reading.vocabulary import Token, Vocabulary
 
 FILE = "timelines.json"
+_COUNTS = ("sex_counts", "sex_totals", "fact_counts", "fact_totals", "static_counts", "told_again")
 _KNOWN_OF_SOME, _TABLES_OF_SOME = ("changes", "youngest_onset"), ("levels", "age_range")  # nan of other tokens
 UNKNOWN_SEX = "GENDER//U"
 _ROOT_SHARE = 0.99  # what is a static fact so often is a root of the profile
@@ -57,7 +58,7 @@ class SpecSettings:
     num_conditions: int
     facts: tuple[str, ...]
     max_positions: int
-    identities: Mapping[str, Any] = field(default_factory=dict)
+    identities: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class TimelineSpec:
         changes: (V,) mean absolute change from a subject's last number to the next, scaled; nan where none has two.
         gaps: The law of gaps. profile: The law of attributes.
         sex_counts: (V, sexes) training subjects by sex that have the token. sex_totals: (sexes,) training subjects.
+        fact_counts: (V, K) those that have the token and a fact. fact_totals: (K,) those that have the fact.
         age_range: (V, 2) youngest and oldest age in years at which it was said; nan where no age is known.
         youngest_onset: (V,) youngest age in years at which what a history tells of began; nan of what tells of none.
         static_counts: (V, 2) how often it was said as a static fact, and at a time.
@@ -92,6 +94,8 @@ class TimelineSpec:
     profile: ProfileLaw
     sex_counts: NDArray[np.int64]
     sex_totals: NDArray[np.int64]
+    fact_counts: NDArray[np.int64]
+    fact_totals: NDArray[np.int64]
     age_range: NDArray[np.float64]
     youngest_onset: NDArray[np.float64]
     static_counts: NDArray[np.int64]
@@ -160,10 +164,7 @@ class TimelineSpec:
             **{name: list(map(_plain, getattr(self, name).tolist())) for name in _KNOWN_OF_SOME},
             "gaps": self.gaps.to_json(),
             "profile": self.profile.to_json(),
-            "sex_counts": self.sex_counts.tolist(),
-            "sex_totals": self.sex_totals.tolist(),
-            "static_counts": self.static_counts.tolist(),
-            "told_again": self.told_again.tolist(),
+            **{name: getattr(self, name).tolist() for name in _COUNTS},
             **{name: [list(map(_plain, row)) for row in getattr(self, name).tolist()] for name in _TABLES_OF_SOME},
             "settings": {name: value for name, value in asdict(self.settings).items() if name != "identities"},
             "unmodelled": self.unmodelled,
@@ -183,7 +184,10 @@ class TimelineSpec:
         record = read_json(folder / FILE)
         if record.get("version") != 5:
             raise DatasetError(f"{folder / FILE} was written by another version of medtwin: train again")
-        known = {name: np.array(record[name], dtype=np.float64) for name in (*_KNOWN_OF_SOME, *_TABLES_OF_SOME)}
+        known: dict[str, Any] = {
+            name: np.array(record[name], dtype=np.float64) for name in (*_KNOWN_OF_SOME, *_TABLES_OF_SOME)
+        }
+        known |= {name: np.array(record[name], dtype=np.int64) for name in _COUNTS}
         lists = {name: tuple(record["settings"][name]) for name in ("details", "facts")}
         return cls(
             vocabulary=Vocabulary.from_json(record["vocabulary"]),
@@ -192,10 +196,6 @@ class TimelineSpec:
             templates=tuple(Template.from_json(template) for template in record["templates"]),
             gaps=GapLaw.from_json(record["gaps"]),
             profile=ProfileLaw.load(folder, record["profile"]),
-            sex_counts=np.array(record["sex_counts"], dtype=np.int64),
-            sex_totals=np.array(record["sex_totals"], dtype=np.int64),
-            static_counts=np.array(record["static_counts"], dtype=np.int64).reshape(-1, 2),
-            told_again=np.array(record["told_again"], dtype=np.int64).reshape(-1, 2, 2),
             settings=SpecSettings(**{**record["settings"], **lists}),
             unmodelled=int(record["unmodelled"]),
             identities=tuple(Identity.from_json(one) for one in record["identities"]),
@@ -282,7 +282,11 @@ def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings, f
     reader = _Reader(
         vocabulary, _scales(counts, vocabulary), sexes, _fact_of(vocabulary, facts), settings.max_positions
     )
-    sums, templates, unmodelled = SequenceSums(vocabulary, reader.scales, len(sexes)), TemplateCounts(), 0
+    sums, templates, unmodelled = (
+        SequenceSums(vocabulary, reader.scales, num_sexes=len(sexes), num_facts=len(facts)),
+        TemplateCounts(),
+        0,
+    )
     identities = IdentityCounts(settings.identities, vocabulary, reader.scales, are_female(sexes))
     for table in shards():
         shard = read_rows(table, settings.details)
@@ -307,6 +311,8 @@ def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings, f
         profile=fit_profile(sums.subjects, sexes, facts, is_static),
         sex_counts=sums.sex_counts,
         sex_totals=sums.sex_totals,
+        fact_counts=sums.fact_counts,
+        fact_totals=sums.fact_totals,
         age_range=np.where(np.isfinite(sums.age_range), sums.age_range, np.nan),
         youngest_onset=np.where(np.isfinite(sums.youngest_onset), sums.youngest_onset, np.nan),
         static_counts=sums.static_counts,

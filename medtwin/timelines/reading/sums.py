@@ -22,14 +22,17 @@ class SequenceSums:
     """Sums over the sequences of the training subjects.
 
     Attributes:
-        sex_counts, sex_totals, age_range, static_counts: As of `TimelineSpec`; ages are infinite where none is known.
+        sex_counts, sex_totals, fact_counts, fact_totals, age_range, static_counts: As of `TimelineSpec`; ages are
+            infinite where none is known.
         changes: (2, V) number and sum of absolute changes of numbers.
         youngest_onset: (V,) infinite where none is known.
         gaps: Counts of gaps. heaps: Of values. first: First numbers.
         subjects: Attributes of a random sample of subjects.
     """
 
-    def __init__(self, vocabulary: Vocabulary, scales: Sequence[Scale | None], num_sexes: int) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, scales: Sequence[Scale | None], *, num_sexes: int, num_facts: int
+    ) -> None:
         num_tokens = len(vocabulary)
         self._past = {
             index: scale
@@ -39,6 +42,8 @@ class SequenceSums:
         self.youngest_onset = np.full(num_tokens, np.inf)
         self.sex_counts = np.zeros((num_tokens, num_sexes), dtype=np.int64)
         self.sex_totals = np.zeros(num_sexes, dtype=np.int64)
+        self.fact_counts = np.zeros((num_tokens, num_facts), dtype=np.int64)
+        self.fact_totals = np.zeros(num_facts, dtype=np.int64)
         self.age_range = np.stack([np.full(num_tokens, np.inf), np.full(num_tokens, -np.inf)], axis=1)
         self.static_counts = np.zeros((num_tokens, 2), dtype=np.int64)
         self.changes = np.zeros((2, num_tokens))
@@ -53,6 +58,8 @@ class SequenceSums:
         subject_of_step, step = part.subject_of_step(), part.step_of_event()
         subject = subject_of_step[step]
         np.add.at(self.sex_counts, (part.token[part.is_first], part.sex[subject[part.is_first]]), 1)
+        np.add.at(self.fact_counts, part.token[part.is_first], part.facts[subject[part.is_first]])
+        self.fact_totals += part.facts.sum(axis=0, dtype=np.int64)
         self.sex_totals += np.bincount(part.sex, minlength=len(self.sex_totals))
         elapsed = (part.minute[step] - part.start_minute[subject]) / MINUTES_PER_YEAR
         age = part.age_start_years[subject] + elapsed
