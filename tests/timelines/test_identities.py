@@ -104,10 +104,8 @@ def test_what_training_subjects_keep_is_learned(kept: Fitted) -> None:
     assert names(kept[0]) >= {
         ("filtration-rate-of-creatinine", "rate", None),
         ("body-mass-index", "bmi", None),
-        ("body-mass-index", "height", None),
-        ("body-mass-index", "bmi", "height"),
-        ("friedewald", "triglycerides", None),
-        ("friedewald", "total", "triglycerides"),
+        ("friedewald", "ldl", None),
+        ("friedewald", "triglycerides", "ldl"),
         ("cholesterol-above-hdl", "total", None),
     }
 
@@ -132,6 +130,14 @@ def test_too_few_moments_teach_nothing(tmp_path: Path) -> None:
     assert not spec.identities
 
 
+def test_what_is_computed_is_said_last(kept: Fitted) -> None:
+    """So that no other number has to make up for the errors of those before it."""
+    codes = [token.code for token in kept[0].vocabulary.tokens]
+    for last, others in ((INDEX, (WEIGHT, HEIGHT)), (LDL, (HDL, TOTAL, FAT)), (RATE, (CREATININE,))):
+        assert all(codes.index(last[0]) > codes.index(other[0]) for other in others)
+    assert codes.index(CREATININE[0]) < codes.index(WEIGHT[0])  # the others stand in the order of their codes
+
+
 def test_identities_are_saved(kept: Fitted, tmp_path: Path) -> None:
     kept[0].save(tmp_path)
     assert TimelineSpec.load(tmp_path).identities == kept[0].identities
@@ -153,8 +159,8 @@ def test_a_filtration_rate_is_bound_by_the_formula(kept: Fitted, creatinine: flo
 
 
 def test_a_number_that_falls_as_the_other_rises_is_bound(kept: Fitted) -> None:
-    """Height by bisection: the larger, the smaller the index."""
-    one = one_of(kept[0], "body-mass-index", "height")
+    """Height by bisection, were it drawn last: the larger, the smaller the index."""
+    one = replace(one_of(kept[0], "body-mass-index", "bmi"), last="height")
     nobody = np.full(2, np.nan)
     given = {"bmi": np.array([25.0, 30.0]), "weight": np.array([81.0, 90.0]), "age": nobody, "female": nobody}
     low, high = one.bounds(given, np.full(2, 120.0), np.full(2, 220.0))
@@ -163,17 +169,17 @@ def test_a_number_that_falls_as_the_other_rises_is_bound(kept: Fitted) -> None:
 
 
 def test_the_number_before_leaves_one_that_can_be(kept: Fitted) -> None:
-    """Of total cholesterol so much that the triglycerides to come are between the least and the most."""
-    one = one_of(kept[0], "friedewald", "total", "triglycerides")
+    """So many triglycerides that the LDL to come is between the least and the most."""
+    one = one_of(kept[0], "friedewald", "triglycerides", "ldl")
     assert one.follows_range is not None
-    given = {"ldl": np.array([120.0]), "hdl": np.array([50.0])}
-    low, high = one.bounds(given, np.array([50.0]), np.array([500.0]))
-    assert low[0] == pytest.approx(170 + one.follows_range[0] / 5, abs=1)
-    assert high[0] == pytest.approx(170 + one.follows_range[1] / 5, abs=1)
+    given = {"total": np.array([200.0]), "hdl": np.array([50.0])}
+    low, high = one.bounds(given, np.array([0.0]), np.array([1500.0]))
+    assert low[0] == pytest.approx(max(0, 5 * (150 - one.follows_range[1])), abs=8)
+    assert high[0] == pytest.approx(5 * (150 - one.follows_range[0]), abs=8)
 
 
 def test_an_identity_that_nothing_can_keep_bounds_nothing(kept: Fitted) -> None:
-    one = one_of(kept[0], "body-mass-index", "height")
+    one = replace(one_of(kept[0], "body-mass-index", "bmi"), last="height")
     given = {name: np.array([value]) for name, value in (("bmi", 20.0), ("weight", 300.0), ("age", 50.0))}
     low, high = one.bounds({**given, "female": np.array([1.0])}, np.array([120.0]), np.array([220.0]))
     assert (low[0], high[0]) == (120.0, 220.0)
@@ -201,15 +207,16 @@ def test_only_recent_numbers_bind(kept: Fitted) -> None:
     assert raw == pytest.approx(egfr_from_creatinine(1.2, 50, "M"), abs=1.5)
 
 
-def drawn(spec: TimelineSpec, sequences: Sequences, mass: MaskedMass) -> Drawn:
-    """Records of a network that knows nothing: what holds in them is due to the bounds."""
+def drawn(spec: TimelineSpec, sequences: Sequences, mass: MaskedMass) -> list[Drawn]:
+    """Records of a network that knows nothing, four times over: what holds in them is due to the bounds."""
     masks = build_masks(spec, {})
     ages = {"youngest": np.full_like(masks.youngest, -np.inf), "oldest": np.full_like(masks.oldest, np.inf)}
     model = TimelineModel(lively(small_net(spec)), spec, Masks(np.ones_like(masks.by_sex), **ages))
     people = sequences.attributes()
     latent = np.random.default_rng(0).standard_normal((len(people), model.net.latent_dim)).astype(np.float32)
+    tiles = [Tile(people, latent, Noise(noise_keys(seed, range(NUM))), NUM) for seed in range(4)]
     with torch.inference_mode():
-        return Sampler(model, Tile(people, latent, Noise(noise_keys(1, range(NUM))), NUM), mass).run()
+        return [Sampler(model, tile, mass).run() for tile in tiles]
 
 
 def rates_off(spec: TimelineSpec, sequences: Sequences, found: Drawn) -> np.ndarray:
@@ -234,9 +241,11 @@ def test_what_is_drawn_keeps_them(kept: Fitted) -> None:
     """Against the same network without the identities, whose numbers are anything."""
     spec, sequences = kept
     bound, free = MaskedMass(), MaskedMass()
-    with_bounds = rates_off(spec, sequences, drawn(spec, sequences, bound))
     loose = replace(spec, identities=())
-    without = rates_off(loose, sequences, drawn(loose, sequences, free))
+    with_bounds, without = (
+        np.concatenate([rates_off(spec, sequences, one) for one in drawn(each, sequences, mass)])
+        for each, mass in ((spec, bound), (loose, free))
+    )
     assert min(len(with_bounds), len(without)) >= 10
     assert with_bounds.max() < 3
     assert np.median(without) > 10

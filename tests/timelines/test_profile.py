@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from medtwin.core.codes import DEATH
 from medtwin.core.errors import ConfigError
 from medtwin.core.seeds import generator
 from medtwin.timelines.generation.generate import draw_attributes
@@ -203,7 +204,8 @@ def test_it_comes_back_from_disk(law: ProfileLaw, tmp_path: Path) -> None:
 
 def test_nobodys_own_numbers_are_kept(law: ProfileLaw, tmp_path: Path) -> None:
     known = columns(subjects())
-    for name, kept in (("age_start_years", law.ages), ("start_minute", law.starts), ("window_minutes", law.windows)):
+    windows = [("window_minutes", one) for one in (law.windows, *law.windows_by_death)]
+    for name, kept in (("age_start_years", law.ages), ("start_minute", law.starts), *windows):
         assert not np.isin(kept.knots, known[name]).any()
         assert len(kept.knots) <= len(known[name]) // 5
     made = columns(drawn(law, 200))
@@ -258,3 +260,22 @@ def test_scores_of_many_values_are_normal_and_come_back() -> None:
     assert stats.kstest(scores, "norm").statistic < 0.02
     inner = abs(scores) < 2
     assert law.value(scores[inner]) == pytest.approx(values[inner], abs=0.05)
+
+
+def test_death_ends_a_window_at_any_time() -> None:
+    """All are looked at for ten years but who dies: half of the old, at any time."""
+    rng = np.random.default_rng(5)
+    age = rng.uniform(20, 90, 1500)
+    dies = (age > 70) & (rng.random(1500) < 0.5)
+    window = np.where(dies, rng.uniform(0.1, 10, 1500), rng.uniform(9.5, 10, 1500)) * YEAR
+    rows = zip(age, window, dies, rng.integers(0, 9, 1500), strict=True)
+    known = [Attributes(1, a, FIRST + int(s), int(w), (int(d),)) for a, w, d, s in rows]
+    law = fit_profile(known, SEXES, (DEATH,), np.array([False]))
+    made = columns(drawn(law, 4000))
+    gone = made["facts"][:, 0] > 0
+    assert stats.ks_2samp(made["window_minutes"][gone], window[dies]).pvalue > 0.01
+    assert stats.ks_2samp(made["window_minutes"][~gone], window[~dies]).statistic < 0.08
+    old = made["age_start_years"] > 70
+    assert made["window_minutes"][old].mean() == pytest.approx(window[age > 70].mean(), rel=0.03)
+    few = fit_profile([replace(one, facts=(0,)) for one in known], SEXES, (DEATH,), np.array([False]))
+    assert np.array_equal(few.windows_by_death[1].knots, few.windows.knots)

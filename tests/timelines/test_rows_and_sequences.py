@@ -251,14 +251,14 @@ def test_long_records_are_cut_after_a_whole_step(short_table: pa.Table, short: S
 def test_the_spec_comes_back_from_disk(spec: TimelineSpec, tmp_path: Path) -> None:
     spec.save(tmp_path)
     back = TimelineSpec.load(tmp_path)
-    for name in ("vocabulary", "templates", "scales", "heaps", "gaps", "settings", "unmodelled"):
+    for name in ("vocabulary", "templates", "scales", "heaps", "gaps", "settings", "unmodelled", "identities"):
         assert getattr(back, name) == getattr(spec, name), name
     arrays = ("sex_counts", "sex_totals", "age_range", "changes", "youngest_onset", "static_counts", "told_again")
-    for name in (*arrays, "levels", "fact_of"):
+    for name in (*arrays, "fact_counts", "fact_totals", "levels", "fact_of"):
         one, other = (np.asarray(getattr(each, name)) for each in (back, spec))
         assert np.array_equal(one, other, equal_nan=one.dtype.kind == "f"), name
     assert (back.profile.sexes, back.profile.facts) == (spec.profile.sexes, spec.profile.facts)
-    old = (tmp_path / "timelines.json").read_text().replace('"version": 4', '"version": 3')
+    old = (tmp_path / "timelines.json").read_text().replace('"version": 5', '"version": 4')
     (tmp_path / "timelines.json").write_text(old)
     with pytest.raises(DatasetError, match="another version of medtwin: train again"):
         TimelineSpec.load(tmp_path)

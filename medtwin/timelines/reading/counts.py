@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -71,11 +71,16 @@ class TokenCounts:
         genders = table.filter(pc.starts_with(table["code"], GENDER_PREFIX))["code"].to_pylist()
         self.sexes.update(genders)
 
-    def vocabulary(self, min_subjects: int) -> tuple[Vocabulary, set[Token]]:
-        """The vocabulary, and the details that are so constant that they belong to templates."""
+    def vocabulary(self, min_subjects: int, after: Mapping[str, str] | None = None) -> tuple[Vocabulary, set[Token]]:
+        """The vocabulary, and the details that are so constant that they belong to templates.
+
+        Args:
+            min_subjects: A token must occur in so many.
+            after: As of `Vocabulary.of`.
+        """
         frequent = {token for token, count in self.subjects.items() if count >= min_subjects}
         constant = {token for token in frequent if self._share(token) >= _CONSTANT}
-        return Vocabulary.of(frequent - constant), constant
+        return Vocabulary.of(frequent - constant, after), constant
 
     def _share(self, token: Token) -> float:
         if token.parent is None or token.is_component:

@@ -108,22 +108,32 @@ class Identity:
             high: The most.
         """
         if self.follows is None or self.follows_range is None:
-            return self._closed(values, low, high)
-        ends = [self._closed({**values, self.follows: np.full(len(low), end)}, low, high) for end in self.follows_range]
-        return np.minimum(ends[0][0], ends[1][0]), np.maximum(ends[0][1], ends[1][1])
+            first, last, side = self._closed(values, low, high)
+            can_be = side == 0
+        else:  # whatever the number to come, from one end of its range to the other
+            (first, last, side), (other_first, other_last, other_side) = (
+                self._closed({**values, self.follows: np.full(len(low), end)}, low, high) for end in self.follows_range
+            )
+            first, last = np.minimum(first, other_first), np.maximum(last, other_last)
+            can_be = np.isfinite(side + other_side) & (side * other_side <= 0)
+        return np.where(can_be, first, low), np.where(can_be, last, high)
 
-    def _closed(self, values: Mapping[str, Floats], low: Floats, high: Floats) -> tuple[Floats, Floats]:
+    def _closed(self, values: Mapping[str, Floats], low: Floats, high: Floats) -> tuple[Floats, Floats, Floats]:
+        """Where the last number can lie, and 0; or twice the nearer end, and 1 or -1: too much is off, or too little.
+
+        Of what is unknown or infinite nan.
+        """
         at_low, at_high = (self.off({**values, self.last: end}) for end in (low, high))
         rises = at_high > at_low
         least = np.full(len(low), -np.inf if self.low is None else self.low)
         most = np.full(len(low), self.high)
-        can_be = np.isfinite(at_low) & np.isfinite(at_high)
-        can_be &= (np.maximum(at_low, at_high) >= least) & (np.minimum(at_low, at_high) <= most)
         # Where what is off falls as the last number rises, the largest that is allowed bounds it from below.
         goals = np.stack([np.where(rises, least, most), np.where(rises, most, least)])
         first, last = self._where(values, (low, high), (at_low, at_high), goals)
-        can_be &= first <= last
-        return np.where(can_be, first, low), np.where(can_be, last, high)
+        side = np.where(
+            np.minimum(at_low, at_high) > most, 1.0, np.where(np.maximum(at_low, at_high) < least, -1.0, 0.0)
+        )
+        return first, last, np.where(np.isfinite(at_low) & np.isfinite(at_high) & (first <= last), side, np.nan)
 
     def _where(
         self, values: Mapping[str, Floats], ends: tuple[Floats, Floats], at_ends: tuple[Floats, Floats], goals: Floats
@@ -306,6 +316,39 @@ class IdentityCounts:
     def kept(self) -> tuple[Identity, ...]:
         """The identities that training subjects keep, each from every input that may be the last to be said."""
         return tuple(one for seen in self._found for one in seen.kept(self._scales))
+
+
+def computed_after(stated: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Codes of numbers that are computed from others, and the last code of those, by code system.
+
+    An error in what is computed last is one of its own; were it drawn first, the last of the others would have to
+    make up for those of all. What is computed is a side of an equation that is one input.
+
+    Args:
+        stated: As for `IdentityCounts`.
+
+    >>> codes = {"index": ["LOINC//39156-5"], "weight": ["LOINC//29463-7"], "height": ["LOINC//8302-2"]}
+    >>> inputs = {name: {"codes": each} for name, each in codes.items()}
+    >>> computed_after({"rule": {"inputs": inputs, "left": "index", "relation": "equals", "right": "weight / height"}})
+    {'LOINC//39156-5': 'LOINC//8302-2'}
+    """
+    found: dict[str, str] = {}
+    for rule in stated.values():
+        if (
+            rule.get("kind", "identity") != "identity"
+            or rule["relation"] != "equals"
+            or rule["left"] not in rule["inputs"]
+        ):
+            continue
+        others = [code for name, one in rule["inputs"].items() if name != rule["left"] for code in one["codes"]]
+        for code in rule["inputs"][rule["left"]]["codes"]:
+            last = max((other for other in others if _system(other) == _system(code)), default=code)
+            found[code] = max(last, found.get(code, last))
+    return found
+
+
+def _system(code: str) -> str:
+    return code.rpartition("//")[0]
 
 
 def _seen_from_each(

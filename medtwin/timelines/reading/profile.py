@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medtwin.core.codes import DEATH
 from medtwin.core.files import atomic_file
 from medtwin.core.seeds import generator
 from medtwin.timelines.heads import abduct_mixture, linear, mixture_log_prob, sample_categories, sample_mixture
@@ -35,6 +36,8 @@ FILE = "profile.npz"
 MAX_SUBJECTS = 20_000
 """Subjects that the law is fitted to."""
 _MAX_KNOTS = 128
+_BY_DEATH = ("windows_alive", "windows_dead")
+_FEW_DEATHS = 50  # where fewer die, their windows are not told apart
 _PER_KNOT = 5  # a knot is the mean of so many subjects at least, so that it is nobody's own
 _AGE_CENTRES = np.arange(0.0, 100.0, 5.0)
 _AGE_WIDTH = 6.0
@@ -99,7 +102,7 @@ class _Table:
         self.age_score = torch.from_numpy(law.ages.score(np.nan_to_num(columns[:, 1])))
         self.start_score = torch.from_numpy(law.starts.score(columns[:, 2]))
         self.has_window = torch.from_numpy(columns[:, 3] > 0)
-        self.window_score = torch.from_numpy(law.windows.score(columns[:, 3]))
+        self.window_score = torch.from_numpy(law.window_score(columns[:, 3], law.dies(facts)))
         self.static = torch.from_numpy(facts[:, law.is_static])
         self.later = torch.from_numpy(facts[:, ~law.is_static])
 
@@ -235,6 +238,7 @@ class ProfileLaw:
         year_mean, year_sd: Of the calendar year at the start, over training subjects.
         ages, starts: Of age at the start (years), of the start (minutes since 1970).
         windows: Of those above 0, minutes.
+        windows_by_death: The same of those who do not die and who do: death ends a window at any time.
         openings: On which weekday and at which time records start.
         net: Fitted.
     """
@@ -247,6 +251,7 @@ class ProfileLaw:
     ages: Quantiles
     starts: Quantiles
     windows: Quantiles
+    windows_by_death: tuple[Quantiles, Quantiles]
     openings: Openings
     net: ProfileNet
 
@@ -259,6 +264,22 @@ class ProfileLaw:
     def num_uniforms(self) -> int:
         """Uniform numbers that one subject needs."""
         return self.num_facts + _ROOTS + 3
+
+    def dies(self, facts: Floats) -> NDArray[np.bool_]:
+        """(n,) who dies, of facts (n, K)."""
+        if DEATH not in self.facts:
+            return np.zeros(len(facts), dtype=bool)
+        return np.asarray(facts[:, self.facts.index(DEATH)] > 0)
+
+    def window_score(self, minutes: Floats, dies: NDArray[np.bool_]) -> Floats:
+        """Normal scores, (n,), of windows (n,) among those of whoever dies, or does not."""
+        lives, dead = (one.score(minutes) for one in self.windows_by_death)
+        return np.where(dies, dead, lives)
+
+    def window_value(self, scores: Floats, dies: NDArray[np.bool_]) -> Floats:
+        """Windows, (n,) minutes, of normal scores."""
+        lives, dead = (one.value(scores) for one in self.windows_by_death)
+        return np.where(dies, dead, lives)
 
     def draw(self, uniforms: Floats, roots: Sequence[Attributes] | None = None) -> list[Attributes]:
         """The attributes of n subjects.
@@ -341,13 +362,17 @@ class ProfileLaw:
             later[:, index] = (u[:, index] < torch.sigmoid(self.net.later_logit(features, later, index))).double()
         logit, window = self.net.window_parameters(roots, later)
         bounds = torch.full((len(u),), _SCORE, dtype=torch.float64)
-        minutes = torch.from_numpy(self.windows.value(sample_mixture(window, u[:, -2:], -bounds, bounds).numpy()))
+        facts = np.zeros((len(u), self.num_facts))
+        facts[:, ~self.is_static] = later.numpy()
+        score = sample_mixture(window, u[:, -2:], -bounds, bounds).numpy()
+        minutes = torch.from_numpy(self.window_value(score, self.dies(facts)))
         return later, torch.where(u[:, -3] < torch.sigmoid(logit), minutes.clamp(min=1), 0.0)
 
     def save(self, folder: Path) -> None:
         """Writes profile.npz."""
         arrays = {f"net.{name}": value.numpy() for name, value in self.net.state_dict().items()}
         arrays |= {name: getattr(self, name).knots for name in ("ages", "starts", "windows")}
+        arrays |= {name: one.knots for name, one in zip(_BY_DEATH, self.windows_by_death, strict=True)}
         with atomic_file(folder / FILE) as file:
             np.savez(file, allow_pickle=False, **arrays)
 
@@ -365,6 +390,7 @@ class ProfileLaw:
         with np.load(folder / FILE, allow_pickle=False) as arrays:
             net.load_state_dict({name: torch.from_numpy(arrays[f"net.{name}"]) for name in net.state_dict()})
             knots = {name: Quantiles(arrays[name]) for name in ("ages", "starts", "windows")}
+            lives, dead = (Quantiles(arrays[name]) for name in _BY_DEATH)
         return cls(
             tuple(value["sexes"]),
             tuple(value["facts"]),
@@ -372,6 +398,7 @@ class ProfileLaw:
             value["year_mean"],
             value["year_sd"],
             **knots,
+            windows_by_death=(lives, dead),
             openings=Openings.from_json(value["openings"]),
             net=net.requires_grad_(False),
         )
@@ -401,6 +428,7 @@ def fit_profile(
         Quantiles.of(ages if len(ages) else np.zeros(1)),
         Quantiles.of(columns[:, 1]),
         Quantiles.of(windows if len(windows) else np.ones(1)),
+        _windows_by_death(subjects, facts),
         Openings.of(columns[:, 1].astype(np.int64)),
         net,
     )
@@ -410,6 +438,17 @@ def fit_profile(
     _maximise(net, _Table(law, shuffled[num_judges:]), _Table(law, shuffled[:num_judges]) if num_judges else None)
     net.requires_grad_(False)
     return law
+
+
+def _windows_by_death(subjects: Sequence[Attributes], facts: Sequence[str]) -> tuple[Quantiles, Quantiles]:
+    """As of `ProfileLaw`; those of all for the others where few live, or few die."""
+    windows = np.array([one.window_minutes for one in subjects], dtype=np.float64)
+    death = facts.index(DEATH) if DEATH in facts else None
+    dies = np.array([death is not None and one.facts[death] > 0 for one in subjects], dtype=bool)
+    every = windows[windows > 0] if (windows > 0).any() else np.ones(1)
+    parts = [windows[(windows > 0) & group] for group in (~dies, dies)]
+    lives, dead = (Quantiles.of(part if len(part) >= _FEW_DEATHS else every) for part in parts)
+    return lives, dead
 
 
 def _kind(name: str, parameter: Tensor) -> str:

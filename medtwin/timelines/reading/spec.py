@@ -24,7 +24,7 @@ from medtwin.core.files import atomic_file, read_json
 from medtwin.timelines.reading.counts import TokenCounts
 from medtwin.timelines.reading.gaps import GapLaw
 from medtwin.timelines.reading.heaps import Heaps
-from medtwin.timelines.reading.identities import Identity, IdentityCounts
+from medtwin.timelines.reading.identities import Identity, IdentityCounts, computed_after
 from medtwin.timelines.reading.profile import ProfileLaw, fit_profile
 from medtwin.timelines.reading.rows import GENDER_PREFIX, ShardRows, read_rows, row_tokens
 from medtwin.timelines.reading.scales import Scale, fit_scale
@@ -272,7 +272,7 @@ def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings, f
         counts.add(table, settings.details)
     if not counts.num_timelines:
         raise DatasetError("no training subject has a dated event: there is no timeline to learn from")
-    vocabulary, constant = counts.vocabulary(settings.min_subjects)
+    vocabulary, constant = counts.vocabulary(settings.min_subjects, computed_after(settings.identities))
     if not len(vocabulary):
         raise DatasetError(
             f"no code occurs in {settings.min_subjects} training subjects: lower data.min_subjects, or add subjects"

@@ -9,7 +9,7 @@ only, and a token must occur in `min_subjects` of them: a code that one person a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -90,10 +90,12 @@ def fact_name(code: str, text: str | None) -> str:
     return f"{code}//{text}" if text else code
 
 
-def _order(token: Token) -> tuple[Any, ...]:
+def _order(token: Token, after: Mapping[str, str]) -> tuple[Any, ...]:
     ranks = {name: rank for rank, name in enumerate(RESOURCE_ORDER)}
     last = (token.code == DEATH, ranks.get(token.type, len(ranks)))
-    return (*last, token.parent or token.code, token.parent is not None, token.is_component is False, *_text(token))
+    root = token.parent or token.code
+    place = (max(root, after.get(root, root)), root in after, root)
+    return (*last, *place, token.parent is not None, token.is_component is False, *_text(token))
 
 
 def _text(token: Token) -> tuple[str, ...]:
@@ -103,6 +105,8 @@ def _text(token: Token) -> tuple[str, ...]:
 @dataclass(frozen=True)
 class Vocabulary:
     """Every token, in the order in which a step names them: by type, then code, a component right after its event.
+
+    What is computed from other numbers stands after them.
 
     Attributes:
         tokens: (V,) the tokens.
@@ -118,12 +122,17 @@ class Vocabulary:
         return len(self.tokens)
 
     @classmethod
-    def of(cls, tokens: Iterable[Token]) -> Vocabulary:
-        """The vocabulary of some tokens; children without their event among them are left out."""
+    def of(cls, tokens: Iterable[Token], after: Mapping[str, str] | None = None) -> Vocabulary:
+        """The vocabulary of some tokens; children without their event among them are left out.
+
+        Args:
+            tokens: In any order.
+            after: Codes of events, and the code that each is to stand after.
+        """
         kept = set(tokens)
         events = {(token.resource, token.code) for token in kept if token.parent is None}
         whole = [token for token in kept if token.parent is None or (token.resource, token.parent) in events]
-        return cls(tuple(sorted(whole, key=_order)))
+        return cls(tuple(sorted(whole, key=lambda token: _order(token, after or {}))))
 
     def find(self, token: Token) -> int | None:
         """The index of a token; of the nearest plainer one (without text, then without number), else None."""

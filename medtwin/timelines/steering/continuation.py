@@ -148,25 +148,28 @@ def complete(law: ProfileLaw, known: Attributes, named: Sequence[int], rng: np.r
             else:
                 later[:, index] = (uniforms[:, index] < torch.sigmoid(logit)).double()
         logit, window = net.window_parameters(roots, later)
-        low = float(law.windows.score(np.array([known.window_minutes], np.float64))[0])
+        drawn = np.zeros((size, law.num_facts))
+        drawn[:, ~law.is_static] = later.numpy()
+        dies = law.dies(drawn)
+        low = torch.from_numpy(law.window_score(np.full(size, known.window_minutes, np.float64), dies))
         beyond = torch.log(_mass_beyond(window, low).clamp(min=1e-300))
         log_weight += torch.logaddexp(functional.logsigmoid(logit) + beyond, torch.tensor(-700.0, dtype=torch.float64))
         weights = torch.softmax(log_weight, dim=0)
         chosen = int(sample_categories(weights, torch.tensor(rng.random(), dtype=torch.float64)))
-        bounds = torch.tensor([low], dtype=torch.float64), torch.tensor([FAR], dtype=torch.float64)
+        bounds = low[chosen : chosen + 1], torch.tensor([FAR], dtype=torch.float64)
         pair = torch.from_numpy(rng.random((1, 2)))
         score = sample_mixture(window[chosen : chosen + 1], pair, *bounds)
-    minutes = round(float(law.windows.value(score.numpy())[0]))
+    minutes = round(float(law.window_value(score.numpy(), dies[chosen : chosen + 1])[0]))
     facts = np.zeros(law.num_facts, dtype=np.int64)
     facts[law.is_static], facts[~law.is_static] = static.long().numpy(), later[chosen].long().numpy()
     # The law ends where the longest windows of training subjects do: a record that is known for longer goes on anyhow.
     return replace(known, window_minutes=max(minutes, known.window_minutes + 1), facts=tuple(facts.tolist()))
 
 
-def _mass_beyond(parameters: Tensor, low: float) -> Tensor:
-    """Probability, (n,), of mixtures of normals, (n, 3K), beyond a bound."""
+def _mass_beyond(parameters: Tensor, low: Tensor) -> Tensor:
+    """Probability, (n,), of mixtures of normals, (n, 3K), beyond bounds (n,)."""
     logits, means, log_widths = parameters.double().chunk(3, dim=-1)
-    part = torch.special.ndtr((means - low) / torch.exp(log_widths.clamp(-5.0, 3.0)))
+    part = torch.special.ndtr((means - low[:, None]) / torch.exp(log_widths.clamp(-5.0, 3.0)))
     mass: Tensor = (functional.softmax(logits, dim=-1) * part).sum(dim=-1)
     return mass
 
