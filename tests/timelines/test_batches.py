@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from medtwin.core.codes import DEATH
 from medtwin.core.events import Event, events_to_table, sort_events
+from medtwin.timelines.network.history import since_began
 from medtwin.timelines.reading.batches import GroupedTimelines, collate, group_subjects
 from medtwin.timelines.reading.gaps import GapLaw
 from medtwin.timelines.reading.sequences import Sequences
@@ -141,3 +143,20 @@ def test_a_batch_from_disk_shares_no_memory_with_the_file(
     batch["event_value"].fill_(7.0)
     batch["facts"].fill_(1)
     assert not (np.asarray(short.value) == 7.0).any()
+
+
+def test_what_is_first_said_late_began_then(tmp_path: Path) -> None:
+    """D is said from the start and may have begun before; E is first said after 500 days, and again."""
+    day = 1440
+    events = [at(1, 0, "D"), at(1, 3 * day, "D"), *(at(1, n * day, "E") for n in (500, 505)), at(1, 900 * day, "F")]
+    events += [at(2, 0, "F"), at(2, 401 * day, "D"), at(2, 402 * day, "F")]
+    settings = SpecSettings(min_subjects=1, details=(), num_conditions=0, facts=(), max_positions=50)
+    spec, sequences = fit(tmp_path, sort_events(events_to_table(events)), settings=settings)
+    batch = collate(sequences.take(np.arange(2)), spec.gaps)
+    causes = torch.from_numpy(spec.vocabulary.where(["D", "E"]))
+    inf = float("inf")
+    found = since_began(batch, causes)
+    assert found[0, :, 0].tolist() == [inf] * 6
+    assert found[0, :, 1].tolist() == [inf, inf, inf, inf, 5 * day, 400 * day]
+    assert found[1, :4, 0].tolist() == [inf, inf, inf, day]
+    assert found[1, :4, 1].tolist() == [inf] * 4

@@ -20,7 +20,7 @@ from medtwin.timelines.heads import (
     sample_categories,
     sample_mixture,
 )
-from medtwin.timelines.network.event_heads import NUM_COMPONENTS, ValueHead
+from medtwin.timelines.network.event_heads import NUM_COMPONENTS, NumberMemory, ValueHead
 from medtwin.timelines.network.history import above_expected
 from medtwin.timelines.network.net import Forgetting, TemporalVAE
 from medtwin.timelines.network.time_heads import GAIN
@@ -406,11 +406,13 @@ def test_numbers_follow_from_what_happens_and_not_from_what_is_measured(short_mo
     assert set(causes) <= set(net.values.causes.tolist())
     since = torch.full((1, len(spec.vocabulary)), float("inf"))
     since[0, causes[0]] = 0.0
-    began = net.values.causes[None] == int(causes[1])
-    said = net.values.said(since, began).view(4, -1)
-    assert said[:, net.values.causes == int(causes[0])].tolist() == [[1.0], [0.0], [1.0], [1.0]]
-    assert said[:, net.values.causes == int(causes[1])].tolist() == [[0.0], [1.0], [0.0], [0.0]]
-    assert float(said.sum()) == 4.0
+    began = torch.full((1, len(net.values.causes)), float("inf"))
+    began[net.values.causes[None] == int(causes[1])] = 10 * 1440.0
+    said = net.values.said(since, began).view(5, -1)
+    assert said[:, net.values.causes == int(causes[0])].tolist() == [[1.0], [0.0], [0.0], [1.0], [1.0]]
+    new = said[:, net.values.causes == int(causes[1])]
+    assert new.flatten().tolist() == pytest.approx([0.0, 1.0, np.exp(-1), 0.0, 0.0])  # its effect is still rising
+    assert float(said.sum()) == pytest.approx(4.0 + np.exp(-1))
 
 
 def test_a_number_that_is_charted_again_rounds_to_what_it_was(short_model: TimelineModel) -> None:
@@ -429,7 +431,7 @@ def test_a_number_that_is_charted_again_rounds_to_what_it_was(short_model: Timel
             of_step = torch.zeros(num, 2 * net.width)
             known = (torch.zeros(num, values.loading.embedding_dim), of_step)
             parameters = values(
-                token, torch.zeros(num, net.width), (torch.zeros(num), above, last, torch.zeros(num)), known
+                token, torch.zeros(num, net.width), NumberMemory(torch.zeros(num), above, last, torch.zeros(num)), known
             )
             logits, means, widths = (part[:, NUM_COMPONENTS] for part in parameters.chunk(3, dim=-1))
             assert (logits < -30).all() if not count else (logits > -10).all()

@@ -88,8 +88,8 @@ class Sampler:
         self.open_until = self.start.astype(np.float64)
         self.dead, self.done, self.is_cut = (np.zeros(size, dtype=bool) for _ in range(3))
         self.waits = np.zeros(size, dtype=bool)
-        self.seen, self.now, self.began = (torch.zeros(size, num_codes, dtype=torch.bool) for _ in range(3))
-        self.last_said = torch.full((size, num_codes), float("-inf"))
+        self.seen, self.now = (torch.zeros(size, num_codes, dtype=torch.bool) for _ in range(2))
+        self.last_said, self.began = (torch.full((size, num_codes), float("-inf")) for _ in range(2))
         # Last, total and count of the numbers of every token; last and total of what was expected of them.
         self.memory = np.zeros((5, size, num_codes))
         self.ledger = torch.zeros(size, 2 * LEDGER)
@@ -148,7 +148,7 @@ class Sampler:
             habits=self.net.codes.habits(since, person),
             possible=self._possible(rows),
             person=person,
-            said=self.net.values.said(since, self.began[at][:, self.net.values.causes]),
+            said=self.net.values.said(since, elapsed[:, None] - self.began[at][:, self.net.values.causes]),
             clock=clock,
             of_values=self.net.values.step(person, clock),
         )
@@ -292,7 +292,8 @@ class Sampler:
         self.summed[at] += events
         self.before[at] = events
         self.seen[at, token] = self.now[at, token] = True
-        self.began[at, token] |= fresh & (elapsed > WASHOUT)
+        begins = fresh & (elapsed > WASHOUT)
+        self.began[at[begins], token[begins]] = elapsed[begins].float()
         valued = who[flag], what[flag]
         self.memory[3][valued] = expected.numpy()[flag]
         self.memory[4][valued] += expected.numpy()[flag]

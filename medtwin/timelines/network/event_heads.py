@@ -31,6 +31,8 @@ _RECENCY = (1440.0, 30 * 1440.0, 365.25 * 1440.0)
 NUM_CAUSES = 96
 """At most so many tokens are told to the numbers one by one; all others through the ledger and the state."""
 _LASTING = _RECENCY[1:]
+_RISING = 10 * 1440.0  # minutes in which the effect of what is begun comes about, such as of a drug
+_OF_CAUSES = 4 + len(_LASTING)  # weights of each: said now, at all, as something new, as something quite new, lately
 _FEW = 2.0
 _CALM = 2.0  # gain of what begins where it is to be
 _LEAST_SPREAD = -3.0  # log, to begin with
@@ -211,7 +213,7 @@ class ValueHead(nn.Module):
         self.recall, self.fading = nn.Embedding(num_codes, 4), nn.Embedding(num_codes, len(_FADING))
         self.trait, self.loading = nn.Embedding(num_codes, num_person), nn.Embedding(num_codes, 2 * LEDGER)
         num_causes = min(NUM_CAUSES, num_codes)
-        self.effect = nn.Embedding(num_codes, (3 + len(_LASTING)) * num_causes)
+        self.effect = nn.Embedding(num_codes, _OF_CAUSES * num_causes)
         self.rhythm = nn.Embedding(num_codes, NUM_TIME_FEATURES)
         self.register_buffer("causes", torch.arange(num_causes))
         self.register_buffer("rounding", torch.tensor([1e-6, 0.0, 1.0]).repeat(num_codes, 1))
@@ -294,15 +296,16 @@ class ValueHead(nn.Module):
         return out
 
     def said(self, since: Tensor, began: Tensor) -> Tensor:
-        """What was said before a step of the causes, (n, 4C): at all, as something new, this month, this year.
+        """What was said before a step of the causes, (n, 5C): at all, as new, as quite new, this month, this year.
 
         Args:
             since: (n, V) minutes since a token was last said, or inf.
-            began: (n, C) which causes the record had said for the first time after `WASHOUT`.
+            began: (n, C) minutes since the record said a cause for the first time, after `WASHOUT`, or inf.
         """
         mine = since.index_select(-1, self.causes)
-        ever = torch.isfinite(mine).to(mine.dtype)
-        return torch.cat([ever, began.to(mine.dtype), *(torch.exp(-mine / time) for time in _LASTING)], dim=-1)
+        ever, new = (torch.isfinite(each).to(mine.dtype) for each in (mine, began))
+        rising = torch.exp(-began / _RISING)
+        return torch.cat([ever, new, rising, *(torch.exp(-mine / time) for time in _LASTING)], dim=-1)
 
     def expected(self, token: Tensor, now: Tensor, known: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """The number that is expected of a token whatever it was before, scaled, (n,).
@@ -310,7 +313,7 @@ class ValueHead(nn.Module):
         Args:
             token: (n,).
             now: (n, C) which causes the step itself has said so far.
-            known: The person (n, num_person), the clock (n, features), and `said` (n, 4C).
+            known: The person (n, num_person), the clock (n, features), and `said` (n, 5C).
         """
         person, clock, said = known
         causes = torch.cat([now.to(said.dtype), said], dim=-1)

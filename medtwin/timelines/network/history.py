@@ -41,15 +41,19 @@ def since_said(batch: Batch, num_codes: int) -> tuple[Tensor, Tensor]:
     return (elapsed[..., None] - before).clamp(min=0), torch.isfinite(last)
 
 
-def began(batch: Batch, causes: Tensor) -> Tensor:
-    """Which tokens (C,) were said for the first time before each step and after the washout, (batch, T, C) bool."""
+def since_began(batch: Batch, causes: Tensor) -> Tensor:
+    """Minutes since tokens (C,) were first said, if after the washout, before each step, (batch, T, C); or inf."""
     size, length = batch["step_valid"].shape
     step = batch["event_step"]
-    elapsed = (batch["minute"] - batch["start_minute"][:, None]).flatten()[step]
-    said = (batch["event_token"][:, None] == causes) & (batch["event_is_first"] & (elapsed > WASHOUT))[:, None]
-    count = torch.zeros(size * length, len(causes), device=said.device).index_add(0, step, said.float())
-    count = count.view(size, length, -1).cumsum(dim=1)
-    return functional.pad(count[:, :-1], (0, 0, 1, 0)) > 0
+    elapsed = (batch["minute"] - batch["start_minute"][:, None]).float()
+    at = elapsed.flatten()[step]
+    said = (batch["event_token"][:, None] == causes) & (batch["event_is_first"] & (at > WASHOUT))[:, None]
+    nothing = torch.zeros(size * length, len(causes), device=said.device)
+    sums = []
+    for what in (said.float(), said * at[:, None]):
+        total = nothing.index_add(0, step, what).view(size, length, -1).cumsum(dim=1)
+        sums.append(functional.pad(total[:, :-1], (0, 0, 1, 0)))
+    return (elapsed[..., None] - sums[1]).masked_fill(sums[0] == 0, float("inf"))
 
 
 def said_among(batch: Batch, causes: Tensor, first: Tensor, before: Tensor) -> Tensor:

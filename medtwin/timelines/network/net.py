@@ -22,7 +22,7 @@ from torch.nn import functional
 from medtwin.timelines.heads import FINE, linear, mixture_log_prob
 from medtwin.timelines.network.embedding import LEDGER, EventEmbedding, Ledger, running
 from medtwin.timelines.network.event_heads import CodeHeads, NumberMemory, ValueHead
-from medtwin.timelines.network.history import above_expected, began, said_among, since_said
+from medtwin.timelines.network.history import above_expected, said_among, since_began, since_said
 from medtwin.timelines.network.layers import NUM_TIME_FEATURES, Block, Cache, time_features
 from medtwin.timelines.network.time_heads import DAYS, LEFT, MINUTES, TimeHeads
 from medtwin.timelines.reading.gaps import MINUTES_PER_DAY, WEEK
@@ -407,7 +407,7 @@ class TemporalVAE(nn.Module):
             # A rounded number is any number that rounds to it (Theis et al. 2016, section 3.1).
             value = value + (2 * torch.rand_like(value) - 1) * batch["event_half"][told]
         token, at, causes = batch["event_token"][told], batch["event_step"][told], self.values.causes
-        said = self.values.said(known.since, began(batch, causes).flatten(0, 1))
+        said = self.values.said(known.since, since_began(batch, causes).flatten(0, 1))
         of_step = self.values.step(known.person, known.clock)
         person, clock, said, of_step = (x.index_select(0, at) for x in (known.person, known.clock, said, of_step))
         now = said_among(batch, causes, batch["event_first"][told], told)
