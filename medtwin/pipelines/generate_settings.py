@@ -11,6 +11,10 @@ from medtwin.core.errors import ConfigError
 from medtwin.twins.rules import ScanRules
 
 
+SAMPLERS = ("dpmpp_2m", "dpmpp_2m_sde", "heun", "euler")
+"""Names of `medtwin.scans.samplers`, which needs torch."""
+
+
 @dataclass(frozen=True)
 class MaskSettings:
     """The `masks` group."""
@@ -109,12 +113,21 @@ class TwinSettings:
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """The `sampling` group: how scans are drawn."""
+    """The `sampling` group: how scans are drawn.
 
+    Raises:
+        ConfigError: If there is no such sampler.
+    """
+
+    sampler: str = "dpmpp_2m"
     num_steps: int = 20
     guidance: float = 4.0
     tile: int = 16
     batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise ConfigError(f"sampling.sampler must be {', '.join(SAMPLERS)}, got {self.sampler!r}")
 
 
 @dataclass(frozen=True)

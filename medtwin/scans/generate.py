@@ -53,7 +53,7 @@ class Sampling:
     """How images are drawn.
 
     Attributes:
-        sampler: dpmpp_2m, heun or euler. schedule: Its noise levels.
+        sampler: dpmpp_2m, dpmpp_2m_sde, heun or euler. schedule: Its noise levels.
         guidance_from, guidance_to: The noise levels between which guidance acts (Kynkaanniemi et al. 2024).
     """
 
@@ -211,7 +211,12 @@ class ScanModel:
         sampling = self.sampling
         sigmas = sampling.schedule.sigmas(num_steps_of(sampling.sampler, num_steps))
         x = mean + cond.effect + sigmas[0] * torch.from_numpy(noise).to(mean.device)
-        x = SAMPLERS[sampling.sampler](denoise, x, sigmas)
+
+        def added(step: int) -> Tensor:
+            drawn = [_noise(seed, f"step {step} of {request.key}", tuple(mean.shape)) for request in filled]
+            return torch.from_numpy(np.stack(drawn)).to(mean.device)
+
+        x = SAMPLERS[sampling.sampler](denoise, x, sigmas, added)
         images = x.float().cpu()
         if (poses := self.description.poses) is not None:  # of the whole tile: their sums, too, are of one shape
             values, known = (torch.from_numpy(array) for array in encoded)

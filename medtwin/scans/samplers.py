@@ -1,9 +1,11 @@
-"""Samplers of the probability-flow ODE dx/dsigma = (x - D(x, sigma)) / sigma, from noise to an image.
+"""Samplers of the probability-flow ODE dx/dsigma = (x - D(x, sigma)) / sigma, or its SDE, from noise to an image.
 
 They take any `denoise(x, sigma)` and the exact grid of sigmas at which it is evaluated. The grid and every coefficient
-are computed in float64; what is added to the image is of its own type. Nothing here draws a random number.
+are computed in float64; what is added to the image is of its own type. Nothing here draws a random number: what the SDE
+adds comes from `noise`, which knows to whom it belongs.
 
-Sources: Karras et al. 2022, algorithm 1 and eq. 5; Lu et al. 2022 (DPM-Solver++, algorithm 2, data prediction).
+Sources: Karras et al. 2022, algorithm 1 and eq. 5; Lu et al. 2022 (DPM-Solver++, algorithm 2, data prediction, and its
+SDE of section 6).
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from itertools import pairwise
 from torch import Tensor
 
 Denoise = Callable[[Tensor, float], Tensor]
-Sampler = Callable[[Denoise, Tensor, Sequence[float]], Tensor]
+StepNoise = Callable[[int], Tensor]
+"""Standard normal noise of the shape of the images for step 0, 1, ...; of every image its own."""
+Sampler = Callable[[Denoise, Tensor, Sequence[float], StepNoise], Tensor]
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,23 @@ class NoiseSchedule:
         return [self.sigma_max, *inner[1:-1], self.sigma_min, 0.0]
 
 
-def euler(denoise: Denoise, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+def no_noise(step: int) -> Tensor:
+    """For samplers that need none.
+
+    Raises:
+        ValueError: If one asks for some.
+    """
+    raise ValueError(f"this sampler needs noise, in step {step}")
+
+
+def euler(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: StepNoise = no_noise) -> Tensor:
     """First order: one evaluation a step.
 
     Args:
         denoise: The clean image expected at (x, sigma).
         x: sigmas[0] times standard normal noise.
         sigmas: Falling, the last one 0.
+        noise: Not asked for.
     """
     for sigma, after in pairwise(sigmas):
         ratio = after / sigma
@@ -68,7 +82,7 @@ def euler(denoise: Denoise, x: Tensor, sigmas: Sequence[float]) -> Tensor:
     return x
 
 
-def heun(denoise: Denoise, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+def heun(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: StepNoise = no_noise) -> Tensor:
     """Second order: two evaluations a step, one in the last (Karras et al. 2022, algorithm 1). Arguments of `euler`."""
     for sigma, after in pairwise(sigmas):
         slope = (x - denoise(x, sigma)) / sigma
@@ -80,7 +94,7 @@ def heun(denoise: Denoise, x: Tensor, sigmas: Sequence[float]) -> Tensor:
     return x
 
 
-def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: StepNoise = no_noise) -> Tensor:
     """DPM-Solver++(2M): second order by remembering the last evaluation, one a step. Arguments of `euler`.
 
     With lambda = -log sigma, h the step in lambda and r the last step over this one, x0 is extrapolated to
@@ -93,14 +107,38 @@ def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Sequence[float]) -> Tensor:
         if after == 0:
             return x0
         h = math.log(sigma / after)
-        data = x0
-        if last is not None:
-            half = 0.5 * h / h_last
-            data = (1 + half) * x0 - half * last
         ratio = after / sigma
-        x = ratio * x + (1 - ratio) * data
+        x = ratio * x + (1 - ratio) * _extrapolated(x0, last, h, h_last)
         last, h_last = x0, h
     return x
+
+
+def dpmpp_2m_sde(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: StepNoise = no_noise) -> Tensor:
+    """The same for the SDE of the reverse process: what is left of earlier errors falls faster, and noise is added.
+
+    Arguments of `euler`, and `noise`. Between sigma and the next the old noise falls by exp(-2h) instead of exp(-h),
+    and so much is added that its variance is that of the next sigma.
+    """
+    last: Tensor | None = None
+    h_last = 0.0
+    for step, (sigma, after) in enumerate(pairwise(sigmas)):
+        x0 = denoise(x, sigma)
+        if after == 0:
+            return x0
+        h = math.log(sigma / after)
+        kept = (after / sigma) ** 2
+        x = kept * x + (1 - kept) * _extrapolated(x0, last, h, h_last)
+        x = x + after * math.sqrt(1 - kept) * noise(step)
+        last, h_last = x0, h
+    return x
+
+
+def _extrapolated(x0: Tensor, last: Tensor | None, h: float, h_last: float) -> Tensor:
+    """The clean image in the middle of a step of length h, by this evaluation and the last, h_last before."""
+    if last is None:
+        return x0
+    half = 0.5 * h / h_last
+    return (1 + half) * x0 - half * last
 
 
 def num_steps_of(sampler: str, num_evaluations: int) -> int:
@@ -112,4 +150,4 @@ def num_steps_of(sampler: str, num_evaluations: int) -> int:
     return (num_evaluations + 1) // 2 if sampler == "heun" else num_evaluations
 
 
-SAMPLERS: dict[str, Sampler] = {"dpmpp_2m": dpmpp_2m, "heun": heun, "euler": euler}
+SAMPLERS: dict[str, Sampler] = {"dpmpp_2m": dpmpp_2m, "dpmpp_2m_sde": dpmpp_2m_sde, "heun": heun, "euler": euler}

@@ -143,7 +143,15 @@ def test_knows_what_it_can_make_and_refuses_the_rest(model) -> None:
         drawn(model, requests(1), tile=0)
 
 
-@pytest.mark.parametrize("sampler", ["heun", "euler"])
+def test_the_noise_of_the_sde_belongs_to_its_image(model) -> None:
+    """Whatever else is drawn, and in which order; another seed is another image."""
+    other = ScanModel(model.module, model.description, Sampling(sampler="dpmpp_2m_sde"))
+    many, one = drawn(other, requests()), drawn(other, requests()[4:5])
+    assert same(many["s4"], one["s4"])
+    assert not same(drawn(other, requests()[4:5], seed=8)["s4"], one["s4"])
+
+
+@pytest.mark.parametrize("sampler", ["heun", "euler", "dpmpp_2m_sde"])
 def test_every_sampler_draws(model, sampler) -> None:
     other = ScanModel(model.module, model.description, Sampling(sampler=sampler))
     assert not same(drawn(other, requests(1))["s0"], drawn(model, requests(1))["s0"])

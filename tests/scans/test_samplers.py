@@ -10,7 +10,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from medtwin.scans.samplers import SAMPLERS, NoiseSchedule, dpmpp_2m, num_steps_of
+from medtwin.core.errors import ConfigError
+from medtwin.pipelines import generate_settings
+from medtwin.scans.samplers import SAMPLERS, NoiseSchedule, dpmpp_2m, no_noise, num_steps_of
 
 WEIGHTS = torch.tensor([0.45, 0.15, 0.3, 0.1], dtype=torch.float64)
 MEANS = torch.tensor([-0.95, -0.1, 0.04, 0.6], dtype=torch.float64)
@@ -32,16 +34,28 @@ def truth() -> np.ndarray:
     return rng.normal(MEANS.numpy()[which], DEVIATIONS.numpy()[which])
 
 
+def added(step: int) -> Tensor:
+    return torch.randn(NUM, generator=torch.Generator().manual_seed(1 + step), dtype=torch.float64)
+
+
 def error(sampler, sigmas, denoise=exact) -> float:
     """Wasserstein distance from the truth; the start has the spread and mean that the prior has at sigma_max."""
     mean = (WEIGHTS * MEANS).sum()
     noise = torch.randn(NUM, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return float(stats.wasserstein_distance(sampler(denoise, mean + sigmas[0] * noise, sigmas).numpy(), truth()))
+    made = sampler(denoise, mean + sigmas[0] * noise, sigmas, added)
+    return float(stats.wasserstein_distance(made.numpy(), truth()))
 
 
 @pytest.mark.parametrize(
     ("name", "evaluations", "limit"),
-    [("dpmpp_2m", 20, 0.02), ("dpmpp_2m", 60, 0.008), ("heun", 60, 0.008), ("euler", 20, 0.05), ("euler", 200, 0.01)],
+    [
+        ("dpmpp_2m", 20, 0.02),
+        ("dpmpp_2m", 60, 0.008),
+        ("dpmpp_2m_sde", 60, 0.01),
+        ("heun", 60, 0.008),
+        ("euler", 20, 0.05),
+        ("euler", 200, 0.01),
+    ],
 )
 def test_reaches_the_distribution(name: str, evaluations: int, limit: float) -> None:
     calls = []
@@ -54,6 +68,29 @@ def test_reaches_the_distribution(name: str, evaluations: int, limit: float) -> 
     assert error(SAMPLERS[name], sigmas, counted) < limit
     assert evaluations - 1 <= len(calls) <= evaluations
     assert min(calls) > 0
+
+
+def test_twenty_evaluations_of_the_shipped_schedule_are_within_twelve_hounsfield_units() -> None:
+    assert 1024 * error(dpmpp_2m, NoiseSchedule().sigmas(20)) < 12
+
+
+def test_the_sde_forgets_an_error_that_the_ode_keeps() -> None:
+    """A start with too little spread: half of what it should have."""
+    sigmas = NoiseSchedule(sigma_max=1.0, sigma_min=0.01).sigmas(60)
+    start = (WEIGHTS * MEANS).sum() + 0.5 * added(-1)
+    ode, sde = (
+        float(stats.wasserstein_distance(SAMPLERS[name](exact, start, sigmas, added).numpy(), truth()))
+        for name in ("dpmpp_2m", "dpmpp_2m_sde")
+    )
+    assert sde < 0.5 * ode
+
+
+def test_only_the_sde_asks_for_noise() -> None:
+    sigmas = NoiseSchedule().sigmas(4)
+    for name in ("dpmpp_2m", "heun", "euler"):
+        SAMPLERS[name](exact, torch.ones(3, dtype=torch.float64), sigmas, no_noise)
+    with pytest.raises(ValueError, match="needs noise"):
+        SAMPLERS["dpmpp_2m_sde"](exact, torch.ones(3, dtype=torch.float64), sigmas, no_noise)
 
 
 def test_the_second_order_is_worth_it() -> None:
@@ -85,3 +122,9 @@ def test_grid_is_exact() -> None:
 def test_refuses_a_schedule_that_does_not_fall(low: float, high: float) -> None:
     with pytest.raises(ValueError, match="sigma_min"):
         NoiseSchedule(sigma_min=low, sigma_max=high)
+
+
+def test_the_settings_of_generate_know_every_sampler() -> None:
+    assert set(generate_settings.SAMPLERS) == set(SAMPLERS)
+    with pytest.raises(ConfigError, match=r"sampling\.sampler must be dpmpp_2m, .*, got 'ddim'"):
+        generate_settings.SamplingSettings(sampler="ddim")
