@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from medtwin.scans.norms import make_norm
+
 _CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 
 
@@ -26,14 +28,17 @@ class UNetShape:
     Attributes:
         in_channels: Channels of the image. cond_channels: Width of the condition and of the noise features.
         norm_groups: Most groups of a GroupNorm. head_channels: Width of an attention head.
-        use_checkpoint: Recompute the blocks in the backward pass: less memory, a third more time.
+        norm: group, layer or rms (`norms.py`).
+        checkpoint_levels: Whether a level recomputes its blocks in the backward pass, less memory for a third more of
+            its time; the finest first, as `channels`. Empty: none does.
     """
 
     in_channels: int = 1
     cond_channels: int = 128
     norm_groups: int = 8
     head_channels: int = 32
-    use_checkpoint: bool = False
+    norm: str = "group"
+    checkpoint_levels: Sequence[bool] = ()
 
     def __post_init__(self) -> None:
         for name in ("in_channels", "cond_channels", "norm_groups", "head_channels"):
@@ -84,7 +89,10 @@ class UNet(nn.Module):
             raise ValueError(f"dropout must be 0 or more and below 1, got {dropout!r}")
         self.spatial_dims, self.patch = spatial_dims, patch
         self.in_channels = shape.in_channels
-        self.cond_channels, self.use_checkpoint = shape.cond_channels, shape.use_checkpoint
+        self.cond_channels = shape.cond_channels
+        self.recomputes = tuple(shape.checkpoint_levels) or (False,) * len(channels)
+        if len(self.recomputes) != len(channels):
+            raise ValueError(f"checkpoint_levels must be empty, or have as many entries as channels, {len(channels)}")
         self.multiple = patch * 2 ** (len(channels) - 1)
         self.noise_features = NoiseFeatures(shape.cond_channels)
         pixels = patch**spatial_dims
@@ -117,7 +125,7 @@ class UNet(nn.Module):
             if level:
                 self.grow.append(_conv(spatial_dims, width, channels[level - 1], 3))
                 width = channels[level - 1]
-        self.norm_out = nn.GroupNorm(_groups(width, shape.norm_groups), width)
+        self.norm_out = make_norm(shape.norm, width, shape.norm_groups)
         self.out = _zeroed(_conv(spatial_dims, width, shape.in_channels * pixels, 3))
 
     def forward(self, x: Tensor, noise_level: Tensor, cond: Tensor) -> Tensor:
@@ -138,19 +146,19 @@ class UNet(nn.Module):
                 h = self.shrink[level - 1](h)
                 kept.append(h)
             for block in cast(nn.ModuleList, blocks):
-                h = self._run(block, h, emb)
+                h = self._run(block, h, emb, level)
                 kept.append(h)
-        h = self._run(self.middle, h, emb)
+        h = self._run(self.middle, h, emb, len(self.down) - 1)
         for index, blocks in enumerate(self.up):
             for block in cast(nn.ModuleList, blocks):
-                h = self._run(block, torch.cat([h, kept.pop()], dim=1), emb)
+                h = self._run(block, torch.cat([h, kept.pop()], dim=1), emb, len(self.down) - 1 - index)
             if index < len(self.grow):
                 h = self.grow[index](functional.interpolate(h, scale_factor=2.0, mode="nearest"))
         h = unfold_patches(self.out(functional.silu(self.norm_out(h))), self.patch)
         return crop(h, size)
 
-    def _run(self, block: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
-        if self.use_checkpoint and torch.is_grad_enabled():
+    def _run(self, block: nn.Module, h: Tensor, emb: Tensor, level: int) -> Tensor:
+        if self.recomputes[level] and torch.is_grad_enabled():
             return cast(Tensor, checkpoint(block, h, emb, use_reentrant=False))
         return cast(Tensor, block(h, emb))
 
@@ -181,10 +189,10 @@ class _Block(nn.Module):
         self, dims: int, inputs: int, outputs: int, shape: UNetShape, *, dropout: float, attention: bool
     ) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(_groups(inputs, shape.norm_groups), inputs)
+        self.norm1 = make_norm(shape.norm, inputs, shape.norm_groups)
         self.conv1 = _conv(dims, inputs, outputs, 3)
         self.film = nn.Linear(shape.cond_channels, 2 * outputs)
-        self.norm2 = nn.GroupNorm(_groups(outputs, shape.norm_groups), outputs)
+        self.norm2 = make_norm(shape.norm, outputs, shape.norm_groups)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = _conv(dims, outputs, outputs, 3)
         self.skip = nn.Identity() if inputs == outputs else _conv(dims, inputs, outputs, 1)
@@ -206,7 +214,7 @@ class _Attention(nn.Module):
         self.num_heads = max(1, width // shape.head_channels)
         if width % self.num_heads:
             raise ValueError(f"channels with attention must be divisible by head_channels {shape.head_channels}")
-        self.norm = nn.GroupNorm(_groups(width, shape.norm_groups), width)
+        self.norm = make_norm(shape.norm, width, shape.norm_groups)
         self.qkv = _conv(dims, width, 3 * width, 1)
         self.out = _zeroed(_conv(dims, width, width, 1))
 
@@ -284,11 +292,6 @@ def _check(
 
 def _conv(dims: int, inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Module:
     return _CONVOLUTIONS[dims](inputs, outputs, kernel, stride=stride, padding=kernel // 2)
-
-
-def _groups(width: int, most: int) -> int:
-    """The largest number of groups, at most `most`, that divides the width."""
-    return next(n for n in range(min(most, width), 0, -1) if width % n == 0)
 
 
 def _zeroed(layer: Any) -> nn.Module:

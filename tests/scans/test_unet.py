@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from medtwin.scans.monai_net import MonaiUNet
+from medtwin.scans.norms import NORMS, make_norm
 from medtwin.scans.unet import UNet, UNetShape, coordinates, fold_patches, unfold_patches
 
 SMALL = UNetShape(cond_channels=16, norm_groups=4, head_channels=8)
@@ -62,14 +66,41 @@ def test_images_of_a_batch_do_not_touch() -> None:
 
 
 def test_checkpointing_changes_memory_not_gradients() -> None:
-    x, gradients = torch.randn(2, 1, 16, 16), []
-    for use_checkpoint in (False, True):
+    """Level by level: the more levels recompute, the fewer numbers wait for the backward pass."""
+    x, gradients, waiting = torch.randn(2, 1, 16, 16), [], []
+    for levels in ((), (False, True), (True, False), (True, True)):
         torch.manual_seed(0)
-        shape = UNetShape(cond_channels=16, norm_groups=4, head_channels=8, use_checkpoint=use_checkpoint)
-        net = woken(small(shape=shape))
-        net(x, torch.zeros(2), torch.zeros(2, 16)).square().sum().backward()
+        net = woken(small(shape=replace(SMALL, checkpoint_levels=levels)))
+        kept: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, k=kept: k.append(t.numel()) or t, lambda t: t):
+            loss = net(x, torch.zeros(2), torch.zeros(2, 16)).square().sum()
+        loss.backward()
         gradients.append(torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None]))
-    assert torch.allclose(gradients[0], gradients[1], rtol=1e-4, atol=1e-5)
+        waiting.append(sum(kept))
+    for other in gradients[1:]:
+        assert torch.allclose(gradients[0], other, rtol=1e-4, atol=1e-5)
+    assert waiting[3] < min(waiting[1:3])
+    assert max(waiting[1:3]) < waiting[0]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("size", [(16, 16), (8, 12, 10)])
+def test_every_norm(norm, size) -> None:
+    net = woken(small(shape=replace(SMALL, norm=norm), spatial_dims=len(size)))
+    x = torch.randn(2, 1, *size)
+    out = net(x, torch.zeros(2), torch.zeros(2, 16))
+    assert out.shape == x.shape
+    out.square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
+
+
+def test_norms_are_what_they_are_called() -> None:
+    x = 3 + 2 * torch.randn(2, 8, 5, 7)
+    layer, rms = (make_norm(kind, 8, 4)(x) for kind in ("layer", "rms"))
+    assert torch.allclose(layer, nn.LayerNorm(8)(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), atol=1e-5)
+    assert torch.allclose(layer.mean(dim=1), torch.zeros(2, 5, 7), atol=1e-5)
+    assert torch.allclose(rms, x / x.square().mean(dim=1, keepdim=True).sqrt(), atol=1e-4)
+    assert make_norm("group", 10, 4).num_groups == 2
 
 
 def test_dropout_acts_in_training_only() -> None:
@@ -109,6 +140,8 @@ def test_coordinates_follow_the_axes() -> None:
         ({"dropout": 1.0}, "dropout"),
         ({"patch": 0}, "patch"),
         ({"channels": (), "attention_levels": ()}, "channels"),
+        ({"shape": UNetShape(norm="batch", cond_channels=16)}, "norm must be group, layer, rms, got 'batch'"),
+        ({"shape": replace(SMALL, checkpoint_levels=(True,))}, "checkpoint_levels"),
     ],
 )
 def test_refuses_what_cannot_be_built(changes, message) -> None:
