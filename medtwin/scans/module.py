@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medtwin.scans.balance import ExpectedError
 from medtwin.scans.denoiser import Denoiser, Net
 from medtwin.training.averaging import Averaging
 
@@ -185,6 +186,7 @@ class ScanDiffusionModule(lightning.LightningModule):
         self.register_buffer("num_averaged", torch.zeros((), dtype=torch.long))
         self.optimizer_factory = optimizer
         self.options = training or ScanTraining()
+        self.expected_error = ExpectedError() if self.options.learned_weights else None
 
     def setup(self, stage: str) -> None:
         """Measures the training images, unless a checkpoint that is about to be loaded will say what was measured."""
@@ -206,9 +208,9 @@ class ScanDiffusionModule(lightning.LightningModule):
         known = batch["known"] * options.kept(len(images), batch["known"].shape[1]).to(images.device)
         sigma = options.noise.draw(len(images), images.device)
         noise = torch.randn(images.shape).to(images.device)
-        loss = _loss(self.denoiser, images, batch["values"], known, sigma, noise)
-        self.log("train/loss", loss.detach(), on_step=True, on_epoch=True, batch_size=len(images))
-        return loss
+        error = _error(self.denoiser, images, batch["values"], known, sigma, noise)
+        self.log("train/loss", error.detach().mean(), on_step=True, on_epoch=True, batch_size=len(images))
+        return error.mean() if self.expected_error is None else self.expected_error.balanced(error, sigma)
 
     def validation_step(self, batch: ScanBatch, batch_idx: int) -> None:
         """The error of the average, at noise that is the same in every validation; logs val/loss."""
@@ -216,21 +218,22 @@ class ScanDiffusionModule(lightning.LightningModule):
         generator = torch.Generator().manual_seed(_VAL_SEED + batch_idx)
         levels = self.options.noise.at((torch.arange(count) + 0.5) / count)
         losses = [
-            _loss(
+            _error(
                 self.average,
                 images,
                 batch["values"],
                 batch["known"],
                 level.to(images.device).expand(len(images)),
                 torch.randn(images.shape, generator=generator).to(images.device),
-            )
+            ).mean()
             for level in levels
         ]
         self.log("val/loss", torch.stack(losses).mean(), on_epoch=True, batch_size=len(images), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and the course of its rate by steps."""
-        optimizer = self.optimizer_factory(self.denoiser.parameters())
+        trained = [self.denoiser, *([] if self.expected_error is None else [self.expected_error])]
+        optimizer = self.optimizer_factory([parameter for part in trained for parameter in part.parameters()])
         rate, total = self.options.learning_rate, float(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate.factor(step, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -250,6 +253,7 @@ class ScanTraining:
         noise: Noise levels. averaging: Of the weights. learning_rate: Its course. augmentation: None: none.
         condition_dropout: Share of images that lose a condition, for each condition by itself.
         joint_dropout: Share of images that lose all: what guidance compares with.
+        learned_weights: Whether noise levels count as their error is uncertain (`balance.py`), or all alike.
         val_noise_levels: Noise levels at which each validation image is denoised.
     """
 
@@ -259,6 +263,7 @@ class ScanTraining:
     augmentation: Augmentation | None = None
     condition_dropout: float = 0.1
     joint_dropout: float = 0.1
+    learned_weights: bool = False
     val_noise_levels: int = 8
 
     def __post_init__(self) -> None:
@@ -275,10 +280,11 @@ class ScanTraining:
         return (alone & together).float()
 
 
-def _loss(denoiser: Denoiser, images: Tensor, values: Tensor, known: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+def _error(denoiser: Denoiser, images: Tensor, values: Tensor, known: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+    """The weighted denoising error of each image, (batch,)."""
     noisy = images + sigma.reshape(-1, *(1,) * (images.ndim - 1)) * noise
     x0, weight = denoiser.denoise_and_weight(noisy, sigma, denoiser.embed(values, known))
-    return (weight * (x0 - images).square()).mean()
+    return (weight * (x0 - images).square()).flatten(1).mean(dim=1)
 
 
 def _spread(count: int, like: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
+from medtwin.scans.balance import ExpectedError
 from medtwin.scans.module import (
     Augmentation,
     LearningRate,
@@ -102,6 +103,42 @@ def test_training_measures_the_images_of_the_data_module() -> None:
     model.measure(batch(32))
     assert model.denoiser.prior.sigma_data == pytest.approx(0.577, abs=0.03)  # uniform from -1 to 1
     assert all(torch.equal(a, b) for a, b in zip(model.average.buffers(), model.denoiser.buffers(), strict=True))
+
+
+def test_learned_weights_find_the_error_of_every_noise_level() -> None:
+    """Errors that a network cannot lower, ten thousand times larger at some levels: all come to count alike."""
+    torch.manual_seed(0)
+    law = ExpectedError()
+    assert not law(torch.tensor([0.01, 1.0, 30.0])).any()
+    optimizer = torch.optim.Adam(law.parameters(), lr=0.02)
+
+    def error(sigma: torch.Tensor) -> torch.Tensor:
+        return 1e-4 * sigma**2 / (0.01 + 1e-4 * sigma**2) + 1e-4
+
+    for _ in range(1500):
+        sigma = NoiseDistribution(0.3, 1.5).draw(64, torch.device("cpu"))
+        noisy = error(sigma) * torch.rand(64) * 2
+        optimizer.zero_grad()
+        law.balanced(noisy, sigma).backward()
+        optimizer.step()
+    levels = torch.tensor([0.1, 0.5, 1.5, 5.0, 20.0])
+    assert torch.allclose(law(levels), error(levels).log(), atol=0.4)
+
+
+def test_learned_weights_are_trained_and_leave_the_error_that_is_told() -> None:
+    model, plain = module(learned_weights=True), module()
+    said: list[float] = []
+    model.log = plain.log = lambda name, value, **kwargs: said.append(float(value))
+    losses = []
+    for each in (model, plain):
+        torch.manual_seed(3)
+        losses.append(float(each.training_step(batch(), 0).detach()))
+    assert said[0] == said[1] == pytest.approx(losses[1])
+    assert losses[0] == pytest.approx(losses[1])  # nothing is learned yet
+    del model.log, plain.log
+    trained(model, 3)
+    assert model.expected_error.out.bias.item() != 0
+    assert plain.expected_error is None
 
 
 def test_noise_levels_are_log_normal_and_stratified() -> None:
