@@ -8,6 +8,7 @@ then counts alike. Source: Kendall et al. 2018; Karras et al. 2024 (EDM2), secti
 from __future__ import annotations
 
 import math
+
 import torch
 from torch import Tensor, nn
 
