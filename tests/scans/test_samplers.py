@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,24 +16,13 @@ from medtwin.core.errors import ConfigError
 from medtwin.pipelines import generate_settings
 from medtwin.scans.samplers import SAMPLERS, NoiseSchedule, dpmpp_2m, no_noise, num_steps_of
 
-WEIGHTS = torch.tensor([0.45, 0.15, 0.3, 0.1], dtype=torch.float64)
-MEANS = torch.tensor([-0.95, -0.1, 0.04, 0.6], dtype=torch.float64)
-DEVIATIONS = torch.tensor([0.03, 0.03, 0.05, 0.2], dtype=torch.float64)
-NUM = 20_000
+sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts" / "bench"))
 
-
-def exact(x: Tensor, sigma: float) -> Tensor:
-    """E[x0 | x] of the mixture."""
-    total = DEVIATIONS**2 + sigma**2
-    log_share = WEIGHTS.log() - 0.5 * total.log() - 0.5 * (x[:, None] - MEANS) ** 2 / total
-    share = log_share.softmax(dim=1)
-    return (share * (MEANS + DEVIATIONS**2 / total * (x[:, None] - MEANS))).sum(dim=1)
+from scans_samplers import MEANS, NUM, NUM_TRUE, WEIGHTS, exact, true_pixels
 
 
 def truth() -> np.ndarray:
-    rng = np.random.default_rng(1)
-    which = rng.choice(4, size=200_000, p=WEIGHTS.numpy())
-    return rng.normal(MEANS.numpy()[which], DEVIATIONS.numpy()[which])
+    return true_pixels(NUM_TRUE, 1)
 
 
 def added(step: int) -> Tensor:
