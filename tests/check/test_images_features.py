@@ -119,12 +119,13 @@ def test_an_independent_draw_moves_nothing(real: Pictures, fresh: Pictures) -> N
     ("how", "moved", "unmoved"),
     [
         (lambda a: gaussian_filter(a, 0.7), {*FEATURES, "spectrum"}, {"mixture"}),
-        (
+        pytest.param(
             lambda a: a + 0.02 * np.random.default_rng(int(1e6 * a.sum())).normal(size=a.shape),
             {*FEATURES, "spectrum"},
             {"mixture"},
+            marks=pytest.mark.slow,
         ),
-        (lambda a: 0.8 * a, {*FEATURES, "intensity"}, {"mixture"}),
+        pytest.param(lambda a: 0.8 * a, {*FEATURES, "intensity"}, {"mixture"}, marks=pytest.mark.slow),
         (
             lambda a: np.full_like(a, 0.3) + np.indices(a.shape)[0] / 100,
             {"frechet", "recall", "coverage", "vendi", "diversity", "ms_ssim", "tstr", "adherence", "conditions"},
@@ -227,6 +228,10 @@ def test_without_an_encoder_the_rest_is_measured(real: Pictures, fresh: Pictures
     assert estimates["images.intensity"] is not None
     assert estimates["images.frechet"] is None
     assert any(row.intensity is not None for row in found.strata)
+
+
+@pytest.mark.slow
+def test_one_subject_of_many_images_is_no_crash(real: Pictures, fresh: Pictures) -> None:
     one_subject = [replace(one, subject_id=1) for one in real]
     compare_images(one_subject, fresh, [], encode=samples.encode, seed=0, num_resamples=10)
     compare_images(

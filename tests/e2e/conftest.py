@@ -4,12 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from medtwin.core.pseudonyms import load_or_create_key
+from tests.e2e.warm import WarmPython
 
 Medtwin = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -23,17 +24,26 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def medtwin() -> Medtwin:
-    """Runs the command line in a process of its own; what it prints is checked for warnings and tracebacks."""
+def medtwin() -> Iterator[Medtwin]:
+    """Runs the command line in a process of its own; what it prints is checked for warnings and tracebacks.
 
-    def _run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(command(*arguments), capture_output=True, text=True, env=environment(), check=False)
+    The process is a fork of one that has imported the libraries, unless `alone`, as what must give the same bytes is.
+    """
+    warm = WarmPython(environment())
+
+    def _run(*arguments: object, code: int = 0, alone: bool = False) -> subprocess.CompletedProcess[str]:
+        if alone:
+            whole = command(*arguments)
+            done = subprocess.run(whole, capture_output=True, text=True, env=environment(), check=False)
+        else:
+            done = warm.run([str(one) for one in arguments])
         assert done.returncode == code, done.stderr
         assert "Traceback" not in done.stderr
         assert "Warning" not in done.stderr, done.stderr
         return done
 
-    return _run
+    yield _run
+    warm.close()
 
 
 @pytest.fixture(scope="session")

@@ -81,7 +81,7 @@ def test_one_seed_gives_the_same_bytes_whatever_the_batch_size(
     again = tmp_path / "again"
     medtwin(
         "generate", f"timelines={timelines}", f"scans={scans}", "n=30", "sampling.num_steps=2",
-        "sampling.batch_size=5", f"out={again}",
+        "sampling.batch_size=5", f"out={again}", alone=True,
     )  # fmt: skip
     assert digests(again, "data/") == digests(twins, "data/")
     assert digests(again, "images") == digests(twins, "images")

@@ -33,7 +33,7 @@ REFUSING = (
 def made(medtwin: Medtwin, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A small run of everything, and what it printed."""
     out = tmp_path_factory.mktemp("run") / "run"
-    return out, medtwin("run", *SMALL, f"out={out}").stdout
+    return out, medtwin("run", *SMALL, f"out={out}", alone=True).stdout
 
 
 def test_a_run_leaves_every_stage_finished_and_says_where_it_is(made: tuple[Path, str]) -> None:
