@@ -450,14 +450,37 @@ def test_what_a_number_lay_above_the_expected_is_carried_on_less_the_longer_ago_
     since = torch.tensor([0.0, 7 * 1440.0, 700 * 1440.0, torch.inf])
     above = torch.tensor([[2.0, 0.0, 1.0]]).repeat(4, 1)
     with torch.no_grad():
-        values.out.weight.zero_()
-        values.recall.weight.zero_()
+        for level in (values.out, values.recall):
+            level.weight.zero_()
         values.fading.weight.copy_(torch.tensor([0.0, 0.5, 0.0]) / GAIN)  # half of it, for a week
         memory = (torch.zeros(4), above, torch.zeros(4), since)
         known = torch.zeros(4, values.loading.embedding_dim), torch.zeros(4, 2 * net.width)
         parameters = values(torch.zeros(4, dtype=torch.long), torch.zeros(4, net.width), memory, known)
     means = parameters.chunk(3, dim=-1)[1][:, 0]
     assert torch.allclose(means - means[3], torch.tensor([1.0, np.exp(-1.0), 0.0, 0.0]).float(), atol=1e-6)
+
+
+def test_only_who_is_compared_with_an_earlier_self_teaches_what_begins(short_model: TimelineModel) -> None:
+    """Who is given a drug differs from who is not: with earlier numbers hidden its weights are left alone.
+
+    Of two causes the first began in the record, and the second was there before.
+    """
+    values = copy.deepcopy(short_model.net.values)
+    num_causes = len(values.causes)
+    said = torch.ones(2, 5, num_causes)
+    said[:, 1:3, 1] = 0.0
+    known = torch.ones(2, values.trait.embedding_dim), torch.ones(2, values.rhythm.embedding_dim), said.flatten(1)
+    token, now = torch.tensor([0, 1]), torch.ones(2, num_causes)
+    for compares, taught in ((None, [True, True]), (torch.tensor([False, True]), [False, True])):
+        values.zero_grad()
+        expected = values.expected(token, now, known, compares)
+        assert torch.allclose(expected, values.expected(token, now, known), atol=1e-5)
+        expected.sum().backward()
+        weights = values.effect.weight.grad[:2].unflatten(-1, (6, num_causes))
+        assert [bool((one[:, 0] != 0).all()) for one in weights] == taught
+        assert [bool((one[:, 0] != 0).any()) for one in weights] == taught
+        assert (weights[:, [0, 1, 4, 5], 1] != 0).all()
+        assert (values.trait.weight.grad[:2] != 0).all()
 
 
 def test_roots_begin_at_how_often_they_are_told_for_the_first_time_and_again(short_model: TimelineModel) -> None:

@@ -32,7 +32,8 @@ NUM_CAUSES = 96
 """At most so many tokens are told to the numbers one by one; all others through the ledger and the state."""
 _LASTING = _RECENCY[1:]
 _RISING = 10 * 1440.0  # minutes in which the effect of what is begun comes about, such as of a drug
-_OF_CAUSES = 4 + len(_LASTING)  # weights of each: said now, at all, as something new, as something quite new, lately
+# Weights of each: said now, at all, as something new, as something quite new, lately.
+_OF_CAUSES, _NEW = 4 + len(_LASTING), 2
 _FEW = 2.0
 _CALM = 2.0  # gain of what begins where it is to be
 _LEAST_SPREAD = -3.0  # log, to begin with
@@ -307,18 +308,29 @@ class ValueHead(nn.Module):
         rising = torch.exp(-began / _RISING)
         return torch.cat([ever, new, rising, *(torch.exp(-mine / time) for time in _LASTING)], dim=-1)
 
-    def expected(self, token: Tensor, now: Tensor, known: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    def expected(
+        self, token: Tensor, now: Tensor, known: tuple[Tensor, Tensor, Tensor], compares: Tensor | None = None
+    ) -> Tensor:
         """The number that is expected of a token whatever it was before, scaled, (n,).
 
         Args:
             token: (n,).
             now: (n, C) which causes the step itself has said so far.
             known: The person (n, num_person), the clock (n, features), and `said` (n, 5C).
+            compares: (n,) whose numbers teach what a cause does that the record has begun; None: all. Who is given a
+                drug differs from who is not (confounding by indication, Miettinen 1983, Stat Med 2:267): where earlier
+                numbers are hidden, the two are compared, and not a person with an earlier self.
         """
         person, clock, said = known
         causes = torch.cat([now.to(said.dtype), said], dim=-1)
-        parts = ((GAIN, self.trait, person), (GAIN, self.rhythm, clock), (GAIN, self.effect, causes))
-        expected: Tensor = sum(gain * (weight(token) * what).sum(dim=-1) for gain, weight, what in parts)
+        of_causes = self.effect(token) * causes
+        told = (self.trait(token) * person).sum(dim=-1) + (self.rhythm(token) * clock).sum(dim=-1)
+        expected: Tensor = GAIN * (told + of_causes.sum(dim=-1))
+        if compares is not None:
+            blocks = len(causes), _OF_CAUSES, len(self.causes)
+            confounded = (causes.view(blocks)[:, _NEW] > 0) & ~compares[:, None]
+            theirs = GAIN * (of_causes.view(blocks).sum(dim=1) * confounded).sum(dim=-1)
+            expected = expected - theirs + theirs.detach()
         return expected
 
     def forward(self, token: Tensor, state: Tensor, memory: NumberMemory, known: tuple[Tensor, Tensor]) -> Tensor:

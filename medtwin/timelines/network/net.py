@@ -411,7 +411,7 @@ class TemporalVAE(nn.Module):
         of_step = self.values.step(known.person, known.clock)
         person, clock, said, of_step = (x.index_select(0, at) for x in (known.person, known.clock, said, of_step))
         now = said_among(batch, causes, batch["event_first"][told], told)
-        expected = self.values.expected(token, now, (person, clock, said))
+        expected = self.values.expected(token, now, (person, clock, said), ~is_hidden)
         above = above_expected(batch, told, memory, expected)
         above = torch.cat([above[:, :2], torch.where(is_hidden, -1.0, above[:, 2])[:, None]], dim=-1)
         state, ledger = decided
