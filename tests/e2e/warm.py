@@ -7,19 +7,18 @@ them, and strings hash the same in all commands.
 
 from __future__ import annotations
 
-import atexit
 import gc
 import importlib
 import json
+import multiprocessing
 import os
 import runpy
 import subprocess
 import sys
 import tempfile
-import threading
-import traceback
 from pathlib import Path
 
+FORK = multiprocessing.get_context("fork")
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = ("torch", "lightning.pytorch", "monai.networks.nets", "sklearn.ensemble", "scipy.stats", "hydra", "pandas")
 
@@ -33,6 +32,7 @@ class WarmPython:
 
     def __init__(self, environment: dict[str, str]) -> None:
         command = [sys.executable, "-m", "tests.e2e.warm"]
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **environment}  # what the command line sets before libraries load
         self._process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -58,36 +58,23 @@ def _serve() -> None:
         importlib.import_module(name)
     gc.freeze()
     for line in iter(sys.stdin.readline, ""):
-        arguments, folder, out, err = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            _become(arguments, folder, (os.devnull, out, err))
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        sys.stdout.write(f"{code}\n")
+        command = FORK.Process(target=_become, args=json.loads(line))
+        command.start()
+        command.join()
+        sys.stdout.write(f"{command.exitcode}\n")
         sys.stdout.flush()
 
 
-def _become(arguments: list[str], folder: str, files: tuple[str, str, str]) -> None:
-    """Makes a fork the command, to its exit."""
+def _become(arguments: list[str], folder: str, out: str, err: str) -> None:
+    """Makes a fork the command."""
     os.chdir(folder)
-    for number, path in enumerate(files):
+    for number, path in enumerate((os.devnull, out, err)):
         opened = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         os.dup2(opened, number)
         os.close(opened)
     importlib.import_module("numpy").random.seed()  # as in a new process, no two are alike
     sys.argv = ["medtwin", *arguments]
-    try:
-        runpy.run_module("medtwin", run_name="__main__", alter_sys=True)
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException:  # noqa: BLE001 - what the interpreter would do with it
-        traceback.print_exc()
-        code = 1
-    threading._shutdown()
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # libraries are not taken down, which would take as long as loading them
+    runpy.run_module("medtwin", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
