@@ -317,9 +317,9 @@ class ValueHead(nn.Module):
             token: (n,).
             now: (n, C) which causes the step itself has said so far.
             known: The person (n, num_person), the clock (n, features), and `said` (n, 5C).
-            compares: (n,) whose numbers teach what a cause does that the record has begun; None: all. Who is given a
-                drug differs from who is not (confounding by indication, Miettinen 1983, Stat Med 2:267): where earlier
-                numbers are hidden, the two are compared, and not a person with an earlier self.
+            compares: (n,) bool, whose numbers teach what a cause does that the record has begun; None: all. Who is
+                given a drug differs from who is not (confounding by indication, Miettinen 1983, Stat Med 2:267): where
+                earlier numbers are hidden, the two are compared, and not a person with an earlier self.
         """
         person, clock, said = known
         causes = torch.cat([now.to(said.dtype), said], dim=-1)
