@@ -1,7 +1,7 @@
 """Cox regression of several covariates, ties by Efron's method, for one group of subjects.
 
-The trials' own code (`medtwin.trials.analysis`) estimates one arm's effect in many trials at once; this one estimates
-many covariates' effects once. The two agree in a test.
+The trials' own kernel (`medtwin.trials.analysis.survival_batch`) estimates one arm's effect in many trials at once;
+this one estimates many covariates' effects once. The two agree in a test.
 """
 
 from __future__ import annotations

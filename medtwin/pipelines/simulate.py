@@ -25,10 +25,18 @@ from medtwin.pipelines.simulate_report import Findings, write_trial_report
 from medtwin.pipelines.sources import fingerprint, public_config, require_outside
 from medtwin.report.page import State
 from medtwin.trials import Study, SurvivalTrial, prepare, read_cohort
-from medtwin.trials.design import hazard_ratio_at_bound
-from medtwin.trials.engine import Characteristics
-from medtwin.trials.scenarios import Line, Scenario, characteristics_of, run_task, scenarios_of, table_of, tasks_of
-from medtwin.trials.survival_trial import example_patients
+from medtwin.trials.design.group_sequential import hazard_ratio_at_bound
+from medtwin.trials.engine.batch import Characteristics
+from medtwin.trials.engine.scenarios import (
+    Line,
+    Scenario,
+    characteristics_of,
+    run_task,
+    scenarios_of,
+    table_of,
+    tasks_of,
+)
+from medtwin.trials.engine.survival_trial import example_patients
 
 
 @dataclass(frozen=True)

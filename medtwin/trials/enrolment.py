@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from medtwin.trials.hazard import PiecewiseRate
+from medtwin.trials.design.hazard import PiecewiseRate
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

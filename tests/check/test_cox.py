@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medtwin.check.cox import fit_cox
-from medtwin.trials.analysis import cox_log_hazard_ratio, risk_sets
+from medtwin.trials.analysis.survival_batch import cox_log_hazard_ratio, risk_sets
 
 # Remission in weeks under 6-MP and placebo, 21 patients each; + is censored (Freireich et al. 1963, Blood 21:699).
 MP6 = "6 6 6 6+ 7 9+ 10 10+ 11+ 13 16 17+ 19+ 20+ 22 23 25+ 32+ 32+ 34+ 35+"

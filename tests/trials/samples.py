@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from medtwin.core.dataset import CODES_SCHEMA
 from medtwin.core.events import Event, events_to_table
-from medtwin.trials.cohort import Cohort, read_cohort
+from medtwin.trials.population.cohort import Cohort, read_cohort
 
 DIABETES, HBA1C, FAILURE, E11 = "SNOMED//44054006", "LOINC//4548-4", "SNOMED//84114007", "ICD10CM//E11"
 DAY_0 = datetime(2020, 1, 1)

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medtwin.trials.analysis import (
+from medtwin.trials.analysis.survival_batch import (
     cox_log_hazard_ratio,
     kaplan_meier,
     logrank_z,
     risk_sets,
 )
-from medtwin.trials.boundaries import (
+from medtwin.trials.design.boundaries import (
     Bounds,
     cumulative_bounds,
     efficacy_only,
@@ -31,11 +31,16 @@ from medtwin.trials.boundaries import (
     spending_bounds,
     with_futility,
 )
-from medtwin.trials.design import GroupSequential, schoenfeld_events, subjects_for_means, subjects_for_rates
-from medtwin.trials.hazard import PiecewiseRate, dropout_rate
-from medtwin.trials.outcome import ridge_cox
-from medtwin.trials.spending import Spending
-from medtwin.trials.timing import Arm, event_probability, expected_events, time_of_events
+from medtwin.trials.design.group_sequential import (
+    GroupSequential,
+    schoenfeld_events,
+    subjects_for_means,
+    subjects_for_rates,
+)
+from medtwin.trials.design.hazard import PiecewiseRate, dropout_rate
+from medtwin.trials.design.spending import Spending
+from medtwin.trials.design.timing import Arm, event_probability, expected_events, time_of_events
+from medtwin.trials.outcome.prognosis import ridge_cox
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("MEDTWIN_DATA", ROOT.parent / "shared" / "data"))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medtwin.trials.analysis import (
+from medtwin.trials.analysis.survival_batch import (
     cox_log_hazard_ratio,
     cox_log_hazard_ratio_continuous,
     kaplan_meier,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medtwin.trials.boundaries import (
+from medtwin.trials.design.boundaries import (
     Exits,
     exit_probabilities,
     fixed_drift,
@@ -12,8 +12,13 @@ from medtwin.trials.boundaries import (
     spending_both,
     spending_bounds,
 )
-from medtwin.trials.design import GroupSequential, SurvivalDesign, hazard_ratio_at_bound, schoenfeld_events
-from medtwin.trials.spending import Spending
+from medtwin.trials.design.group_sequential import (
+    GroupSequential,
+    SurvivalDesign,
+    hazard_ratio_at_bound,
+    schoenfeld_events,
+)
+from medtwin.trials.design.spending import Spending
 
 OBRIEN_FLEMING = Spending("obrien_fleming")
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from medtwin.core.shards import map_shards
-from medtwin.trials.boundaries import Bounds
-from medtwin.trials.design import GroupSequential, SurvivalDesign
-from medtwin.trials.engine import (
+from medtwin.trials.design.boundaries import Bounds
+from medtwin.trials.design.group_sequential import GroupSequential, SurvivalDesign
+from medtwin.trials.design.hazard import PiecewiseRate, dropout_rate
+from medtwin.trials.design.spending import Spending
+from medtwin.trials.engine.batch import (
     BLOCK,
     Characteristics,
     Stops,
@@ -21,12 +23,10 @@ from medtwin.trials.engine import (
     share_of,
     snapshot,
 )
+from medtwin.trials.engine.scenarios import characteristics_of, run_task, scenarios_of, table_of, tasks_of
+from medtwin.trials.engine.survival_trial import Study, SurvivalTrial, prepare
 from medtwin.trials.enrolment import block_arms, permuted_blocks, poisson_arrivals, ramped_rate
-from medtwin.trials.hazard import PiecewiseRate, dropout_rate
-from medtwin.trials.outcome import AssumedOutcome
-from medtwin.trials.scenarios import characteristics_of, run_task, scenarios_of, table_of, tasks_of
-from medtwin.trials.spending import Spending
-from medtwin.trials.survival_trial import Study, SurvivalTrial, prepare
+from medtwin.trials.outcome.prognosis import AssumedOutcome
 
 HSD = Spending("hwang_shih_decani", -4.0)
 

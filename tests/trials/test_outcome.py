@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from medtwin.core.errors import ConfigError
-from medtwin.trials.endpoint import FollowedUp
-from medtwin.trials.hazard import PiecewiseRate, dropout_rate
-from medtwin.trials.outcome import (
+from medtwin.trials.design.hazard import PiecewiseRate, dropout_rate
+from medtwin.trials.design.timing import Arm, event_probability, expected_events, time_of_events
+from medtwin.trials.outcome.endpoint import FollowedUp
+from medtwin.trials.outcome.prognosis import (
     AssumedOutcome,
     PatientPool,
     fit_outcome,
@@ -14,8 +15,7 @@ from medtwin.trials.outcome import (
     ridge_cox,
     strata_of,
 )
-from medtwin.trials.population import Baseline
-from medtwin.trials.timing import Arm, event_probability, expected_events, time_of_events
+from medtwin.trials.population.criteria import Baseline
 
 
 def table(values: np.ndarray) -> Baseline:

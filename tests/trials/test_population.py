@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from medtwin.core.errors import ConfigError
-from medtwin.trials.cohort import NEVER
-from medtwin.trials.endpoint import Endpoint, follow_up
-from medtwin.trials.population import (
+from medtwin.trials.outcome.endpoint import Endpoint, follow_up
+from medtwin.trials.population.cohort import NEVER
+from medtwin.trials.population.criteria import (
     Age,
     AttritionRow,
     FollowUp,

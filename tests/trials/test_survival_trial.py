@@ -9,9 +9,9 @@ from medtwin.config import build, compose
 from medtwin.core.errors import ConfigError
 from medtwin.core.paths import config_dir
 from medtwin.trials import Age, AssumedOutcome, Endpoint, GroupSequential, Has, IndexDay, SurvivalTrial, prepare
-from medtwin.trials.cohort import Cohort
-from medtwin.trials.survival_trial import example_patients
-from medtwin.trials.timing import expected_events
+from medtwin.trials.design.timing import expected_events
+from medtwin.trials.engine.survival_trial import example_patients
+from medtwin.trials.population.cohort import Cohort
 from tests.trials.samples import DIABETES, FAILURE, cohort, death, has, subject, visit
 
 TRIAL = SurvivalTrial(
@@ -47,7 +47,7 @@ def test_patients_are_as_many_as_make_the_events() -> None:
 
 
 def test_the_example_is_a_trial_of_the_run() -> None:
-    from medtwin.trials.engine import run_block
+    from medtwin.trials.engine.batch import run_block
 
     study = prepare(TRIAL, people(), 5)
     stops = run_block(study.plan, 5, 1, 0.6)

@@ -16,13 +16,17 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from medtwin.core.seeds import generator
-from medtwin.trials.analysis import cox_log_hazard_ratio_continuous, logrank_z_continuous, order_continuous
-from medtwin.trials.boundaries import observed_bounds
-from medtwin.trials.design import SurvivalDesign
+from medtwin.trials.analysis.survival_batch import (
+    cox_log_hazard_ratio_continuous,
+    logrank_z_continuous,
+    order_continuous,
+)
+from medtwin.trials.design.boundaries import observed_bounds
+from medtwin.trials.design.group_sequential import SurvivalDesign
+from medtwin.trials.design.hazard import PiecewiseRate
+from medtwin.trials.design.spending import Spending
 from medtwin.trials.enrolment import permuted_blocks, poisson_arrivals
-from medtwin.trials.hazard import PiecewiseRate
-from medtwin.trials.outcome import PatientPool
-from medtwin.trials.spending import Spending
+from medtwin.trials.outcome.prognosis import PatientPool
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

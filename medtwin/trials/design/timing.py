@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
-from medtwin.trials.hazard import PiecewiseRate
+from medtwin.trials.design.hazard import PiecewiseRate
 
 Floats = NDArray[np.float64]
 _GAUSS = np.polynomial.legendre.leggauss(24)

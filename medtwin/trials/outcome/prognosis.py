@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from medtwin.core.errors import ConfigError
-from medtwin.trials.endpoint import FollowedUp
-from medtwin.trials.hazard import PiecewiseRate
-from medtwin.trials.population import Baseline
+from medtwin.trials.design.hazard import PiecewiseRate
+from medtwin.trials.outcome.endpoint import FollowedUp
+from medtwin.trials.population.criteria import Baseline
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

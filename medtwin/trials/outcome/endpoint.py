@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medtwin.trials.cohort import NEVER, Cohort, first_after
-from medtwin.trials.hazard import DAYS_PER_MONTH
-from medtwin.trials.population import Candidates
+from medtwin.trials.design.hazard import DAYS_PER_MONTH
+from medtwin.trials.population.cohort import NEVER, Cohort, first_after
+from medtwin.trials.population.criteria import Candidates
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -12,14 +12,22 @@ from numpy.typing import NDArray
 
 from medtwin.core.errors import ConfigError
 from medtwin.core.seeds import generator
-from medtwin.trials.cohort import Cohort
-from medtwin.trials.design import GroupSequential, SurvivalDesign
-from medtwin.trials.endpoint import Endpoint, follow_up
-from medtwin.trials.engine import BLOCK, TrialPlan, course_of, draw_patients, snapshot
+from medtwin.trials.design.group_sequential import GroupSequential, SurvivalDesign
+from medtwin.trials.design.hazard import PiecewiseRate, dropout_rate
+from medtwin.trials.design.timing import Arm, expected_events, time_of_events
+from medtwin.trials.engine.batch import BLOCK, TrialPlan, course_of, draw_patients, snapshot
 from medtwin.trials.enrolment import block_arms, ramped_rate
-from medtwin.trials.hazard import PiecewiseRate, dropout_rate
-from medtwin.trials.outcome import MIN_EVENTS, AssumedOutcome, FittedOutcome, PatientPool, fit_outcome, strata_of
-from medtwin.trials.population import (
+from medtwin.trials.outcome.endpoint import Endpoint, follow_up
+from medtwin.trials.outcome.prognosis import (
+    MIN_EVENTS,
+    AssumedOutcome,
+    FittedOutcome,
+    PatientPool,
+    fit_outcome,
+    strata_of,
+)
+from medtwin.trials.population.cohort import Cohort
+from medtwin.trials.population.criteria import (
     AttritionRow,
     Baseline,
     Criterion,
@@ -28,7 +36,6 @@ from medtwin.trials.population import (
     baseline,
     find_eligible,
 )
-from medtwin.trials.timing import Arm, expected_events, time_of_events
 
 Floats = NDArray[np.float64]
 MAX_SUBJECTS = 20_000

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from medtwin.core.errors import ConfigError
 from medtwin.core.units import convert
-from medtwin.trials.cohort import NEVER, Cohort, Records, latest_before
+from medtwin.trials.population.cohort import NEVER, Cohort, Records, latest_before
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from medtwin.trials.boundaries import Bounds, efficacy_only, inflation, spending_both, spending_bounds
-from medtwin.trials.spending import Spending
+from medtwin.trials.design.boundaries import Bounds, efficacy_only, inflation, spending_both, spending_bounds
+from medtwin.trials.design.spending import Spending
 
 Floats = NDArray[np.float64]
 

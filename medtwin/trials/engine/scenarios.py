@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
-from medtwin.trials.boundaries import exit_probabilities
-from medtwin.trials.engine import (
+from medtwin.trials.design.boundaries import exit_probabilities
+from medtwin.trials.engine.batch import (
     BLOCK,
     Characteristics,
     Estimate,
@@ -20,7 +20,7 @@ from medtwin.trials.engine import (
     marginal_log_hazard_ratio,
     run_trials,
 )
-from medtwin.trials.survival_trial import Study
+from medtwin.trials.engine.survival_trial import Study
 
 BLOCKS_PER_TASK = 2
 

@@ -19,7 +19,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtr
 from scipy.stats import norm
 
-from medtwin.trials.spending import Spending
+from medtwin.trials.design.spending import Spending
 
 Floats = NDArray[np.float64]
 _TAIL = 8.0  # standard deviations beyond which the density is dropped: 6e-16 on each side

@@ -1,0 +1,1 @@
+"""Designs solved analytically: spending, bounds, events, patients, timing, power."""

@@ -1,0 +1,1 @@
+"""What happens to whom: endpoints of records, and prognosis of each patient."""

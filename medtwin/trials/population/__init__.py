@@ -1,0 +1,1 @@
+"""Who may enter: cohorts of subjects and the criteria of eligibility."""
