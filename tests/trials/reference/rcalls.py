@@ -269,8 +269,8 @@ def _matrix(call: Call) -> list[list[Any]]:
     rows, columns = call.value("nrow", position=1), call.value("ncol", position=2)
     rows = round(rows if rows is not None else len(cells) / (columns or 1))
     columns = round(columns if columns is not None else len(cells) / rows)
-    at = (lambda i, j: i * columns + j) if call.value("byrow", position=3) else (lambda i, j: j * rows + i)
-    return [[cells[at(i, j) % len(cells)] for j in range(columns)] for i in range(rows)]
+    across, down = (columns, 1) if call.value("byrow", position=3) else (1, rows)
+    return [[cells[(i * across + j * down) % len(cells)] for j in range(columns)] for i in range(rows)]
 
 
 _FUNCTIONS: dict[str, Callable[[Call], Any]] = {
