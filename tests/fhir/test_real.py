@@ -29,7 +29,7 @@ _EVERY = 50
 @pytest.mark.parametrize(
     ("name", "num_read", "rules"),
     [
-        ("mimic4_demo_fhir", 260_073, {"no-coding", "no-time"}),
+        pytest.param("mimic4_demo_fhir", 260_073, {"no-coding", "no-time"}, marks=pytest.mark.slow),
         ("synthea_r4", 118_990, {"duplicate-id"}),
         ("fhir_examples", None, None),
     ],
