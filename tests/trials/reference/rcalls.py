@@ -136,7 +136,12 @@ class _Reader:
         node = self._atom()
         while self.peek() in ("(", "[", "$"):
             mark = self._take()[1]
-            if mark == "$":
+            if mark == "[" and self.peek() == "[":
+                self._take()
+                args, named = self._arguments("]")
+                self._take("]")
+                node = Call("[[", (node, *args), named)
+            elif mark == "$":
                 node = Call("$", (node, Name(self._take()[1])))
             elif mark == "[":
                 args, named = self._arguments("]")
@@ -161,6 +166,8 @@ class _Reader:
                     args.append(node)
             if self.peek() == ",":
                 self._take()
+                if end == "]" and self.peek() == end:
+                    args.append(None)  # x[1, ] is a row of a matrix
         self._take(end)
         return tuple(args), named
 
@@ -183,7 +190,19 @@ class _Reader:
             self._take("(")
             args, named = self._arguments(")")
             return Call("function", (args, named, self.expression(0)))
+        if text == "if":
+            return self._condition()
         return {"TRUE": True, "FALSE": False}.get(text, Name(re.sub(r".*:", "", text)))
+
+    def _condition(self) -> Any:
+        self._take("(")
+        condition = self.expression(0)
+        self._take(")")
+        branches = [self.expression(0)]
+        if self._at < len(self._tokens) and self._tokens[self._at] == ("name", "else"):
+            self._take()
+            branches.append(self.expression(0))
+        return Call("if", (condition, *branches))
 
     def _block(self) -> Any:
         self._take("{")
