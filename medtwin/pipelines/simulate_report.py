@@ -14,7 +14,7 @@ from medtwin.report import Figure, Page, Section, Table, write_page
 from medtwin.report.page import State
 from medtwin.report.trial_plots import bounds_plot, curve_plot, flow_plot, histogram_plot, survival_plot
 from medtwin.trials import Study
-from medtwin.trials.analysis.survival_batch import kaplan_meier
+from medtwin.trials.analysis.kaplan_meier import kaplan_meier
 from medtwin.trials.design.boundaries import exit_probabilities
 from medtwin.trials.design.group_sequential import hazard_ratio_at_bound
 from medtwin.trials.engine.batch import Characteristics, Estimate

@@ -25,7 +25,7 @@ from timelines_truth_measures import Interval, shifted
 from medtwin.core.codes import BIRTH, NEGATED_PREFIX
 from medtwin.core.dataset import Dataset, open_dataset
 from medtwin.core.seeds import generator
-from medtwin.trials.analysis.survival_batch import kaplan_meier
+from medtwin.trials.analysis.kaplan_meier import kaplan_meier
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

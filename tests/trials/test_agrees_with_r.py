@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from medtwin.trials.analysis.kaplan_meier import kaplan_meier
 from medtwin.trials.analysis.survival_batch import (
     cox_log_hazard_ratio,
-    kaplan_meier,
     logrank_z,
     risk_sets,
 )

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from medtwin.trials.analysis.kaplan_meier import kaplan_meier
 from medtwin.trials.analysis.survival_batch import (
     cox_log_hazard_ratio,
     cox_log_hazard_ratio_continuous,
-    kaplan_meier,
     logrank_z,
     logrank_z_continuous,
     order_continuous,

@@ -1,4 +1,4 @@
-"""Log-rank test, Cox hazard ratio and Kaplan-Meier curve of two arms, many trials at once.
+"""Log-rank test and Cox hazard ratio of two arms, many trials at once.
 
 Arrays are (trials, patients). z > 0 favours the experimental arm (arm 1), hazard ratios are experimental / control.
 """
@@ -183,50 +183,3 @@ def _newton(
             break
     missing = np.where(is_finite, 0.0, np.nan)
     return LogHazardRatio(beta + missing, 1 / np.sqrt(information) + missing)
-
-
-@dataclass(frozen=True)
-class SurvivalCurve:
-    """A Kaplan-Meier curve, a step at each event time, from 1 at time 0.
-
-    Attributes:
-        time: (steps,) event times. survival: (steps,) after each. low, high: (steps,) limits.
-        at_risk: (steps,) patients at risk just before each. standard_error: (steps,) Greenwood's.
-        level: Of the limits.
-    """
-
-    time: Floats
-    survival: Floats
-    low: Floats
-    high: Floats
-    at_risk: Ints
-    standard_error: Floats
-    level: float
-
-    def at(self, times: Floats) -> Floats:
-        """Survival at each time."""
-        steps = np.concatenate([[1.0], self.survival])
-        return np.asarray(steps[np.searchsorted(self.time, times, side="right")])
-
-
-def kaplan_meier(time: Floats, event: Bools, *, level: float = 0.95) -> SurvivalCurve:
-    """The Kaplan-Meier curve of one group, with log-log limits.
-
-    Args:
-        time: (patients,) time to event or censoring.
-        event: (patients,) whether it is an event.
-        level: Of the limits at each time.
-
-    Source: Kaplan & Meier 1958; limits as in Kalbfleisch & Prentice 2002, section 1.4.
-    """
-    steps, deaths = np.unique(time[event], return_counts=True)
-    at_risk = len(time) - np.searchsorted(np.sort(time), steps, side="left")
-    survival = np.asarray(np.cumprod(1 - deaths / at_risk), dtype=np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        greenwood = np.cumsum(deaths / (at_risk * (at_risk - deaths)))
-        half = norm.ppf(0.5 + level / 2) * np.sqrt(greenwood) / np.log(survival)
-        low, high = survival ** np.exp(-half), survival ** np.exp(half)
-        error = survival * np.sqrt(greenwood)
-    is_zero = survival == 0
-    low, high = np.where(is_zero, 0.0, low), np.where(is_zero, 0.0, high)
-    return SurvivalCurve(steps, survival, low, high, at_risk, np.where(is_zero, np.nan, error), level)

@@ -1,10 +1,376 @@
-"""Analyses of times to events in one trial."""
+"""Analyses of times to events in one trial: R's survival, simtrial, survRM2 and cmprsk, computed by medtwin."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from tests.trials.reference.cases import Case
+import numpy as np
+from scipy.stats import norm
 
-ANSWERS: dict[str, Callable[[Case], Mapping[str, Any]]] = {}
+from medtwin.trials.analysis.competing import cumulative_incidence, fine_gray_model, gray_test
+from medtwin.trials.analysis.logrank import Weight
+from medtwin.trials.analysis.milestone import milestone_test
+from medtwin.trials.analysis.restricted_mean import (
+    Comparison,
+    Contrast,
+    RestrictedMean,
+    adjusted_restricted_mean,
+    compare_restricted_means,
+)
+from medtwin.trials.analysis.weighted_logrank import max_combo_test, weighted_logrank_test
+from medtwin.trials.analysis.weights import EarlyZero, FlemingHarrington, MagirrBurman
+from tests.trials.reference import survival_fits as fits
+from tests.trials.reference.cases import Case, NotCoveredError, read_columns
+from tests.trials.reference.evaluate import Environment, Frame, Named, as_factor, as_number, is_missing, plain, vector
+from tests.trials.reference.rcalls import Call
+from tests.trials.reference.survival_fits import Arguments
+
+_LEVELS = {
+    "veteran": {"celltype": ["squamous", "smallcell", "adeno", "large"]},
+    "cgd": {
+        "treat": ["placebo", "rIFN-g"],
+        "sex": ["male", "female"],
+        "inherit": ["X-linked", "autosomal"],
+        "hos.cat": ["US:NIH", "US:other", "Europe:Amsterdam", "Europe:other"],
+    },
+    "colon": {"rx": ["Obs", "Lev", "Lev+5FU"]},
+    "colon_os_obs_vs_lev5fu": {"rx": ["Obs", "Lev", "Lev+5FU"]},
+    "mgus2": {"sex": ["F", "M"]},
+    "myeloid": {"trt": ["A", "B"], "sex": ["f", "m"]},
+    "pbc_randomised": {"sex": ["m", "f"]},
+    "retinopathy": {"laser": ["xenon", "argon"], "eye": ["right", "left"], "type": ["juvenile", "adult"]},
+}
+"""Levels of the factors of R's data sets in their order, which a CSV file does not keep."""
+
+_FRAMES = {
+    "vet": "veteran",
+    "veteran": "veteran",
+    "lung": "lung",
+    "cancer": "lung",
+    "gbsg": "gbsg",
+    "cgd": "cgd",
+    "colon": "colon",
+    "col2": "colon_os_obs_vs_lev5fu",
+    "mgus2": "mgus2",
+    "myeloid": "myeloid",
+    "pbcr": "pbc_randomised",
+    "retinopathy": "retinopathy",
+    "bladder2": "bladder2",
+}
+"""What R's names of data frames are called in `trial_data/`."""
+
+
+_TITLES: dict[Contrast, str] = {
+    "difference": "RMST.difference.adjusted",
+    "ratio": "RMST.ratio.adjusted",
+    "loss_ratio": "RMTL.ratio.adjusted",
+}
+"""Of the tables of coefficients of `rmst2()`."""
+
+
+@lru_cache(maxsize=32)
+def _read(path: Path) -> Frame:
+    frame = Frame(read_columns(path))
+    for name, levels in _LEVELS.get(path.stem, {}).items():
+        frame[name] = as_factor(frame[name], levels)
+    return frame
+
+
+def _two_arm_frame(frame: Frame, arm: Any) -> Frame:
+    """The columns that simtrial wants; the arm is 1 or True for the experimental one."""
+    names = np.where(np.asarray(arm, dtype=bool), "experimental", "control")
+    stratum = np.array(["All"] * len(names))
+    return Frame(stratum=stratum, treatment=names, tte=frame["time"], event=frame["status"])
+
+
+def _variables(folder: Path) -> dict[str, Any]:
+    """The data frames of the set-up in `meta.r_setup`, those whose files are there."""
+    found: dict[str, Any] = {}
+    for name, file in _FRAMES.items():
+        path = folder / "trial_data" / f"{file}.csv"
+        if path.is_file():
+            found[name] = _read(path)
+    if "colon" in found:
+        found["col_os"] = found["colon"].rows(found["colon"]["etype"] == 2)
+    if "vet" in found:
+        found["vt"] = _two_arm_frame(found["vet"], found["vet"]["trt"] == 2)
+    if "col2" in found:
+        found["ct"] = _two_arm_frame(found["col2"], found["col2"]["trt"] == 1)
+    return found
+
+
+def _counting_process(env: Environment, call: Call) -> Frame:
+    given = Arguments.of(env, call, ("x", "arm"))
+    if given.value("arm") != "experimental":
+        raise NotCoveredError("another arm of counting_process() than experimental")
+    found: Frame = given.value("x")
+    return found
+
+
+def _two_arms(frame: Frame) -> tuple[Any, Any, Any, Any]:
+    """Time, event, arm and stratum of a data frame of simtrial."""
+    arm = plain(frame["treatment"]) == "experimental"
+    return frame["tte"], frame["event"], arm, plain(frame["stratum"]) if "stratum" in frame else np.zeros(len(arm))
+
+
+def _fh(env: Environment, call: Call) -> Weight:
+    given = Arguments.of(env, call, ("rho", "gamma"))
+    return FlemingHarrington(given.value("rho", 0.0), given.value("gamma", 0.0))
+
+
+def _mb(env: Environment, call: Call) -> Weight:
+    given = Arguments.of(env, call, ("delay", "w_max"))
+    return MagirrBurman(given.value("delay", 4.0), given.value("w_max", np.inf))
+
+
+def _early_zero(env: Environment, call: Call) -> Weight:
+    given = Arguments.of(env, call, ("early_period", "fail_rate"))
+    if given.value("fail_rate") is not None:
+        raise NotCoveredError("the argument fail_rate of early_zero()")
+    return EarlyZero(given.value("early_period"))
+
+
+def _wlr(env: Environment, call: Call) -> dict[str, Any]:
+    given = Arguments.of(env, call, ("data", "weight", "return_variance", "ratio", "formula"))
+    if "formula" in given.nodes:
+        raise NotCoveredError("the argument formula of wlr()")
+    time, event, arm, stratum = _two_arms(given.value("data"))
+    found = weighted_logrank_test(time, event, arm, given.value("weight"), strata=stratum)
+    return {
+        "estimate": found.score,
+        "se": found.standard_error,
+        "variance": found.standard_error**2,
+        "z": found.z,
+        "p_value": found.p_value,
+    }
+
+
+def _maxcombo(env: Environment, call: Call) -> dict[str, Any]:
+    given = Arguments.of(env, call, ("data", "rho", "gamma", "return_variance", "return_corr"))
+    time, event, arm, stratum = _two_arms(given.value("data"))
+    powers = [vector(given.value("rho", np.array([0, 0, 1.0]))), vector(given.value("gamma", np.array([0, 1.0, 1])))]
+    weights = [FlemingHarrington(float(rho), float(gamma)) for rho, gamma in zip(*powers, strict=True)]
+    found = max_combo_test(time, event, arm, weights, strata=stratum)
+    return {
+        "estimate": np.array([each.score for each in found.tests]),
+        "se": np.array([each.standard_error for each in found.tests]),
+        "z": np.array([each.z for each in found.tests]),
+        "corr": found.correlation,
+        "p_value": found.p_value,
+    }
+
+
+def _milestone(env: Environment, call: Call) -> dict[str, Any]:
+    given = Arguments.of(env, call, ("data", "ms_time", "test_type"))
+    time, event, arm, _ = _two_arms(given.value("data"))
+    found = milestone_test(time, event, arm, given.value("ms_time"), scale=given.value("test_type", "log-log"))
+    return {"estimate": found.estimate, "se": found.standard_error, "z": found.z, "p_value": found.p_value}
+
+
+def _rmst(env: Environment, call: Call) -> dict[str, Any]:
+    signature = ("data", "tau", "var_label_tte", "var_label_event", "var_label_group", "formula", "reference", "alpha")
+    given = Arguments.of(env, call, signature)
+    if "formula" in given.nodes:
+        raise NotCoveredError("the argument formula of rmst()")
+    frame = given.value("data")
+    columns = [
+        plain(frame[given.value(f"var_label_{name}", default)])
+        for name, default in (("tte", "tte"), ("event", "event"), ("group", "treatment"))
+    ]
+    arm = columns[2] != given.value("reference", "control")
+    level = 1 - given.value("alpha", 0.05)
+    found = compare_restricted_means(columns[0], columns[1], arm, given.value("tau", 10.0), level=level).difference
+    return {"estimate": found.estimate, "se": found.standard_error, "z": found.z, "p_value": found.p_value}
+
+
+def _rmst2(env: Environment, call: Call) -> dict[str, Any]:
+    given = Arguments.of(env, call, ("time", "status", "arm", "tau", "covariates", "alpha"))
+    time, event, arm = (vector(given.value(name)) for name in ("time", "status", "arm"))
+    level, tau, covariates = 1 - given.value("alpha", 0.05), given.value("tau"), given.value("covariates")
+    if tau is None:
+        tau = min(float(time[arm == side].max()) for side in (0, 1))
+    if covariates is not None:
+        return _adjusted(time, event, arm, covariates, tau, level)
+    found = compare_restricted_means(time, event, arm, tau, level=level)
+    rows = [found.difference, found.ratio, found.loss_ratio]
+    return {
+        "tau": found.experimental.tau,
+        "RMST.arm1": _one_arm(found.experimental),
+        "RMST.arm0": _one_arm(found.control),
+        "unadjusted.result": _contrasts(rows),
+    }
+
+
+def _one_arm(mean: RestrictedMean) -> dict[str, Any]:
+    names = (["Est.", "se", *(f"{side} {mean.level:g}".replace("0.", ".") for side in ("lower", "upper"))],)
+    rmst = np.array([mean.estimate, mean.standard_error, mean.low, mean.high])
+    rmtl = np.array([mean.time_lost, mean.standard_error, mean.tau - mean.high, mean.tau - mean.low])
+    result = Named(np.stack([rmst, rmtl]), (["RMST", "RMTL"], names[0]))
+    return {"rmst": Named(rmst, names), "rmtl": Named(rmtl, names), "result": result}
+
+
+def _contrasts(rows: list[Comparison]) -> Named:
+    values = np.array([[each.estimate, each.low, each.high, each.p_value] for each in rows])
+    names = ["RMST (arm=1)-(arm=0)", "RMST (arm=1)/(arm=0)", "RMTL (arm=1)/(arm=0)"]
+    return Named(values, (names, ["Est.", "lower .95", "upper .95", "p"]))
+
+
+def _adjusted(time: Any, event: Any, arm: Any, covariates: Any, tau: float, level: float) -> dict[str, Any]:
+    if isinstance(covariates, Frame):
+        labels, x = list(covariates), np.column_stack([as_number(each) for each in covariates.values()])
+    else:
+        x = np.asarray(plain(covariates), dtype=np.float64).reshape(len(time), -1)
+        labels = [f"covariates{j + 1}" for j in range(x.shape[1])]
+    names = ["intercept", "arm", *labels]
+    found: dict[str, Any] = {"tau": tau}
+    comparisons = []
+    for contrast, title in _TITLES.items():
+        fit = adjusted_restricted_mean(time, event, arm, x, tau, contrast=contrast, level=level)
+        comparisons.append(fit.comparison)
+        b, se = fit.coefficients, fit.standard_errors
+        z = b / se
+        tail = 2 * norm.sf(np.abs(z))
+        half = norm.ppf(0.5 + level / 2) * se
+        if contrast == "difference":
+            columns, heads = [b, se, z, tail, b - half, b + half], ["coef", "se(coef)", "z", "p"]
+        else:
+            columns = [b, se, z, tail, np.exp(b), np.exp(b - half), np.exp(b + half)]
+            heads = ["coef", "se(coef)", "z", "p", "exp(coef)"]
+        found[title] = Named(np.column_stack(columns), (names, [*heads, "lower .95", "upper .95"]))
+    return {**found, "adjusted.result": _contrasts(comparisons)}
+
+
+def _crr(env: Environment, call: Call) -> dict[str, Any]:
+    signature = ("ftime", "fstatus", "cov1", "cov2", "tf", "cengroup", "failcode", "cencode", "subset", "na.action")
+    given = Arguments.of(env, call, (*signature, "gtol", "maxiter", "init", "variance"))
+    if {"cov2", "tf", "init"} & set(given.nodes):
+        raise NotCoveredError("the arguments cov2, tf or init of crr()")
+    cov1 = given.value("cov1")
+    names = list(cov1.names[1] or []) if isinstance(cov1, Named) else []
+    x = np.asarray(plain(cov1), dtype=np.float64)
+    x = x.reshape(len(x), -1)
+    time, cause = (vector(given.value(name)) for name in ("ftime", "fstatus"))
+    keep = ~(is_missing(time) | is_missing(cause) | is_missing(x))
+    if "subset" in given.nodes:
+        keep &= vector(given.value("subset")).astype(bool)
+    group = given.value("cengroup")
+    fit = fine_gray_model(
+        time[keep],
+        cause[keep],
+        x[keep],
+        of_interest=given.value("failcode", 1.0),
+        censored=given.value("cencode", 0.0),
+        censoring_group=None if group is None else vector(group)[keep],
+    )
+    return {
+        "class": "crr",
+        "coef": Named(fit.coefficients, (names or [f"x{j + 1}" for j in range(x.shape[1])],)),
+        "var": fit.covariance,
+        "invinf": fit.naive_covariance,
+        "loglik": fit.log_likelihood,
+        "loglik.null": fit.null_log_likelihood,
+        "n": float(keep.sum()),
+        "fit": fit,
+    }
+
+
+def _crr_summary(fit: Any) -> dict[str, Any]:
+    model = fit["fit"]
+    b, se, names = model.coefficients, model.standard_errors, fit["coef"].names[0]
+    low, high = model.interval()
+    heads = ["coef", "exp(coef)", "se(coef)", "z", "p-value"]
+    return {
+        "coef": Named(
+            np.column_stack([b, np.exp(b), se, b / se, [float(f"{p:.2g}") for p in model.p_values]]), (names, heads)
+        ),
+        "conf.int": Named(np.column_stack([np.exp(b), np.exp(-b), low, high]), (names, [*heads[1:2], "exp(-coef)"])),
+    }
+
+
+def _summary(fit: Any, **options: Any) -> Any:
+    return _crr_summary(fit) if fit["class"] == "crr" else fits.summary(fit, **options)
+
+
+def _cuminc(env: Environment, call: Call) -> dict[str, Any]:
+    given = Arguments.of(env, call, ("ftime", "fstatus", "group", "strata", "rho", "cencode", "subset", "na.action"))
+    time, cause = (vector(given.value(name)) for name in ("ftime", "fstatus"))
+    group, strata, censored = given.value("group"), given.value("strata"), given.value("cencode", 0.0)
+    groups = as_factor(np.ones(len(time)) if group is None else group)
+    keep = ~(is_missing(time) | is_missing(cause) | is_missing(groups))
+    if strata is not None:
+        keep &= ~is_missing(strata)
+    if "subset" in given.nodes:
+        keep &= vector(given.value("subset")).astype(bool)
+    time, cause, groups = time[keep], cause[keep], groups.take(keep)
+    strata = None if strata is None else vector(strata)[keep]
+    causes = [each for each in np.unique(cause).tolist() if each != censored]
+    found: dict[str, Any] = {}
+    tests = []
+    for of in causes:
+        for g, label in enumerate(groups.levels):
+            here = groups.codes == g
+            curve = cumulative_incidence(time[here], cause[here], of_interest=of, censored=censored)
+            found[f"{label} {of:g}"] = {"curve": curve, "end": float(time[here].max())}
+        if len(groups.levels) > 1:
+            options = {"of_interest": of, "censored": censored, "strata": strata, "rho": given.value("rho", 0.0)}
+            test = gray_test(time, cause, groups.codes, **options)
+            tests.append([test.chi_square, test.p_value, float(test.degrees_of_freedom)])
+    if tests:
+        found["Tests"] = Named(np.array(tests), ([f"{of:g}" for of in causes], ["stat", "pv", "df"]))
+    return found
+
+
+def _timepoints(fit: Any, times: Any) -> dict[str, Any]:
+    at = vector(times).astype(np.float64)
+    curves = {name: each for name, each in fit.items() if name != "Tests"}
+    axes = (list(curves), [f"{each:g}" for each in at])
+    values = {
+        "est": [np.where(at <= each["end"], each["curve"].at(at), np.nan) for each in curves.values()],
+        "var": [np.where(at <= each["end"], each["curve"].variance_at(at), np.nan) for each in curves.values()],
+    }
+    return {name: Named(np.stack(rows), axes) for name, rows in values.items()}
+
+
+_NATIVES: dict[str, Callable[[Environment, Call], Any]] = {
+    "Surv": fits.surv,
+    "survdiff": fits.survdiff,
+    "coxph": fits.coxph,
+    "survreg": fits.survreg,
+    "survfit": fits.survfit,
+    "counting_process": _counting_process,
+    "fh": _fh,
+    "mb": _mb,
+    "early_zero": _early_zero,
+    "wlr": _wlr,
+    "maxcombo": _maxcombo,
+    "milestone": _milestone,
+    "rmst": _rmst,
+    "rmst2": _rmst2,
+    "crr": _crr,
+    "cuminc": _cuminc,
+}
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "summary": _summary,
+    "quantile": fits.quantile,
+    "coef": fits.coefficients,
+    "vcov": fits.variance,
+    "confint": fits.confint,
+    "logLik": fits.log_likelihood,
+    "timepoints": _timepoints,
+}
+
+
+def survival_analysis(case: Case) -> Mapping[str, Any]:
+    """The outputs of a case: its call is evaluated with fits of medtwin, then what it takes out of the result."""
+    env = Environment(_variables(case.folder), _FUNCTIONS, _NATIVES)
+    env.variables["x"] = env.run(case.call)
+    found = env.run(case.extract)
+    if not isinstance(found, Mapping):
+        raise NotCoveredError("an extract that names no outputs")
+    return {name: plain(each) for name, each in found.items()}
+
+
+ANSWERS: dict[str, Callable[[Case], Mapping[str, Any]]] = {"survival_analysis": survival_analysis}
