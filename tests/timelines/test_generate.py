@@ -116,6 +116,27 @@ def test_facts_are_counted_with_tokens(spec: TimelineSpec, sequences: Sequences)
     assert spec.fact_totals.tolist() == sequences.facts.sum(axis=0).tolist()
 
 
+def test_the_most_that_one_subject_had_is_counted(spec: TimelineSpec, sequences: Sequences) -> None:
+    subject = sequences.subject_of_step()[sequences.step_of_event()]
+    for token in range(0, len(spec.vocabulary), 7):
+        assert spec.most_said[token] == np.bincount(subject[sequences.token == token], minlength=1).max()
+
+
+def test_a_record_says_nothing_far_more_often_than_any_training_subject(model: TimelineModel) -> None:
+    token = int(np.bincount(np.concatenate([one.tokens for one in drawn(model, 20)])).argmax())
+
+    def times(most: int) -> int:
+        limits = np.full(len(model.spec.vocabulary), 1_000_000)
+        limits[token] = most
+        bound = replace(model, masks=replace(model.masks, most=limits))
+        return max(int((np.array(one.tokens) == token).sum()) for one in drawn(bound, 20))
+
+    assert times(1_000_000) > 10
+    assert [times(most) for most in (1, 3)] == [1, 3]
+    assert model.masks.most is not None
+    assert (model.masks.most == 2 * model.spec.most_said + 5).all()
+
+
 def test_what_nobody_has_without_a_fact_needs_it(spec: TimelineSpec) -> None:
     """Twelve of 40 have the fact, and all who have the token: by chance once in two million."""
     token = int(spec.vocabulary.where(["LOINC//4548-4"])[0])

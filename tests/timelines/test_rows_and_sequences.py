@@ -254,11 +254,11 @@ def test_the_spec_comes_back_from_disk(spec: TimelineSpec, tmp_path: Path) -> No
     for name in ("vocabulary", "templates", "scales", "heaps", "gaps", "settings", "unmodelled", "identities"):
         assert getattr(back, name) == getattr(spec, name), name
     arrays = ("sex_counts", "sex_totals", "age_range", "changes", "youngest_onset", "static_counts", "told_again")
-    for name in (*arrays, "fact_counts", "fact_totals", "levels", "fact_of"):
+    for name in (*arrays, "most_said", "fact_counts", "fact_totals", "levels", "fact_of"):
         one, other = (np.asarray(getattr(each, name)) for each in (back, spec))
         assert np.array_equal(one, other, equal_nan=one.dtype.kind == "f"), name
     assert (back.profile.sexes, back.profile.facts) == (spec.profile.sexes, spec.profile.facts)
-    old = (tmp_path / "timelines.json").read_text().replace('"version": 5', '"version": 4')
+    old = (tmp_path / "timelines.json").read_text().replace('"version": 6', '"version": 5')
     (tmp_path / "timelines.json").write_text(old)
     with pytest.raises(DatasetError, match="another version of medtwin: train again"):
         TimelineSpec.load(tmp_path)

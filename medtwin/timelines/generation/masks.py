@@ -18,6 +18,8 @@ _CHANCE = 0.01
 _CHANCE_OF_FACTS = 1e-6
 MARGIN_YEARS = 2.0
 _MARGIN_OF_FEW = 20.0
+# A record says nothing more often than this many times what any training subject had, and a few times more.
+_MOST_TIMES, _MOST_MORE = 2, 5
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,14 @@ class Masks:
         by_sex: (sexes, V) whether a token can be said of a subject of this sex.
         youngest, oldest: (V,) ages in years between which a token can be said.
         needs: (K, V) whether a token can be said only of who has a fact; None: none needs any.
+        most: (V,) how often a record can say a token; None: there is no limit.
     """
 
     by_sex: NDArray[np.bool_]
     youngest: NDArray[np.float64]
     oldest: NDArray[np.float64]
     needs: NDArray[np.bool_] | None = None
+    most: NDArray[np.int64] | None = None
 
     def allowed(self, sex: NDArray[np.int64], age_years: NDArray[np.float64]) -> NDArray[np.bool_]:
         """(B, V) which tokens can be said of B subjects at these ages; an unknown age (nan) forbids nothing."""
@@ -41,14 +45,19 @@ class Masks:
         outside = (age < self.youngest) | (age > self.oldest)
         return np.asarray(self.by_sex[sex] & ~outside)
 
+    def is_left(self, times: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """(B, V) which tokens can be said again by records that have said them so many times, (B, V)."""
+        return np.ones(times.shape, dtype=bool) if self.most is None else np.asarray(times < self.most)
+
 
 def build_masks(spec: TimelineSpec, sex_specific: Mapping[str, Sequence[str]]) -> Masks:
     """The masks of a run.
 
     Args:
         spec: Learned from training subjects: a token that a sex never has, though by chance it would (p < .01), or
-            that nobody has without a fact (p < .000001: an operation that only the disease is treated by), and ages two
-            years (more for rare tokens) beyond those seen, are masked.
+            that nobody has without a fact (p < .000001: an operation that only the disease is treated by), ages two
+            years (more for rare tokens) beyond those seen, and repetitions beyond twice the most that one subject had,
+            and five, are masked.
         sex_specific: Codes by the only sex (F, M) that can have them, as shell patterns.
 
     Raises:
@@ -71,7 +80,7 @@ def build_masks(spec: TimelineSpec, sex_specific: Mapping[str, Sequence[str]]) -
     margin = MARGIN_YEARS + _MARGIN_OF_FEW / np.maximum(count, 1)
     youngest = np.nan_to_num(spec.age_range[:, 0] - margin, nan=-np.inf)
     oldest = np.nan_to_num(spec.age_range[:, 1] + margin, nan=np.inf)
-    return Masks(by_sex, youngest, oldest, _needs(spec))
+    return Masks(by_sex, youngest, oldest, _needs(spec), _MOST_TIMES * spec.most_said + _MOST_MORE)
 
 
 def _needs(spec: TimelineSpec) -> NDArray[np.bool_]:

@@ -88,6 +88,7 @@ class Sampler:
         self.open_until = self.start.astype(np.float64)
         self.dead, self.done, self.is_cut = (np.zeros(size, dtype=bool) for _ in range(3))
         self.waits = np.zeros(size, dtype=bool)
+        self.times_said = np.zeros((size, num_codes), dtype=np.int32)
         self.seen, self.now = (torch.zeros(size, num_codes, dtype=torch.bool) for _ in range(2))
         self.last_said, self.began = (torch.full((size, num_codes), float("-inf")) for _ in range(2))
         # Last, total and count of the numbers of every token; last and total of what was expected of them.
@@ -203,7 +204,8 @@ class Sampler:
         must_go = torch.from_numpy(dies_now)
         is_over = torch.from_numpy((self.num_said[who] + 1 >= self.limit) | self.dead[who])
         ordered = codes.allowed_codes(before, slice(None))
-        possible = context.possible & ordered & ~is_over[:, None]
+        is_left = torch.from_numpy(self.masks.is_left(self.times_said[who]))
+        possible = context.possible & ordered & is_left & ~is_over[:, None]
         has_any = torch.zeros(len(who), codes.num_types).index_add_(1, codes.type_of, possible.float()) > 0
         in_order = codes.allowed_types(before, says_some)
         type_logits = (codes.type_out(state) + context.types).double()
@@ -311,6 +313,7 @@ class Sampler:
         self.dead[who] |= self.known.death.numpy()[what] & (self.step[who] > 0)
         self.log.append((who, self.step[who], what, self.minute[who], raw))
         self._said.append((who, what))
+        self.times_said[who, what] += 1
         self.previous[who] = what
         self.place[who] += 1
         self.num_said[who] += 1

@@ -34,7 +34,7 @@ from medtwin.timelines.reading.templates import Template, TemplateCounts
 from medtwin.timelines.reading.vocabulary import Token, Vocabulary
 
 FILE = "timelines.json"
-_COUNTS = ("sex_counts", "sex_totals", "fact_counts", "fact_totals", "static_counts", "told_again")
+_COUNTS = ("sex_counts", "sex_totals", "fact_counts", "fact_totals", "static_counts", "told_again", "most_said")
 _KNOWN_OF_SOME, _TABLES_OF_SOME = ("changes", "youngest_onset"), ("levels", "age_range")  # nan of other tokens
 UNKNOWN_SEX = "GENDER//U"
 _ROOT_SHARE = 0.99  # what is a static fact so often is a root of the profile
@@ -78,6 +78,7 @@ class TimelineSpec:
         static_counts: (V, 2) how often it was said as a static fact, and at a time.
         told_again: (V, 2, 2) in how many steps before and after a subject first had it, and in how many of them it was
             said.
+        most_said: (V,) how often one subject had it at most.
         settings: As fitted.
         unmodelled: Rows of training subjects that no token stands for.
         identities: Those that training subjects keep.
@@ -100,6 +101,7 @@ class TimelineSpec:
     youngest_onset: NDArray[np.float64]
     static_counts: NDArray[np.int64]
     told_again: NDArray[np.int64]
+    most_said: NDArray[np.int64]
     settings: SpecSettings
     unmodelled: int = 0
     identities: tuple[Identity, ...] = ()
@@ -156,7 +158,7 @@ class TimelineSpec:
         """Writes timelines.json and profile.npz."""
         self.profile.save(folder)
         record = {
-            "version": 5,
+            "version": 6,
             "vocabulary": self.vocabulary.to_json(),
             "scales": [scale and scale.to_json() for scale in self.scales],
             "heaps": [asdict(heaps) for heaps in self.heaps],
@@ -182,7 +184,7 @@ class TimelineSpec:
             DatasetError: If it is missing or no such file.
         """
         record = read_json(folder / FILE)
-        if record.get("version") != 5:
+        if record.get("version") != 6:
             raise DatasetError(f"{folder / FILE} was written by another version of medtwin: train again")
         known: dict[str, Any] = {
             name: np.array(record[name], dtype=np.float64) for name in (*_KNOWN_OF_SOME, *_TABLES_OF_SOME)
@@ -317,6 +319,7 @@ def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings, f
         youngest_onset=np.where(np.isfinite(sums.youngest_onset), sums.youngest_onset, np.nan),
         static_counts=sums.static_counts,
         told_again=sums.told_again(),
+        most_said=sums.most_said,
         settings=settings,
         unmodelled=unmodelled,
         identities=identities.kept(),

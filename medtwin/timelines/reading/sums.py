@@ -22,8 +22,8 @@ class SequenceSums:
     """Sums over the sequences of the training subjects.
 
     Attributes:
-        sex_counts, sex_totals, fact_counts, fact_totals, age_range, static_counts: As of `TimelineSpec`; ages are
-            infinite where none is known.
+        sex_counts, sex_totals, fact_counts, fact_totals, age_range, static_counts, most_said: As of `TimelineSpec`;
+            ages are infinite where none is known.
         changes: (2, V) number and sum of absolute changes of numbers.
         youngest_onset: (V,) infinite where none is known.
         gaps: Counts of gaps. heaps: Of values. first: First numbers.
@@ -46,6 +46,7 @@ class SequenceSums:
         self.fact_totals = np.zeros(num_facts, dtype=np.int64)
         self.age_range = np.stack([np.full(num_tokens, np.inf), np.full(num_tokens, -np.inf)], axis=1)
         self.static_counts = np.zeros((num_tokens, 2), dtype=np.int64)
+        self.most_said = np.zeros(num_tokens, dtype=np.int64)
         self.changes = np.zeros((2, num_tokens))
         self._said = np.zeros((num_tokens, 2), dtype=np.int64)  # first, and again
         self._steps_after, self._num_steps = np.zeros(num_tokens, dtype=np.int64), 0
@@ -82,6 +83,8 @@ class SequenceSums:
         self._add_subjects(part)
 
     def _add_repetitions(self, part: Sequences, subject: NDArray[np.int64], step: NDArray[np.int64]) -> None:
+        said, times = np.unique(subject * len(self._said) + part.token, return_counts=True)
+        np.maximum.at(self.most_said, said % len(self._said), times)
         first, num_steps = part.is_first, int(part.step_offsets[-1])
         cells = np.unique(part.token.astype(np.int64) * num_steps + step)  # a step may say a token twice
         num_first, num_said = (
