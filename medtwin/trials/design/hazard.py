@@ -1,4 +1,4 @@
-"""Piecewise-constant rates over time: hazards of an event, and rates of enrolment. Time is in months."""
+"""Rates over time: piecewise-constant ones of events, dropout and enrolment, and Weibull hazards. Time is in months."""
 
 from __future__ import annotations
 
@@ -73,6 +73,11 @@ class PiecewiseRate:
         """The same with every rate multiplied."""
         return PiecewiseRate(tuple(self.starts), tuple(factor * rate for rate in self.rates))
 
+    def plus(self, other: PiecewiseRate) -> PiecewiseRate:
+        """The sum of two rates."""
+        starts = tuple(sorted({*self.starts, *other.starts}))
+        return PiecewiseRate(starts, tuple((self.at(starts) + other.at(starts)).tolist()))
+
     @staticmethod
     def of_median(median_months: float) -> PiecewiseRate:
         """The constant hazard with this median time.
@@ -83,6 +88,48 @@ class PiecewiseRate:
         if not median_months > 0:
             raise ValueError(f"median_months must be above 0, got {median_months!r}")
         return PiecewiseRate((0.0,), (float(np.log(2) / median_months),))
+
+
+@dataclass(frozen=True)
+class WeibullHazard:
+    """The hazard of the survival function exp(-(rate t)^shape).
+
+    Attributes:
+        rate: Per month, above 0.
+        shape: Above 0; 1 is a constant hazard.
+
+    Raises:
+        ValueError: If either is not above 0.
+
+    >>> WeibullHazard(0.1, 2.0).cumulative([10.0, 20.0]).round(6).tolist()
+    [1.0, 4.0]
+    """
+
+    rate: float
+    shape: float
+
+    def __post_init__(self) -> None:
+        for name in ("rate", "shape"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)!r}")
+
+    @property
+    def starts(self) -> tuple[float, ...]:
+        """It has one piece."""
+        return (0.0,)
+
+    def at(self, time: ArrayLike) -> Floats:
+        """The hazard at each time above 0."""
+        t = np.asarray(time, dtype=np.float64)
+        return np.asarray(self.shape * self.rate * (self.rate * t) ** (self.shape - 1.0))
+
+    def cumulative(self, time: ArrayLike) -> Floats:
+        """The integral of the hazard from 0 to each time; 0 before 0."""
+        return np.asarray((self.rate * np.maximum(np.asarray(time, dtype=np.float64), 0.0)) ** self.shape)
+
+    def scaled(self, factor: float) -> WeibullHazard:
+        """The same with the hazard multiplied at all times."""
+        return WeibullHazard(self.rate * factor ** (1.0 / self.shape), self.shape)
 
 
 def dropout_rate(share: float, months: float = 12.0) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
-from medtwin.trials.design.hazard import PiecewiseRate
+from medtwin.trials.design.hazard import PiecewiseRate, WeibullHazard
 
 Floats = NDArray[np.float64]
 _GAUSS = np.polynomial.legendre.leggauss(24)
@@ -25,13 +25,60 @@ class Arm:
         risks: (groups,) relative hazards of equally large groups of patients; one group of risk 1 by default.
     """
 
-    hazard: PiecewiseRate
-    dropout_rate: float = 0.0
+    hazard: PiecewiseRate | WeibullHazard
+    dropout_rate: float | PiecewiseRate = 0.0
     risks: Sequence[float] = (1.0,)
+
+    @property
+    def dropout(self) -> PiecewiseRate:
+        """The hazard of leaving without an event, over time."""
+        rate = self.dropout_rate
+        return rate if isinstance(rate, PiecewiseRate) else PiecewiseRate((0.0,), (float(rate),))
+
+    @property
+    def starts(self) -> tuple[float, ...]:
+        """Months of follow-up at which the hazard or the dropout changes."""
+        return (*self.hazard.starts, *self.dropout.starts)
 
     def treated(self, hazard_ratio: float) -> Arm:
         """The same patients under a treatment that multiplies their hazard."""
         return Arm(self.hazard, self.dropout_rate, tuple(hazard_ratio * risk for risk in self.risks))
+
+    def survival(self, time: ArrayLike) -> Floats:
+        """The share without an event by each time of follow-up, were there no dropout, in the shape of `time`."""
+        total = self.hazard.cumulative(time)
+        return np.asarray(np.mean([np.exp(-risk * total) for risk in self.risks], axis=0))
+
+    def hazard_at(self, time: ArrayLike) -> Floats:
+        """The hazard among those still at risk at each time of follow-up, in the shape of `time`."""
+        risks, least = np.asarray(self.risks, dtype=np.float64), min(self.risks)
+        excess = [np.exp(-(risk - least) * self.hazard.cumulative(time)) for risk in risks]
+        mean_risk = np.tensordot(risks, excess, axes=1) / np.sum(excess, axis=0)
+        return np.asarray(self.hazard.at(time) * mean_risk)
+
+    def retained(self, time: ArrayLike) -> Floats:
+        """The share neither with an event nor dropped out at each time of follow-up, in the shape of `time`."""
+        return np.asarray(self.survival(time) * np.exp(-self.dropout.cumulative(time)))
+
+
+def follow_up_nodes(edges: ArrayLike, *, graded: bool = False) -> tuple[Floats, Floats]:
+    """Gauss-Legendre nodes and weights over follow-up, both (24 x pieces,), between edges where an integrand may jump.
+
+    Args:
+        edges: (pieces + 1,) months, increasing.
+        graded: Whether the nodes of the first piece gather at its start (u = b v^4), where the density of a Weibull
+            time is a power of u.
+    """
+    cuts = np.asarray(edges, dtype=np.float64)
+    if len(cuts) < 2:
+        return np.zeros(0), np.zeros(0)
+    x, w = _GAUSS
+    half = 0.5 * np.diff(cuts)[:, None]
+    u, weight = half * x + cuts[:-1, None] + half, half * w
+    if graded:
+        v = 0.5 * (x + 1.0)
+        u[0], weight[0] = cuts[0] + 2.0 * half[0] * v**4, 4.0 * half[0] * w * v**3
+    return u.ravel(), weight.ravel()
 
 
 def event_probability(time: ArrayLike, arm: Arm, enroll_rate: PiecewiseRate, num_subjects: float) -> Floats:
@@ -49,19 +96,11 @@ def event_probability(time: ArrayLike, arm: Arm, enroll_rate: PiecewiseRate, num
 def _by(time: float, arm: Arm, enroll_rate: PiecewiseRate, num_subjects: float) -> float:
     """The integral over follow-up u of hazard(u) survival(u) x share enrolled by time - u, piece by piece."""
     end = float(enroll_rate.time_at([num_subjects])[0])
-    cuts = {0.0, time, *arm.hazard.starts, *(time - start for start in enroll_rate.starts), time - end}
-    edges = np.array(sorted(cut for cut in cuts if 0 <= cut <= time))
-    if len(edges) < 2:
-        return 0.0
-    x, w = _GAUSS
-    half = 0.5 * np.diff(edges)[:, None]
-    u = (half * x + edges[:-1, None] + half).ravel()
-    weight = (half * w).ravel()
+    cuts = {0.0, time, *arm.starts, *(time - start for start in enroll_rate.starts), time - end}
+    graded = isinstance(arm.hazard, WeibullHazard)
+    u, weight = follow_up_nodes(sorted(cut for cut in cuts if 0 <= cut <= time), graded=graded)
     enrolled = np.minimum(enroll_rate.cumulative(time - u), num_subjects) / num_subjects
-    hazard, total = arm.hazard.at(u), arm.hazard.cumulative(u)
-    risks = np.asarray(arm.risks, dtype=np.float64)[:, None]
-    density = risks * hazard * np.exp(-risks * total - arm.dropout_rate * u)
-    return float((density.mean(axis=0) * enrolled) @ weight)
+    return float((arm.hazard_at(u) * arm.retained(u) * enrolled) @ weight)
 
 
 def expected_events(
