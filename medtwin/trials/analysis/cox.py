@@ -250,7 +250,7 @@ def _newton(x: Floats, start: _State, sums: _Sums) -> tuple[Floats, _State]:
     """The maximum of the partial likelihood; a step that lowers it is halved."""
     beta, state = np.zeros(x.shape[1]), start
     for _ in range(50):
-        if np.linalg.cond(state.information) > 1e14:
+        if np.linalg.eigvalsh(state.information)[0] < 1e-13 * len(sums.events):
             break
         step = np.linalg.solve(state.information, state.score)
         following = _state(x, beta + step, sums)

@@ -139,8 +139,7 @@ def parametric_model(
     x = constant if covariates is None else np.hstack([constant, as_covariates(covariates, len(y))])
     null = _maximum(constant, y, seen.event, family, fixed)
     found = null if covariates is None else _maximum(x, y, seen.event, family, fixed)
-    beta, log_scale, likelihood, information = found
-    covariance: Floats = np.linalg.inv(information).astype(np.float64)
+    beta, log_scale, likelihood, covariance = found
     return ParametricModel(
         family, beta, float(np.exp(log_scale)), covariance, likelihood - jacobian, null[2] - jacobian
     )
@@ -149,10 +148,13 @@ def parametric_model(
 def _maximum(
     x: Floats, y: Floats, is_event: Bools, family: Family, fixed: float | None
 ) -> tuple[Floats, float, float, Floats]:
-    """Newton's method, a step that lowers the likelihood halved; covariates are brought to one scale on the way."""
-    size = np.sqrt((x**2).mean(axis=0))
-    scaled = x / size
-    beta = np.linalg.lstsq(scaled, y, rcond=None)[0]
+    """Newton's method on orthogonal covariates, a step that lowers the likelihood halved.
+
+    Gives the coefficients, log scale, the log-likelihood, and the covariance of coefficients and a free log scale.
+    """
+    orthogonal, triangle = np.linalg.qr(x)
+    scaled, triangle = orthogonal * len(y) ** 0.5, triangle / len(y) ** 0.5
+    beta = scaled.T @ y / len(y)
     spread = float(np.log(max((y - scaled @ beta).std(), 1e-3)))
     theta = np.append(beta, spread if fixed is None else np.log(fixed))
     free = len(theta) - (fixed is not None)
@@ -168,10 +170,11 @@ def _maximum(
             following = _likelihood(theta + step, scaled, y, is_event, family)
         theta = theta + step
         value, slope, information = following
-        if damp == 0 and np.abs(step).max() < 1e-9:
-            units = np.append(size, 1.0)
-            original = (information * np.outer(units, units))[:free, :free]
-            return theta[:-1] / size, float(theta[-1]), value, original
+        if damp == 0 and (np.abs(step) < 1e-9 * (1 + np.abs(theta))).all():
+            back = np.eye(len(theta))
+            back[:-1, :-1] = np.linalg.inv(triangle)
+            covariance = back[:free, :free] @ np.linalg.inv(information[:free, :free]) @ back[:free, :free].T
+            return back[:-1, :-1] @ theta[:-1], float(theta[-1]), value, covariance
     raise ValueError(f"time must leave a finite maximum of the likelihood, got {theta!r} after 100 steps")
 
 

@@ -245,8 +245,8 @@ def _fit(x: Floats, y: Floats, weight: Floats, *, is_log: bool) -> tuple[Floats,
     beta[0] = math.log((weight @ y) / weight.sum())
     for _ in range(50):
         mean = np.exp(x @ beta)
-        step: Floats = np.linalg.solve((x * (weight * mean)[:, None]).T @ x, x.T @ (weight * (y - mean)))
-        beta += step
+        step = np.linalg.solve((x * (weight * mean)[:, None]).T @ x, x.T @ (weight * (y - mean)))
+        beta = (beta + step).astype(np.float64)
         if np.abs(step).max() < 1e-10:
             mean = np.exp(x @ beta)
             return beta, mean, mean

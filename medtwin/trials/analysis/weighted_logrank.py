@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import multivariate_normal, norm
+from scipy.stats import norm
 
 from medtwin.trials.analysis.follow_up import Floats, as_flags
 from medtwin.trials.analysis.logrank import EventTable, Weight, event_table
+from medtwin.trials.analysis.normal_maximum import upper_tail_of_maximum
 from medtwin.trials.analysis.weights import FlemingHarrington
 
 USUAL_WEIGHTS = tuple(FlemingHarrington(rho, gamma) for rho, gamma in ((0, 0), (0, 1), (1, 0), (1, 1)))
@@ -126,12 +127,4 @@ def max_combo_test(
     sd = np.sqrt(np.diag(covariance))
     correlation = covariance / np.outer(sd, sd)
     z = max(each.z for each in tests)
-    return MaxComboTest(tests, correlation, z, _upper_tail(z, correlation))
-
-
-def _upper_tail(z: float, correlation: Floats) -> float:
-    """P(any of several correlated standard normals exceeds z), to about 1e-7, the same at every call."""
-    if len(correlation) == 1:
-        return float(norm.sf(z))
-    law = multivariate_normal(cov=correlation, allow_singular=True, seed=np.random.default_rng(0), abseps=1e-8)
-    return float(1 - law.cdf(np.full(len(correlation), z)))
+    return MaxComboTest(tests, correlation, z, upper_tail_of_maximum(z, correlation))

@@ -80,7 +80,7 @@ def _coded(name: str, variable: Any, is_contrast: bool) -> list[tuple[str, NDArr
     """The columns of one variable: itself, or indicators of levels, without the first one for contrasts."""
     values = plain(variable)
     if isinstance(variable, Factor) or values.dtype.kind == "U":
-        factor = as_factor(variable)
+        factor = variable if isinstance(variable, Factor) else as_factor(variable)
         levels = range(1 if is_contrast else 0, len(factor.levels))
         return [(f"{name}{factor.levels[i]}", (factor.codes == i).astype(np.float64)) for i in levels]
     if values.dtype.kind == "b":
@@ -90,6 +90,36 @@ def _coded(name: str, variable: Any, is_contrast: bool) -> list[tuple[str, NDArr
     if numbers.ndim == 2:
         return [(f"{name}{j + 1}", numbers[:, j]) for j in range(numbers.shape[1])]
     return [(name, numbers)]
+
+
+@dataclass(frozen=True)
+class Estimable:
+    """Which columns do not depend on those before them; R gives the others no coefficient, and a variance of 0."""
+
+    columns: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, x: NDArray[np.float64]) -> Estimable:
+        """Of a matrix without its constant."""
+        kept = np.ones((len(x), 1))
+        flags = []
+        for column in x.T:
+            rest = column - kept @ np.linalg.lstsq(kept, column, rcond=None)[0]
+            flags.append(float(np.linalg.norm(rest)) > 1e-9 * max(float(np.linalg.norm(column)), 1e-300))
+            kept = np.column_stack([kept, column]) if flags[-1] else kept
+        return cls(np.array(flags, dtype=bool))
+
+    def vector(self, values: NDArray[np.float64], *, first: int = 0) -> NDArray[np.float64]:
+        """Coefficients of all columns, of which the first is at place `first`."""
+        return np.insert(values.astype(np.float64), self._gaps(first), np.nan)
+
+    def matrix(self, values: NDArray[np.float64], *, first: int = 0) -> NDArray[np.float64]:
+        """A covariance of all columns, of which the first is at place `first`."""
+        gaps = self._gaps(first)
+        return np.insert(np.insert(values, gaps, 0.0, axis=0), gaps, 0.0, axis=1)
+
+    def _gaps(self, first: int) -> list[int]:
+        return [first + int(self.columns[:j].sum()) for j in np.flatnonzero(~self.columns)]
 
 
 def model_frame(env: Environment, formula: Formula, data: Frame | None, subset: Any = None) -> ModelFrame:

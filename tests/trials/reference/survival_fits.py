@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from medtwin.trials.analysis.restricted_mean import restricted_mean
 from medtwin.trials.analysis.weights import FlemingHarrington
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import Environment, Named, plain, vector
-from tests.trials.reference.model_frame import ModelFrame, model_frame
+from tests.trials.reference.model_frame import Estimable, ModelFrame, model_frame
 from tests.trials.reference.rcalls import Call
 
 
@@ -138,8 +138,16 @@ def coxph(env: Environment, call: Call) -> dict[str, Any]:
     if ties not in ("efron", "breslow"):
         raise NotCoveredError(f"ties {ties} of coxph()")
     cluster = cluster if is_robust else None
-    fit = cox_model(y.time, y.event, x, entry=y.start, strata=frame.strata, cluster=cluster, ties=ties)
-    order = concordance(y.time, y.event, fit.risk_score, entry=y.start, strata=frame.strata, cluster=cluster)
+    kept = Estimable.of(x)
+    options = {"entry": y.start, "strata": frame.strata, "cluster": cluster}
+    fit = cox_model(y.time, y.event, x[:, kept.columns], ties=ties, **options)
+    order = concordance(y.time, y.event, fit.risk_score, **options)
+    fit = replace(
+        fit,
+        coefficients=kept.vector(fit.coefficients),
+        covariance=kept.matrix(fit.covariance),
+        naive_covariance=kept.matrix(fit.naive_covariance),
+    )
     found = {
         "class": "coxph",
         "coefficients": Named(fit.coefficients, (names,)),
@@ -183,15 +191,17 @@ def survreg(env: Environment, call: Call) -> dict[str, Any]:
     if family is None:
         raise NotCoveredError(f"the distribution {asked} of survreg()")
     x, labels = frame.matrix(intercept=True)
-    covariates = x[:, 1:] if x.shape[1] > 1 else None
+    kept = Estimable.of(x[:, 1:])
+    covariates = x[:, 1:][:, kept.columns] if kept.columns.any() else None
     fit = parametric_model(frame.response.time, frame.response.event, covariates, family=family, scale=scale or None)
-    rows = labels if fit.covariance.shape[0] == len(labels) else [*labels, "Log(scale)"]
+    matrix = kept.matrix(fit.covariance, first=1)
+    rows = labels if len(matrix) == len(labels) else [*labels, "Log(scale)"]
     return {
         "class": "survreg",
-        "coefficients": Named(fit.coefficients, (labels,)),
+        "coefficients": Named(kept.vector(fit.coefficients, first=1), (labels,)),
         "icoef": np.array([]),
         "scale": fit.scale,
-        "var": Named(fit.covariance, (rows, rows)),
+        "var": Named(matrix, (rows, rows)),
         "loglik": np.array([fit.null_log_likelihood, fit.log_likelihood]),
     }
 
