@@ -92,7 +92,9 @@ class RestrictedMeanRegression:
         return np.sqrt(np.diag(self.covariance))
 
 
-def restricted_mean(time: ArrayLike, event: ArrayLike, tau: float, *, level: float = 0.95) -> RestrictedMean:
+def restricted_mean(
+    time: ArrayLike, event: ArrayLike, tau: float, *, level: float = 0.95, extend: bool = False
+) -> RestrictedMean:
     """The restricted mean survival time of one group.
 
     Args:
@@ -100,10 +102,11 @@ def restricted_mean(time: ArrayLike, event: ArrayLike, tau: float, *, level: flo
         event: (subjects,) whether it is an event.
         tau: The horizon.
         level: Of the limits.
+        extend: Whether the curve keeps its last value until a horizon that is past the last subject's time.
 
     Raises:
         ValueError: For data that make no sense, or a horizon that is not above 0, or past the last subject's time
-            unless that was an event.
+            unless that was an event or the curve is extended.
 
     Source: Irwin 1949; variance as in Klein & Moeschberger 2003, equation 4.5.2.
 
@@ -114,7 +117,7 @@ def restricted_mean(time: ArrayLike, event: ArrayLike, tau: float, *, level: flo
     as_level("level", level)
     last = seen.time.max(initial=0.0)
     is_closed = last > 0 and seen.event[seen.time == last].all()
-    if not (0 < tau < math.inf and (tau <= last or is_closed)):
+    if not (0 < tau < math.inf and (tau <= last or is_closed or extend)):
         raise ValueError(f"tau must be above 0 and within the observation, which ends at {last!r}, got {tau!r}")
     curve = kaplan_meier(seen.time, seen.event)
     inside = curve.time < tau

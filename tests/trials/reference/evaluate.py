@@ -200,6 +200,12 @@ def _truth(values: Any) -> NDArray[np.bool_]:
     return found if found.dtype.kind == "b" else np.nan_to_num(found.astype(np.float64)) != 0
 
 
+def _transform(env: Environment, node: Call) -> Frame:
+    frame = env.run(node.args[0])
+    inner = env.within(frame)
+    return Frame({**frame, **{name: inner.run(each) for name, each in node.named.items()}})
+
+
 def _with(env: Environment, node: Call) -> Any:
     return env.within(env.run(node.args[0])).run(node.args[1])
 
@@ -410,6 +416,7 @@ _SPECIAL: dict[str, Callable[[Environment, Call], Any]] = {
     "~": _formula,
     "subset": _subset,
     "with": _with,
+    "transform": _transform,
     "[": _index,
     "[[": _element,
 }
@@ -426,6 +433,9 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "log": _pairwise(np.log),
     "sqrt": _pairwise(np.sqrt),
     "abs": _pairwise(np.abs),
+    "round": lambda a, digits=0: np.round(np.asarray(plain(a), dtype=np.float64), int(digits)),
+    "head": lambda a, n=6: vector(a)[: int(n)],
+    "tail": lambda a, n=6: vector(a)[-int(n) :],
     "pmin": _pairwise(np.minimum),
     "pmax": _pairwise(np.maximum),
     "==": _compare(lambda a, b: a == b),

@@ -15,7 +15,7 @@ from typing import Any
 _TOKEN = re.compile(
     r"""\s*(?:(?P<number>\d+\.?\d*(?:[eE][-+]?\d+)?L?|\.\d+(?:[eE][-+]?\d+)?)
     |(?P<text>"[^"]*"|'[^']*')
-    |(?P<name>[A-Za-z.][\w.]*(?::::?[A-Za-z.][\w.]*)?)
+    |(?P<name>[A-Za-z.][\w.]*(?::::?[A-Za-z.][\w.]*)?|`[^`]+`)
     |(?P<mark><-|%in%|%\*%|==|!=|<=|>=|&&|\|\||[-+*/^~:$(){}\[\],;=<>!&|]))""",
     re.VERBOSE,
 )
@@ -87,7 +87,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
         if match is None:
             raise RSyntaxError(f"cannot read {text[at : at + 20]!r}")
         kind = str(match.lastgroup)
-        found.append((kind, match.group(kind)))
+        found.append((kind, match.group(kind).strip("`") if kind == "name" else match.group(kind)))
         at = match.end()
         while at < len(text) and text[at].isspace():
             at += 1

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from medtwin.trials.analysis.competing import cumulative_incidence, fine_gray_model, gray_test
-from medtwin.trials.analysis.logrank import Weight
+from medtwin.trials.analysis.competing import CumulativeIncidence, cumulative_incidence, fine_gray_model, gray_test
+from medtwin.trials.analysis.logrank import Weight, event_table
 from medtwin.trials.analysis.milestone import milestone_test
 from medtwin.trials.analysis.restricted_mean import (
     Comparison,
@@ -31,6 +31,21 @@ from tests.trials.reference.survival_fits import Arguments
 _LEVELS = {
     "veteran": {"celltype": ["squamous", "smallcell", "adeno", "large"]},
     "cgd": {
+        "center": [
+            "Harvard Medical Sch",
+            "Scripps Institute",
+            "Copenhagen",
+            "NIH",
+            "L.A. Children's Hosp",
+            "Mott Children's Hosp",
+            "Univ. of Utah",
+            "Univ. of Washington",
+            "Univ. of Minnesota",
+            "Univ. of Zurich",
+            "Texas Children's Hosp",
+            "Amsterdam",
+            "Mt. Sinai Medical Ctr",
+        ],
         "treat": ["placebo", "rIFN-g"],
         "sex": ["male", "female"],
         "inherit": ["X-linked", "autosomal"],
@@ -102,16 +117,40 @@ def _variables(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _counting_process(env: Environment, call: Call) -> Frame:
+class CountingProcess(Frame):
+    """The risk sets of a trial in two arms, and the data frame they are of."""
+
+    source: Frame
+
+
+def _counting_process(env: Environment, call: Call) -> CountingProcess:
     given = Arguments.of(env, call, ("x", "arm"))
     if given.value("arm") != "experimental":
         raise NotCoveredError("another arm of counting_process() than experimental")
-    found: Frame = given.value("x")
-    return found
+    source: Frame = given.value("x")
+    time, event, arm, stratum = _two_arms(source)
+    table = event_table(time, event, arm, strata=stratum)
+    both: Any = (table.at_risk > 0).all(axis=1)
+    columns = {
+        "stratum": np.array(table.strata)[table.stratum],
+        "event_total": table.events.sum(axis=1),
+        "event_trt": table.events[:, 1],
+        "tte": table.time,
+        "n_risk_total": table.at_risk.sum(axis=1),
+        "n_risk_trt": table.at_risk[:, 1],
+        "s": table.survival,
+        "o_minus_e": table.observed_minus_expected()[:, 1],
+        "var_o_minus_e": table.covariance()[:, 1, 1],
+    }
+    found = CountingProcess(columns).rows(both)
+    process = CountingProcess(found)
+    process.source = source
+    return process
 
 
 def _two_arms(frame: Frame) -> tuple[Any, Any, Any, Any]:
     """Time, event, arm and stratum of a data frame of simtrial."""
+    frame = frame.source if isinstance(frame, CountingProcess) else frame
     arm = plain(frame["treatment"]) == "experimental"
     return frame["tte"], frame["event"], arm, plain(frame["stratum"]) if "stratum" in frame else np.zeros(len(arm))
 
@@ -313,7 +352,7 @@ def _cuminc(env: Environment, call: Call) -> dict[str, Any]:
         for g, label in enumerate(groups.levels):
             here = groups.codes == g
             curve = cumulative_incidence(time[here], cause[here], of_interest=of, censored=censored)
-            found[f"{label} {of:g}"] = {"curve": curve, "end": float(time[here].max())}
+            found[f"{label} {of:g}"] = _corners(curve, float(time[here].max()))
         if len(groups.levels) > 1:
             options = {"of_interest": of, "censored": censored, "strata": strata, "rho": given.value("rho", 0.0)}
             test = gray_test(time, cause, groups.codes, **options)
@@ -321,6 +360,15 @@ def _cuminc(env: Environment, call: Call) -> dict[str, Any]:
     if tests:
         found["Tests"] = Named(np.array(tests), ([f"{of:g}" for of in causes], ["stat", "pv", "df"]))
     return found
+
+
+def _corners(curve: CumulativeIncidence, end: float) -> dict[str, Any]:
+    """A curve with the corners of its steps, as R writes it."""
+    steps = {
+        name: np.concatenate([[0.0, 0.0], np.repeat(values, 2)])
+        for name, values in (("est", curve.estimate), ("var", curve.variance))
+    }
+    return {"time": np.concatenate([[0.0], np.repeat(curve.time, 2), [end]]), **steps, "curve": curve, "end": end}
 
 
 def _timepoints(fit: Any, times: Any) -> dict[str, Any]:

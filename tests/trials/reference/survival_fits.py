@@ -312,17 +312,23 @@ def summary(fit: Any, *, times: Any = None, extend: bool = False, rmean: Any = N
     raise NotCoveredError(f"summary() of {fit['class']}")
 
 
+def _mean(group: Group, tau: float) -> tuple[float, float]:
+    """The restricted mean and its standard error, of a Kaplan-Meier curve from time 0; nan for others."""
+    if group.curve is group.hazard or group.response.start is not None:
+        return np.nan, np.nan
+    found = restricted_mean(group.response.time, group.response.event, tau, extend=True)
+    return found.estimate, found.standard_error
+
+
 def _table(fit: Any, rmean: Any) -> Named:
     rows, percent = [], f"{fit['conf.int']:g}"
-    names = ["records", "n.max", "n.start", "events", "median", f"{percent}LCL", f"{percent}UCL"]
+    names = ["records", "n.max", "n.start", "events", "rmean", "se(rmean)", "median", f"{percent}LCL", f"{percent}UCL"]
+    tau = float(max(each.response.time.max() for each in fit["groups"]) if rmean in (None, "common") else rmean)
     for each in fit["groups"]:
         count, median = float(len(each.response.time)), each.curve.quantile(0.5)
-        row = [count, count, count, float(each.response.event.sum()), median.estimate, median.low, median.high]
-        if rmean is not None:
-            mean = restricted_mean(each.response.time, each.response.event, float(rmean))
-            row += [mean.estimate, mean.standard_error]
-        rows.append(row)
-    names += ["rmean", "se(rmean)"] if rmean is not None else []
+        mean = _mean(each, tau)
+        row = [count, count, count, float(each.response.event.sum()), *mean]
+        rows.append([*row, median.estimate, median.low, median.high])
     table = np.array(rows)
     if len(rows) == 1:
         return Named(table[0], (names,))
