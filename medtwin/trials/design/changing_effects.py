@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +20,7 @@ from scipy.optimize import brentq
 from medtwin.trials.design.boundaries import Density, Exits, exit_probabilities, fractions
 
 Floats = NDArray[np.float64]
+NullVariance = Literal["every_look", "first_look", "no_look"]
 _NEVER = 30.0  # standard deviations: a bound beyond is not reached
 
 
@@ -81,7 +83,7 @@ def exits_with_means(information: ArrayLike, upper: ArrayLike, lower: ArrayLike 
 
 
 def stopping(
-    looks: Looks, upper: ArrayLike, lower: ArrayLike | None = None, studentised: Sequence[bool] | None = None
+    looks: Looks, upper: ArrayLike, lower: ArrayLike | None = None, null_variance: NullVariance = "every_look"
 ) -> Exits:
     """Where a trial stops under its alternative.
 
@@ -89,13 +91,24 @@ def stopping(
         looks: The trial.
         upper: (looks,) z bounds.
         lower: (looks,) z bounds; None: none.
-        studentised: (looks,) whether the bounds of a look are for the statistic that the null information studentises;
-            elsewhere for that of unit variance under the alternative. None: everywhere.
+        null_variance: Where the statistic that meets the bounds is studentised by the null information: at
+            `every_look`; at `no_look` (its variance is 1 under the alternative); or at the `first_look`, whose
+            probabilities are so computed while the later ones are those of `no_look`, as gsDesign2 1.1 does it.
+
+    Raises:
+        ValueError: If null_variance is not known.
     """
-    at_look = np.ones(len(looks.effect), dtype=bool) if studentised is None else np.asarray(studentised, dtype=bool)
-    scale = np.where(at_look, looks.bound_scale, 1.0)
-    low = None if lower is None else np.asarray(lower, dtype=np.float64) * scale
-    return exits_with_means(looks.information, np.asarray(upper, dtype=np.float64) * scale, low, looks.means)
+    if null_variance not in ("every_look", "first_look", "no_look"):
+        raise ValueError(f"null_variance must be every_look, first_look or no_look, got {null_variance!r}")
+    up, scale = np.asarray(upper, dtype=np.float64), looks.bound_scale
+    low = np.full(len(up), -np.inf) if lower is None else np.asarray(lower, dtype=np.float64)
+    scaled = exits_with_means(looks.information, up * scale, low * scale, looks.means)
+    if null_variance == "every_look":
+        return scaled
+    plain = exits_with_means(looks.information, up, low, looks.means)
+    if null_variance == "first_look":
+        plain.upper[0], plain.lower[0] = scaled.upper[0], scaled.lower[0]
+    return plain
 
 
 def stopping_under_null(looks: Looks, upper: ArrayLike, lower: ArrayLike | None = None) -> Exits:
@@ -136,6 +149,37 @@ def futility_bounds(
         if k + 1 < len(t):
             density = density.advance(bounds[k] - shift[k], top[k] - shift[k], t[k], 0.0, t[k + 1] - t[k])
     return bounds
+
+
+def own_futility_bounds(
+    information: ArrayLike, upper: ArrayLike, means: ArrayLike, spent: Callable[[float], ArrayLike]
+) -> tuple[Floats, float]:
+    """Lower z bounds, (looks,), that spend the type II error which the trial has with them, and that error.
+
+    Args:
+        information: (looks,) information.
+        upper: (looks,) efficacy z bounds; the last bounds meet.
+        means: (looks,) E Z under which the error is spent.
+        spent: The cumulative error, (looks,), of a total.
+
+    Raises:
+        ValueError: If no total does.
+    """
+    top = np.asarray(upper, dtype=np.float64)
+
+    def bounds(beta: float) -> Floats:
+        lower = futility_bounds(information, top, means, spent(beta))
+        lower[-1] = top[-1]
+        return lower
+
+    def excess(beta: float) -> float:
+        return exits_with_means(information, top, bounds(beta), means).power - (1 - beta)
+
+    low, high = 1e-6, 1 - 1e-6
+    if excess(low) > 0 or excess(high) < 0:
+        raise ValueError("power must be such that its complement can be spent on futility bounds")
+    beta = float(brentq(excess, low, high, xtol=1e-12))
+    return bounds(beta), beta
 
 
 def _quantile_below(density: Density, information: float, spend: float) -> float:

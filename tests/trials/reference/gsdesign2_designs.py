@@ -1,0 +1,649 @@
+"""Crosswalk of gsDesign2's designs under hazards that are not proportional to medtwin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.stats import norm
+
+from medtwin.trials.design.average_hazard_ratio import average_hazard_ratio, average_hazard_ratio_looks
+from medtwin.trials.design.boundaries import cumulative_bounds, fractions
+from medtwin.trials.design.changing_effects import (
+    Looks,
+    futility_bounds,
+    scale_for_power,
+    stopping,
+    stopping_under_null,
+)
+from medtwin.trials.design.hazard import PiecewiseRate
+from medtwin.trials.design.max_combo_design import max_combo
+from medtwin.trials.design.milestone_design import ArmSummaries, milestone_survival, restricted_mean
+from medtwin.trials.design.survival_size import ProportionalHazards
+from medtwin.trials.design.survival_weights import LOGRANK, FlemingHarrington, MagirrBurman, Weight
+from medtwin.trials.design.timing import Arm
+from medtwin.trials.design.two_arm_survival import Stratum, TwoArmSurvival
+from medtwin.trials.design.weighted_logrank_design import weighted_logrank_looks, weighted_score
+from tests.trials.reference.cases import NotCoveredError
+from tests.trials.reference.evaluate import Environment, Frame, vector
+from tests.trials.reference.gsdesign_survival import _spent
+from tests.trials.reference.rcalls import Call
+from tests.trials.reference.signatures import Arguments, bound, flags, is_missing, numbers, simple
+from tests.trials.reference.spending_of_r import at_tested
+
+Floats = NDArray[np.float64]
+VARIABLES = {name: name for name in ("gs_b", "gs_spending_bound", "wlr_weight_fh", "wlr_weight_mb", "wlr_weight_1")}
+_LAST = 1e5  # months
+
+
+@dataclass(frozen=True)
+class WeightFunction:
+    """A function of R that returns weights: the call in its body."""
+
+    body: Call
+    env: Environment
+
+
+def _frame(**columns: Any) -> Frame:
+    size = max(len(np.atleast_1d(each)) for each in columns.values())
+    return Frame({name: np.resize(np.atleast_1d(each), size) for name, each in columns.items()})
+
+
+def _enroll_rate(given: Arguments) -> Frame:
+    return _frame(**given)
+
+
+def _column(frame: Mapping[str, Any], name: str) -> Any:
+    values = np.atleast_1d(vector(frame[name]))
+    return np.resize(values, max(len(np.atleast_1d(vector(each))) for each in frame.values()))
+
+
+def _starts(durations: Floats) -> tuple[float, ...]:
+    return tuple(np.concatenate([[0.0], np.cumsum(durations[:-1])]).tolist())
+
+
+def _strata(frame: Mapping[str, Any]) -> list[str]:
+    if "stratum" not in frame:
+        return ["All"]
+    return list(dict.fromkeys(_column(frame, "stratum").tolist()))
+
+
+def _of(frame: Mapping[str, Any], stratum: str) -> dict[str, Floats]:
+    here = np.ones(len(_column(frame, next(iter(frame)))), dtype=bool)
+    if "stratum" in frame:
+        here = _column(frame, "stratum") == stratum
+    return {name: _column(frame, name)[here].astype(np.float64) for name in frame if name != "stratum"}
+
+
+def trial_of(enroll: Mapping[str, Any], fail: Mapping[str, Any], ratio: float = 1.0) -> TwoArmSurvival:
+    """The trial that an enrolment and a failure table describe."""
+    groups, end = [], 0.0
+    for stratum in _strata(fail):
+        entry, failing = _of(enroll, stratum), _of(fail, stratum)
+        starts = _starts(failing["duration"])
+        control = PiecewiseRate(starts, tuple(failing["fail_rate"]))
+        treated = PiecewiseRate(starts, tuple(failing["fail_rate"] * failing.get("hr", np.ones(len(starts)))))
+        leaving = PiecewiseRate(starts, tuple(failing["dropout_rate"]))
+        entering = PiecewiseRate((*_starts(entry["duration"]), float(entry["duration"].sum())), (*entry["rate"], 0.0))
+        end = max(end, float(entry["duration"].sum()))
+        groups.append(Stratum(Arm(treated, leaving), Arm(control, leaving), entering))
+    return TwoArmSurvival(tuple(groups), end, ratio)
+
+
+def _trial(given: Arguments) -> TwoArmSurvival:
+    return trial_of(given["enroll_rate"], given["fail_rate"], float(given.get("ratio") or 1.0))
+
+
+def _ahr(given: Arguments) -> Frame:
+    trial, times = _trial(given), numbers(given["total_duration"])
+    found = [average_hazard_ratio(trial, t) for t in times]
+    if given["simple"]:
+        return Frame(
+            time=np.array(times),
+            ahr=np.array([each.hazard_ratio for each in found]),
+            n=trial.subjects(times),
+            event=np.array([each.events for each in found]),
+            info=np.array([each.information for each in found]),
+            info0=np.array([each.null_information for each in found]),
+        )
+    return _pieces(given, found)
+
+
+def _pieces(given: Arguments, found: Any) -> Frame:
+    names = _strata(given["fail_rate"])
+    share = math.prod(_trial(given).shares)
+    rows = [(each, piece) for each in found for piece in each.pieces]
+    return Frame(
+        time=np.array([each.time for each, _ in rows]),
+        stratum=np.array([names[piece.stratum] for _, piece in rows]),
+        t=np.array([piece.start for _, piece in rows]),
+        hr=np.array([piece.hazard_ratio for _, piece in rows]),
+        event=np.array([piece.total for _, piece in rows]),
+        info=np.array([piece.information for _, piece in rows]),
+        info0=np.array([piece.total * share for _, piece in rows]),
+    )
+
+
+def _pw_info(given: Arguments) -> Frame:
+    return _ahr({**given, "simple": False})
+
+
+def _expected_time(given: Arguments) -> Frame:
+    trial = _trial(given)
+    times = trial.time_of_events(numbers(given["target_event"]))
+    return _ahr({**given, "total_duration": times, "simple": True})
+
+
+def _expected_accrual(given: Arguments) -> Floats:
+    nobody = Frame(stratum=np.array(_strata(given["enroll_rate"])))
+    nobody |= {"duration": np.ones(1), "fail_rate": np.ones(1), "dropout_rate": np.zeros(1)}
+    return trial_of(given["enroll_rate"], nobody).subjects(np.maximum(numbers(given["time"]), 0.0))
+
+
+def _expected_event(given: Arguments) -> Any:
+    fail = Frame({name: value for name, value in given["fail_rate"].items() if name != "hr"})
+    trial = trial_of(given["enroll_rate"], fail)
+    end = float(given["total_duration"])
+    if given["simple"]:
+        return trial.total_events(end)
+    found = average_hazard_ratio(trial, end)
+    return Frame(
+        t=np.array([piece.start for piece in found.pieces]),
+        fail_rate=np.array([float(trial.strata[p.stratum].control.hazard.at(p.start)) for p in found.pieces]),
+        event=np.array([piece.total for piece in found.pieces]),
+    )
+
+
+def _ppwe(given: Arguments) -> Floats:
+    rate = PiecewiseRate(_starts(np.array(numbers(given["duration"]))), tuple(numbers(given["rate"])))
+    survival = np.exp(-rate.cumulative(numbers(given["x"])))
+    return 1 - survival if given["lower_tail"] else survival
+
+
+# --- bounds ---------------------------------------------------------------------------------------------------------
+
+
+def _error_spent(par: Mapping[str, Any], at: Floats) -> Floats:
+    timing = par.get("timing")
+    t = np.minimum(at, 1.0) if is_missing(timing) else np.array(numbers(timing))
+    parameter = par.get("param")
+    return _spent(simple(par["sf"]), None if is_missing(parameter) else parameter, t, float(par["total_spend"]))
+
+
+def _given_bounds(par: Any, looks: int) -> Floats:
+    values = numbers(par)
+    return np.resize(values, looks) if len(values) == 1 else np.array(values[:looks])
+
+
+@dataclass(frozen=True)
+class BoundRules:
+    """How gsDesign2 sets bounds: by spending, or given."""
+
+    given: Arguments
+
+    def bounds(self, looks: Looks) -> tuple[Floats, Floats]:
+        """Upper and lower z bounds."""
+        given, size = self.given, len(looks.effect)
+        lower = self._lower(looks, np.full(size, np.inf)) if given["lower"] == "gs_b" else None
+        upper = self._upper(looks, lower if given["binding"] else None)
+        if lower is None:
+            lower = self._lower(looks, upper)
+            for _ in range(60 if given["binding"] else 0):
+                before, upper = upper, self._upper(looks, lower)
+                lower = self._lower(looks, upper)
+                if np.abs(upper - before).max() < 1e-10:
+                    break
+        return upper, np.minimum(lower, upper)
+
+    def _upper(self, looks: Looks, lower: Floats | None) -> Floats:
+        given, size = self.given, len(looks.effect)
+        tested = flags(given["test_upper"], size)
+        if given["upper"] == "gs_b":
+            return np.where(tested, _given_bounds(given["upar"], size), np.inf)
+        spent = at_tested(_error_spent(given["upar"], fractions(looks.null_information)), tested)
+        return cumulative_bounds(looks.null_information, spent, lower=lower)
+
+    def _lower(self, looks: Looks, upper: Floats) -> Floats:
+        given, size = self.given, len(looks.effect)
+        tested = flags(given["test_lower"], size)
+        if given["lower"] == "gs_b":
+            return np.where(tested, _given_bounds(given["lpar"], size), -np.inf)
+        if given["h1_spending"]:
+            information, means = looks.information, looks.means
+        else:
+            information, means = looks.null_information, np.zeros(size)
+        return futility_bounds(information, upper, means, _error_spent(given["lpar"], fractions(information)), tested)
+
+
+def _on_scale(looks: Looks, scale: Any) -> Looks:
+    """Information of the null, of the alternative, or of either where it belongs."""
+    match str(np.atleast_1d(scale)[0]):
+        case "h0_h1_info":
+            return looks
+        case "h0_info":
+            return Looks(looks.effect, looks.null_information, looks.null_information)
+        case "h1_info":
+            return Looks(looks.effect, looks.information, looks.information)
+    raise NotCoveredError(f"info_scale={scale!r}")
+
+
+@dataclass(frozen=True)
+class Designed:
+    """A design of gsDesign2: the trial, its times, and what its test is based on."""
+
+    trial: TwoArmSurvival
+    times: Floats
+    looks: Looks
+    hazard_ratios: Floats
+
+    def result(self, given: Arguments) -> dict[str, Any]:
+        """The components of its result."""
+        looks = _on_scale(self.looks, given["info_scale"])
+        upper, lower = BoundRules(given).bounds(looks)
+        exits = stopping(looks, upper, lower, "first_look")
+        null = stopping_under_null(looks, upper, lower)
+        events = np.array([self.trial.total_events(t) for t in self.times])
+        analysis = Frame(
+            analysis=np.arange(1.0, len(self.times) + 1),
+            time=self.times,
+            n=self.trial.subjects(self.times),
+            event=events,
+            ahr=self.hazard_ratios,
+            theta=looks.effect,
+            info=looks.information,
+            info0=looks.null_information,
+            info_frac=fractions(looks.information),
+            info_frac0=fractions(looks.null_information),
+        )
+        rows: list[dict[str, Any]] = []
+        for k in range(len(self.times)):
+            sides = (("upper", upper[k], exits.upper, null.upper), ("lower", lower[k], exits.lower, null.lower))
+            for side, z, alternative, none in sides:
+                if np.isfinite(z) and (side == "upper" or len(self.times) > 1):
+                    rows.append(_bound_row(k, side, z, alternative, none, looks))
+        rates = [np.array(each.enroll_rate.rates[:-1]) for each in self.trial.strata]
+        return {
+            "analysis": analysis,
+            "bound": Frame({name: np.array([row[name] for row in rows]) for name in rows[0]}),
+            "bounds": Frame({name: np.array([row[name] for row in rows]) for name in rows[0]}),
+            "enroll_rate": Frame({**given["enroll_rate"], "rate": np.concatenate(rates)}),
+            "fail_rate": given["fail_rate"],
+        }
+
+
+def _bound_row(k: int, side: str, z: float, alternative: Floats, none: Floats, looks: Looks) -> dict[str, Any]:
+    return {
+        "analysis": k + 1.0,
+        "bound": side,
+        "probability": alternative[: k + 1].sum(),
+        "probability0": none[: k + 1].sum(),
+        "z": z,
+        "~hr at bound": math.exp(-z / math.sqrt(looks.null_information[k])),
+        "nominal p": float(norm.sf(z)),
+    }
+
+
+Law = Callable[[TwoArmSurvival, Floats], tuple[Looks, Floats]]
+
+
+def _by_ahr(given: Arguments) -> Law:
+    def law(trial: TwoArmSurvival, times: Floats) -> tuple[Looks, Floats]:
+        looks = average_hazard_ratio_looks(trial, times)
+        return looks, np.exp(-looks.effect)
+
+    return law
+
+
+def _by_weights(given: Arguments) -> Law:
+    weight = _weight(given["weight"])
+    approximation = str(given["approx"]).replace(" ", "_")
+    if approximation == "event_driven":
+        raise NotCoveredError("approx='event_driven'")
+
+    def law(trial: TwoArmSurvival, times: Floats) -> tuple[Looks, Floats]:
+        looks = weighted_logrank_looks(trial, times, weight, approximation)  # type: ignore[arg-type]
+        masses = np.array([_weight_mass(trial, float(t), weight) for t in times])
+        return looks, np.exp(-looks.effect * looks.information / masses)
+
+    return law
+
+
+def _weight_mass(trial: TwoArmSurvival, time: float, weight: Weight) -> float:
+    """The integral of the weight with the log-rank variance."""
+    if weight == LOGRANK:
+        return weighted_score(trial, time).variance
+    if isinstance(weight, FlemingHarrington):
+        half = FlemingHarrington(weight.rho / 2, weight.gamma / 2, weight.tau)
+        return weighted_score(trial, time, half).variance
+    raise NotCoveredError("the average hazard ratio of weights other than Fleming and Harrington's")
+
+
+def _weight(value: Any) -> Weight:
+    if isinstance(value, WeightFunction):
+        named = {key: simple(value.env.run(node)) for key, node in value.body.named.items()}
+        return _named_weight(value.body.name, named)
+    if isinstance(value, Mapping):
+        return _named_weight(f"wlr_weight_{simple(value['method'])}", value.get("param", {}))
+    return _named_weight(f"wlr_weight_{value}".replace("wlr_weight_wlr", "wlr"), {})
+
+
+def _named_weight(name: str, parameters: Mapping[str, Any]) -> Weight:
+    found = {key: float(simple(value)) for key, value in parameters.items() if not is_missing(simple(value))}
+    if name in ("wlr_weight_logrank", "wlr_weight_1", "wlr_weight_NULL"):
+        return LOGRANK
+    if name == "wlr_weight_fh":
+        tau = found.get("tau", -1.0)
+        return FlemingHarrington(found.get("rho", 0.0), found.get("gamma", 0.0), tau if tau > 0 else math.inf)
+    if name == "wlr_weight_mb":
+        tau = found.get("tau", -1.0)
+        return MagirrBurman(tau if tau > 0 else math.inf, found.get("w_max", math.inf))
+    raise NotCoveredError(f"the weight {name}")
+
+
+def _power_times(given: Arguments, trial: TwoArmSurvival) -> Floats:
+    """Each look waits for its events and its month."""
+    waits = []
+    if not is_missing(given["event"]):
+        waits.append(trial.time_of_events(numbers(given["event"])))
+    if not is_missing(given["analysis_time"]):
+        waits.append(np.array(numbers(given["analysis_time"])))
+    size = max(len(each) for each in waits)
+    return np.max([np.resize(each, size) for each in waits], axis=0)
+
+
+def _power(law_of: Callable[[Arguments], Law]) -> Callable[[Arguments], dict[str, Any]]:
+    def call(given: Arguments) -> dict[str, Any]:
+        trial, law = _trial(given), law_of(given)
+        times = _power_times(given, trial)
+        return Designed(trial, times, *law(trial, times)).result(_default_pars(given, len(times)))
+
+    return call
+
+
+def _default_pars(given: Arguments, looks: int) -> Arguments:
+    """Spending of all of alpha and beta where parameters are left out."""
+    defaults = {
+        "upar": {"sf": "sfLDOF", "total_spend": given.get("alpha", 0.025)},
+        "lpar": {"sf": "sfLDOF", "total_spend": given.get("beta", 0.1)},
+    }
+    return {**given, **{name: value for name, value in defaults.items() if given[name] is None}}
+
+
+def _design_times(given: Arguments, trial: TwoArmSurvival, law: Law) -> Floats:
+    """Months of the looks: as given, or when an information fraction is reached, or the later of both."""
+    months = np.array(numbers(given["analysis_time"]))
+    if is_missing(given["info_frac"]) or np.array_equal(numbers(given["info_frac"]), [1.0]):
+        return months
+    wanted, end = np.array(numbers(given["info_frac"])), float(months[-1])
+    scale = str(np.atleast_1d(given["info_scale"])[0])
+
+    def information(time: float) -> float:
+        looks, _ = law(trial, np.array([time]))
+        return float((looks.information if scale == "h1_info" else looks.null_information)[0])
+
+    total = information(end)
+
+    def when(fraction: float) -> float:
+        if fraction >= 1:
+            return end
+        return float(brentq(lambda t: information(t) - fraction * total, 1e-3 * end, end, xtol=1e-9))
+
+    reached = [when(each) for each in wanted]
+    return np.maximum(reached, months) if len(months) == len(wanted) else np.array(reached)
+
+
+def _design(law_of: Callable[[Arguments], Law]) -> Callable[[Arguments], dict[str, Any]]:
+    def call(given: Arguments) -> dict[str, Any]:
+        trial, law = _trial(given), law_of(given)
+        times = _design_times(given, trial, law)
+        given = _default_pars(given, len(times))
+        looks, ratios = law(trial, times)
+        rules, scaled = BoundRules(given), _on_scale(looks, given["info_scale"])
+
+        def power_at(each: Looks) -> float:
+            upper, lower = rules.bounds(each)
+            if len(times) == 1:
+                lower = np.full(1, -np.inf)
+            return stopping(each, upper, lower, "first_look").power
+
+        factor = scale_for_power(scaled, 1 - float(given["beta"]), power_at)
+        return Designed(trial.enrolling(factor), times, looks.scaled(factor), ratios).result(given)
+
+    return call
+
+
+# --- fixed designs --------------------------------------------------------------------------------------------------
+
+
+def _fixed_looks(given: Arguments, looks: Looks, trial: TwoArmSurvival, title: str, more: Any = None) -> dict[str, Any]:
+    """A fixed design by an effect and its information."""
+    looks = _on_scale(looks, given["info_scale"])
+    critical = float(norm.isf(float(given["alpha"])))
+    factor, power = 1.0, None
+    if is_missing(given["power"]):
+        power = stopping(looks, [critical]).power
+    else:
+        power = float(given["power"])
+        spread = critical / math.sqrt(looks.null_information[0]) + norm.ppf(power) / math.sqrt(looks.information[0])
+        factor = float((spread / looks.effect[0]) ** 2)
+    return _fixed_result(given, trial.enrolling(factor), title, critical, power, more or {})
+
+
+def _fixed_result(
+    given: Arguments, trial: TwoArmSurvival, title: str, critical: float, power: float, more: Mapping[str, Any]
+) -> dict[str, Any]:
+    time = float(given["study_duration"])
+    rates = [np.array(each.enroll_rate.rates[:-1]) for each in trial.strata]
+    analysis = Frame(
+        design=title,
+        n=float(trial.subjects(time)),
+        event=trial.total_events(time),
+        time=time,
+        bound=critical,
+        alpha=float(given["alpha"]),
+        power=power,
+        **more,
+    )
+    enroll = Frame({**given["enroll_rate"], "rate": np.concatenate(rates)})
+    return {"analysis": analysis, "enroll_rate": enroll, "fail_rate": given["fail_rate"], "design": title}
+
+
+def _fixed_by(law_of: Callable[[Arguments], Law], title: str) -> Callable[[Arguments], dict[str, Any]]:
+    def call(given: Arguments) -> dict[str, Any]:
+        trial = _trial(given)
+        looks, ratios = law_of(given)(trial, np.array([float(given["study_duration"])]))
+        return _fixed_looks(given, looks, trial, title, {"ahr": ratios[0]})
+
+    return call
+
+
+def _fh_law(given: Arguments) -> Law:
+    weight = {"method": "fh", "param": {"rho": given["rho"], "gamma": given["gamma"]}}
+    return _by_weights({**given, "weight": weight, "approx": "asymptotic"})
+
+
+def _mb_law(given: Arguments) -> Law:
+    weight = MagirrBurman(float(given["tau"]), float(given["w_max"]))
+
+    def law(trial: TwoArmSurvival, times: Floats) -> tuple[Looks, Floats]:
+        looks = weighted_logrank_looks(trial, times, weight)
+        return looks, np.full(len(times), np.nan)
+
+    return law
+
+
+def _fixed_summary(
+    summary: Callable[[TwoArmSurvival, float, float], ArmSummaries], title: str
+) -> Callable[[Arguments], dict[str, Any]]:
+    def call(given: Arguments) -> dict[str, Any]:
+        trial, end = _trial(given), float(given["study_duration"])
+        found = summary(trial, end, end if is_missing(given["tau"]) else float(given["tau"]))
+        information = np.array([found.information])
+        looks = Looks(np.array([found.difference]), information, information)
+        return _fixed_looks({**given, "info_scale": "h0_h1_info"}, looks, trial, title)
+
+    return call
+
+
+def _fixed_max_combo(given: Arguments) -> dict[str, Any]:
+    trial, time, alpha = _trial(given), float(given["study_duration"]), float(given["alpha"])
+    columns = [np.atleast_1d(given[name]) for name in ("rho", "gamma", "tau")]
+    weights = [
+        FlemingHarrington(float(rho), float(gamma), float(tau) if tau > 0 else math.inf)
+        for rho, gamma, tau in zip(*np.broadcast_arrays(*columns), strict=True)
+    ]
+    test = max_combo(trial, time, weights)
+    critical = test.critical_value(alpha)
+    if is_missing(given["power"]):
+        return _fixed_result(given, trial, "maxcombo", critical, test.power(alpha), {})
+    factor = test.enrolment_factor(alpha, float(given["power"]))
+    return _fixed_result(given, trial.enrolling(factor), "maxcombo", critical, float(given["power"]), {})
+
+
+def _fixed_lachin_foulkes(given: Arguments) -> dict[str, Any]:
+    ratios = np.unique(_column(given["fail_rate"], "hr").astype(np.float64))
+    if len(ratios) > 1:
+        raise NotCoveredError("fixed_design_lf() of several hazard ratios")
+    trial, time, alpha = _trial(given), float(given["study_duration"]), float(given["alpha"])
+    law = ProportionalHazards(trial, float(ratios[0]))
+    critical = float(norm.isf(alpha))
+    if is_missing(given["power"]):
+        return _fixed_result(given, trial, "lf", critical, law.power(time, alpha), {})
+    factor = law.enrolment_factor(time, alpha, float(given["power"]))
+    return _fixed_result(given, trial.enrolling(factor), "lf", critical, float(given["power"]), {})
+
+
+def _capture(env: Environment, node: Call) -> WeightFunction:
+    body = node.args[-1]
+    while isinstance(body, Call) and body.name == "{" and len(body.args) == 1:
+        body = body.args[0]
+    if not isinstance(body, Call):
+        raise NotCoveredError("a function that is not one call")
+    return WeightFunction(body, env)
+
+
+_ENROLL = _frame(stratum="All", duration=[2.0, 2.0, 10.0], rate=[3.0, 6.0, 9.0])
+_FAIL = _frame(
+    stratum="All",
+    duration=[3.0, 100.0],
+    fail_rate=[math.log(2) / 9, math.log(2) / 18],
+    hr=[0.9, 0.6],
+    dropout_rate=0.001,
+)
+_TRIAL: Arguments = {"enroll_rate": _ENROLL, "fail_rate": _FAIL}
+_RULES: Arguments = {
+    "binding": False,
+    "upper": "gs_spending_bound",
+    "upar": None,
+    "lower": "gs_spending_bound",
+    "lpar": None,
+    "test_upper": True,
+    "test_lower": True,
+    "h1_spending": True,
+    "info_scale": "h0_h1_info",
+    "r": 18.0,
+    "tol": 1e-6,
+    "interval": None,
+}
+_WEIGHT: Arguments = {"weight": "logrank", "approx": "asymptotic"}
+_DESIGN: Arguments = {
+    **_TRIAL,
+    "alpha": 0.025,
+    "beta": 0.1,
+    "info_frac": None,
+    "analysis_time": 36.0,
+    "ratio": 1.0,
+    **_RULES,
+}
+_POWER: Arguments = {**_TRIAL, "event": [30.0, 40.0, 50.0], "analysis_time": None, "ratio": 1.0, **_RULES}
+_FIXED: Arguments = {
+    **_TRIAL,
+    "alpha": 0.025,
+    "power": None,
+    "ratio": 1.0,
+    "study_duration": 36.0,
+    "info_scale": "h0_h1_info",
+    "event": None,
+}
+
+
+def _no_events(function: Callable[[Arguments], dict[str, Any]]) -> Callable[[Arguments], dict[str, Any]]:
+    def call(given: Arguments) -> dict[str, Any]:
+        if not is_missing(given["event"]):
+            raise NotCoveredError("event of a fixed design")
+        return function(given)
+
+    return call
+
+
+def _info(law_of: Callable[[Arguments], Law]) -> Callable[[Arguments], Frame]:
+    def call(given: Arguments) -> Frame:
+        trial = _trial(given)
+        times = _power_times(given, trial)
+        looks, ratios = law_of(given)(trial, times)
+        return Frame(
+            analysis=np.arange(1.0, len(times) + 1),
+            time=times,
+            n=trial.subjects(times),
+            event=np.array([trial.total_events(t) for t in times]),
+            ahr=ratios,
+            theta=looks.effect,
+            info=looks.information,
+            info0=looks.null_information,
+        )
+
+    return call
+
+
+NATIVES: dict[str, Callable[[Environment, Call], Any]] = {"function": _capture}
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "define_enroll_rate": bound("define_enroll_rate", {"duration": None, "rate": None, "stratum": "All"}, _enroll_rate),
+    "define_fail_rate": bound(
+        "define_fail_rate",
+        {"duration": None, "fail_rate": None, "dropout_rate": None, "hr": 1.0, "stratum": "All"},
+        _enroll_rate,
+    ),
+    "tibble": _frame,
+    "ahr": bound("ahr", {**_TRIAL, "total_duration": 30.0, "ratio": 1.0, "simple": True}, _ahr),
+    "pw_info": bound("pw_info", {**_TRIAL, "total_duration": 30.0, "ratio": 1.0}, _pw_info),
+    "expected_time": bound(
+        "expected_time", {**_TRIAL, "target_event": 150.0, "ratio": 1.0, "interval": None}, _expected_time
+    ),
+    "expected_accrual": bound("expected_accrual", {"time": None, "enroll_rate": _ENROLL}, _expected_accrual),
+    "expected_event": bound(
+        "expected_event",
+        {"enroll_rate": _ENROLL, "fail_rate": _FAIL, "total_duration": 25.0, "simple": True},
+        _expected_event,
+    ),
+    "ppwe": bound("ppwe", {"x": None, "duration": None, "rate": None, "lower_tail": False}, _ppwe),
+    "gs_info_ahr": bound("gs_info_ahr", {**_POWER, "event": None}, _info(_by_ahr)),
+    "gs_info_wlr": bound("gs_info_wlr", {**_POWER, "event": None, **_WEIGHT}, _info(_by_weights)),
+    "gs_design_ahr": bound("gs_design_ahr", _DESIGN, _design(_by_ahr)),
+    "gs_power_ahr": bound("gs_power_ahr", _POWER, _power(_by_ahr)),
+    "gs_design_wlr": bound("gs_design_wlr", {**_DESIGN, **_WEIGHT}, _design(_by_weights)),
+    "gs_power_wlr": bound("gs_power_wlr", {**_POWER, **_WEIGHT}, _power(_by_weights)),
+    "fixed_design_ahr": bound("fixed_design_ahr", _FIXED, _no_events(_fixed_by(_by_ahr, "ahr"))),
+    "fixed_design_fh": bound(
+        "fixed_design_fh", {**_FIXED, "rho": 0.0, "gamma": 0.0}, _no_events(_fixed_by(_fh_law, "fh"))
+    ),
+    "fixed_design_mb": bound(
+        "fixed_design_mb", {**_FIXED, "tau": 6.0, "w_max": math.inf}, _no_events(_fixed_by(_mb_law, "mb"))
+    ),
+    "fixed_design_lf": bound("fixed_design_lf", _FIXED, _no_events(_fixed_lachin_foulkes)),
+    "fixed_design_maxcombo": bound(
+        "fixed_design_maxcombo",
+        {**_FIXED, "rho": [0.0, 0.0, 1.0], "gamma": [0.0, 1.0, 0.0], "tau": [-1.0] * 3},
+        _no_events(_fixed_max_combo),
+    ),
+    "fixed_design_rmst": bound(
+        "fixed_design_rmst", {**_FIXED, "tau": None}, _no_events(_fixed_summary(restricted_mean, "rmst"))
+    ),
+    "fixed_design_milestone": bound(
+        "fixed_design_milestone", {**_FIXED, "tau": None}, _no_events(_fixed_summary(milestone_survival, "milestone"))
+    ),
+}

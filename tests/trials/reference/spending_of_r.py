@@ -1,0 +1,220 @@
+"""Crosswalk of R's spending functions and group-sequential designs to medtwin's bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from medtwin.trials.design.boundaries import (
+    Bounds,
+    cumulative_bounds,
+    efficacy_only,
+    exit_probabilities,
+    fixed_drift,
+    haybittle_peto_bounds,
+    shaped_bounds,
+    spending_both,
+    with_futility,
+)
+from medtwin.trials.design.spending import Spending
+from tests.trials.reference.cases import NotCoveredError
+from tests.trials.reference.signatures import is_missing, numbers
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class UserSpending:
+    """Error spent by each look as the user says, in place of a function of information."""
+
+    cumulative: tuple[float, ...]
+
+    def spent(self, fraction: Any, total: float) -> Floats:
+        """The error spent at the looks."""
+        return np.asarray(self.cumulative)[: np.size(fraction)]
+
+
+AnySpending = Spending | UserSpending
+
+
+def lrstat_spending(kind: str, parameter: Any, user: Any) -> AnySpending:
+    """Of lrstat's names."""
+    named: dict[str, tuple[str, bool]] = {
+        "sfOF": ("obrien_fleming", False),
+        "sfP": ("pocock", False),
+        "sfKD": ("kim_demets", True),
+        "sfHSD": ("hwang_shih_decani", True),
+    }
+    if kind == "user":
+        return UserSpending(tuple(numbers(user)))
+    if kind not in named:
+        raise NotCoveredError(f"the spending {kind!r}")
+    ours, parametric = named[kind]
+    return Spending(ours, float(parameter) if parametric else None)  # type: ignore[arg-type]
+
+
+def lrstat_bounds(
+    given: Mapping[str, Any], rates: Floats, alpha: float, suffix: str = "", tested: Any = None
+) -> Floats:
+    """Efficacy bounds at information rates for an alpha, of lrstat's typeAlphaSpending and its parameters."""
+    kind, parameter = given["typeAlphaSpending" + suffix], given["parameterAlphaSpending" + suffix]
+    at = rates if is_missing(given.get("spendingTime" + suffix)) else np.array(numbers(given["spendingTime" + suffix]))
+    looks = np.ones(len(rates), dtype=bool) if is_missing(tested) else np.array(numbers(tested)) != 0
+    shapes = {"OF": 0.0, "P": 0.5}
+    if kind in (*shapes, "WT"):
+        if not looks.all():
+            raise NotCoveredError(f"efficacyStopping with {kind}")
+        return shaped_bounds(rates, alpha, shapes.get(kind, parameter if kind == "WT" else 0.0))
+    if kind == "none":
+        return np.array([np.inf] * (len(rates) - 1) + [norm.isf(alpha)])
+    spending = lrstat_spending(kind, parameter, given.get("userAlphaSpending"))
+    return cumulative_bounds(rates, at_tested(spending.spent(at, alpha), looks))
+
+
+def at_tested(cumulative: Floats, tested: Any) -> Floats:
+    """Error spent only at looks with a bound: elsewhere what had been spent before."""
+    found, spent = np.zeros(len(cumulative)), 0.0
+    for k, each in enumerate(cumulative):
+        spent = float(each) if tested[k] else spent
+        found[k] = spent
+    return found
+
+
+@dataclass(frozen=True)
+class RpactDesign:
+    """A getDesignGroupSequential() of rpact.
+
+    Attributes:
+        bounds: At the information rates. alpha: As given. beta: As given. sided: 1 or 2.
+    """
+
+    bounds: Bounds
+    alpha: float
+    beta: float
+    sided: int
+
+    @property
+    def one_sided_alpha(self) -> float:
+        """Of one side."""
+        return self.alpha / self.sided
+
+    @property
+    def inflation(self) -> float:
+        """Maximal information over that of a fixed design."""
+        return float((self.bounds.drift / fixed_drift(self.one_sided_alpha, 1 - self.beta)) ** 2)
+
+
+RPACT_DESIGN: dict[str, Any] = {
+    "kMax": None,
+    "alpha": None,
+    "beta": 0.2,
+    "sided": 1.0,
+    "informationRates": None,
+    "futilityBounds": None,
+    "typeOfDesign": "OF",
+    "deltaWT": 0.0,
+    "gammaA": None,
+    "typeBetaSpending": "none",
+    "userAlphaSpending": None,
+    "userBetaSpending": None,
+    "gammaB": None,
+    "bindingFutility": False,
+    "constantBoundsHP": 3.0,
+    "twoSidedPower": False,
+    "tolerance": 1e-8,
+}
+_RPACT_ALPHA = {
+    "asOF": ("obrien_fleming", False),
+    "asP": ("pocock", False),
+    "asKD": ("kim_demets", True),
+    "asHSD": ("hwang_shih_decani", True),
+}
+
+
+def _rpact_spending(kind: str, gamma: Any, user: Any, prefix: str) -> AnySpending:
+    name = "as" + kind[2:]
+    if kind == f"{prefix}User":
+        return UserSpending(tuple(numbers(user)))
+    if name not in _RPACT_ALPHA:
+        raise NotCoveredError(f"the design {kind!r}")
+    ours, parametric = _RPACT_ALPHA[name]
+    return Spending(ours, float(gamma) if parametric else None)  # type: ignore[arg-type]
+
+
+def _information_rates(given: Mapping[str, Any]) -> list[float]:
+    if not is_missing(given["informationRates"]):
+        return numbers(given["informationRates"])
+    user = given["userAlphaSpending"]
+    looks = 3 if is_missing(given["kMax"]) else int(given["kMax"])
+    if is_missing(given["kMax"]) and not is_missing(user):
+        looks = len(numbers(user))
+    return [(k + 1) / looks for k in range(looks)]
+
+
+def rpact_design(given: Mapping[str, Any]) -> RpactDesign:
+    """The bounds of a getDesignGroupSequential()."""
+    alpha = 0.025 if is_missing(given["alpha"]) else float(given["alpha"])
+    beta, sided, t = float(given["beta"]), int(given["sided"]), _information_rates(given)
+    if given["twoSidedPower"]:
+        raise NotCoveredError("twoSidedPower=TRUE")
+    if given["typeBetaSpending"] != "none":
+        if sided == 2:
+            raise NotCoveredError("beta spending of a two-sided design")
+        spending = (
+            _rpact_spending(given["typeOfDesign"], given["gammaA"], given["userAlphaSpending"], "as"),
+            _rpact_spending(given["typeBetaSpending"], given["gammaB"], given["userBetaSpending"], "bs"),
+        )
+        both = spending_both(t, alpha, beta, spending, binding=bool(given["bindingFutility"]))  # type: ignore[arg-type]
+        return RpactDesign(both, alpha, beta, sided)
+    return _without_beta_spending(given, t, alpha, beta, sided)
+
+
+def _without_beta_spending(
+    given: Mapping[str, Any], t: list[float], alpha: float, beta: float, sided: int
+) -> RpactDesign:
+    lower = None
+    if not is_missing(given["futilityBounds"]) and len(t) > 1:
+        lower = [*(bound if bound > -6 else -np.inf for bound in numbers(given["futilityBounds"])), -np.inf]
+    binding = lower if given["bindingFutility"] else None
+    upper = _rpact_upper(given, np.array(t), alpha, sided, binding)
+    if sided == 2:
+        if lower is not None:
+            raise NotCoveredError("futilityBounds of a two-sided design")
+        return RpactDesign(_symmetric(t, upper, 1 - beta), alpha, beta, sided)
+    if len(t) > 1 and lower is not None:
+        bounds = with_futility(t, upper, lower, 1 - beta)
+        bounds = Bounds(bounds.fractions, upper, bounds.futility, bounds.drift, bool(given["bindingFutility"]))
+        return RpactDesign(bounds, alpha, beta, sided)
+    return RpactDesign(efficacy_only(t, upper, 1 - beta), alpha, beta, sided)
+
+
+def _symmetric(t: list[float], upper: Floats, power: float) -> Bounds:
+    from scipy.optimize import brentq
+
+    drift = float(brentq(lambda d: exit_probabilities(t, upper, -upper, d).power - power, 0.0, 20.0, xtol=1e-11))
+    return Bounds(np.array(t) / t[-1], upper, -upper, drift)
+
+
+def _rpact_upper(given: Mapping[str, Any], t: Floats, alpha: float, sided: int, lower: Any) -> Floats:
+    kind, two = given["typeOfDesign"], sided == 2
+    one = alpha / sided
+    if len(t) == 1:
+        return np.array([norm.isf(one)])
+    shapes = {"OF": 0.0, "P": 0.5, "WT": float(given["deltaWT"] or 0.0)}
+    if kind in (*shapes, "HP", "noEarlyEfficacy") and lower is not None:
+        raise NotCoveredError(f"binding futility with {kind}")
+    if kind in shapes:
+        return shaped_bounds(t, alpha, shapes[kind], two_sided=two)
+    if kind == "HP":
+        return haybittle_peto_bounds(t, alpha, float(given["constantBoundsHP"]), two_sided=two)
+    if kind == "noEarlyEfficacy":
+        return np.array([np.inf] * (len(t) - 1) + [norm.isf(one)])
+    spending = _rpact_spending(kind, given["gammaA"], given["userAlphaSpending"], "as")
+    if isinstance(spending, UserSpending):
+        spending = UserSpending(tuple(each / sided for each in spending.cumulative))
+    return cumulative_bounds(t, spending.spent(t, one), lower=lower, two_sided=two)
