@@ -7,6 +7,9 @@ from medtwin.trials.outcome.endpoint import Endpoint
 from medtwin.trials.outcome.prognosis import AssumedOutcome
 from medtwin.trials.population.cohort import Cohort, read_cohort
 from medtwin.trials.population.criteria import Age, FollowUp, Has, HasNot, IndexDay, Lab, LatestValue, Sex
+from medtwin.trials.population.evaluation import statement
+from medtwin.trials.population.language import parse
+from medtwin.trials.population.measures import Measure
 
 __all__ = [
     "Age",
@@ -20,11 +23,14 @@ __all__ = [
     "IndexDay",
     "Lab",
     "LatestValue",
+    "Measure",
     "Sex",
     "Spending",
     "Study",
     "SurvivalDesign",
     "SurvivalTrial",
+    "parse",
     "prepare",
     "read_cohort",
+    "statement",
 ]

@@ -8,7 +8,17 @@ import pytest
 from medtwin.config import build, compose
 from medtwin.core.errors import ConfigError
 from medtwin.core.paths import config_dir
-from medtwin.trials import Age, AssumedOutcome, Endpoint, GroupSequential, Has, IndexDay, SurvivalTrial, prepare
+from medtwin.trials import (
+    Age,
+    AssumedOutcome,
+    Endpoint,
+    GroupSequential,
+    Has,
+    IndexDay,
+    Measure,
+    SurvivalTrial,
+    prepare,
+)
 from medtwin.trials.design.timing import expected_events
 from medtwin.trials.engine.survival_trial import example_patients
 from medtwin.trials.population.cohort import Cohort
@@ -121,6 +131,24 @@ def test_a_wrong_trial_config_names_the_place() -> None:
     config = compose("simulate", ["cohort=null", "trial.eligibility.0.minimum=200"])
     with pytest.raises(ConfigError, match=r"trial\.eligibility\[0\]: Age: age: minimum must be"):
         build(config["trial"], "trial")
+
+
+def test_eligibility_takes_expressions_among_criteria() -> None:
+    mixed = replace(TRIAL, eligibility=["age >= 18 & observed >= 0d", Has([DIABETES], name="diabetes"), "kg > 1 | age > 1"],
+                    measures={"kg": Measure(["LOINC//29463-7"], "kg")})  # fmt: skip
+    labels = ["age >= 18", "observed >= 0d", "has diabetes", "kg > 1 kg | age > 1"]
+    assert [criterion.label for criterion in mixed.criteria] == labels
+    expressed = replace(TRIAL, eligibility=[f"age >= 18 & condition({DIABETES})"])
+    study = prepare(expressed, people(), 0)
+    assert study.num_eligible == prepare(TRIAL, people(), 0).num_eligible == 60
+    assert [(row.criterion, row.assessed, row.fails) for row in study.attrition[2:]] == [
+        ("age >= 18", 60, 0),
+        (f"condition({DIABETES})", 60, 0),
+    ]
+    with pytest.raises(ConfigError, match=r"column 1: .* did you mean age\?"):
+        replace(TRIAL, eligibility=["agge >= 18"])
+    with pytest.raises(ValueError, match="eligibility must be a list"):
+        replace(TRIAL, eligibility="age >= 18")
 
 
 def test_codes_are_all_that_the_trial_asks_for() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -26,7 +26,7 @@ from medtwin.trials.outcome.prognosis import (
     fit_outcome,
     strata_of,
 )
-from medtwin.trials.population.cohort import Cohort
+from medtwin.trials.population.cohort import Code, Cohort
 from medtwin.trials.population.criteria import (
     AttritionRow,
     Baseline,
@@ -36,6 +36,8 @@ from medtwin.trials.population.criteria import (
     baseline,
     find_eligible,
 )
+from medtwin.trials.population.evaluation import statements
+from medtwin.trials.population.measures import Measure
 
 Floats = NDArray[np.float64]
 MAX_SUBJECTS = 20_000
@@ -48,7 +50,9 @@ class SurvivalTrial:
     Attributes:
         title: For the report.
         plan: Looks, errors, power. hazard_ratio: The alternative, experimental / control, below 1.
-        index: On which days subjects may enter. eligibility: What must hold then, in order.
+        index: On which days subjects may enter. eligibility: What must hold then, in order; text is in the language of
+            `medtwin.trials.population.language`, and each of the propositions that `&` joins in it is a criterion.
+        measures: What names in `eligibility` stand for, beside those of `labs` and the common ones.
         endpoint: What is waited for. labs: Baseline covariates beside age and sex.
         allocation_ratio: Experimental : control. block_size: Of the randomisation, stratified by sex.
         num_subjects: Patients; None: as many as make the events expected by the planned end.
@@ -67,7 +71,7 @@ class SurvivalTrial:
     plan: GroupSequential
     hazard_ratio: float
     index: IndexDay = field(default_factory=IndexDay)
-    eligibility: Sequence[Criterion] = ()
+    eligibility: Sequence[Criterion | str] = ()
     endpoint: Endpoint = field(default_factory=Endpoint)
     labs: Sequence[Lab] = ()
     allocation_ratio: float = 1.0
@@ -81,8 +85,12 @@ class SurvivalTrial:
     ridge: float = 4.0
     assumed: AssumedOutcome | None = None
     assume_if_too_few: bool = False
+    measures: Mapping[str, Measure] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if isinstance(self.eligibility, str):
+            raise ValueError(f"eligibility must be a list, got {self.eligibility!r}")
+        _ = self.criteria  # raises where a text is no expression
         if not (self.accrual_months > 0 and self.follow_up_months > 0):
             raise ValueError("accrual_months and follow_up_months must be above 0")
         if self.num_subjects is not None and self.num_subjects < 1:
@@ -101,14 +109,23 @@ class SurvivalTrial:
         """The log-rank design."""
         return SurvivalDesign(self.plan, self.hazard_ratio, self.allocation_ratio)
 
+    @cached_property
+    def criteria(self) -> Sequence[Criterion]:
+        """The criteria of eligibility, those written in the language among them."""
+        measures = {lab.name: Measure(lab.codes, lab.unit) for lab in self.labs} | dict(self.measures)
+        found: list[Criterion] = []
+        for each in self.eligibility:
+            found += statements(each, measures) if isinstance(each, str) else [each]
+        return found
+
     @property
     def planned_months(self) -> float:
         """The planned duration."""
         return self.accrual_months + self.follow_up_months
 
-    def codes(self) -> list[str]:
-        """Every code that it asks a cohort for."""
-        needed = [code for criterion in self.eligibility for code in criterion.codes]
+    def codes(self) -> list[Code]:
+        """Every code, and family of codes, that it asks a cohort for."""
+        needed = [code for criterion in self.criteria for code in criterion.codes]
         needed += [*(self.index.codes or ()), *self.endpoint.codes]
         return list(dict.fromkeys([*needed, *(code for lab in self.labs for code in lab.codes)]))
 
@@ -167,7 +184,7 @@ def prepare(trial: SurvivalTrial, cohort: Cohort | None, seed: int) -> Study:
             raise ConfigError("a trial without a cohort needs an outcome: trial.assumed.control_median_months=...")
         pool = trial.assumed.pool(generator(seed, "parametric patients"))
         return Study(trial, engine_plan(trial, pool))
-    found = find_eligible(cohort, trial.index, trial.eligibility)
+    found = find_eligible(cohort, trial.index, trial.criteria)
     covariates = baseline(cohort, found.entry, trial.labs)
     followed = follow_up(cohort, found.entry, trial.endpoint)
     num_events, stratum = int(followed.event.sum()), strata_of(covariates.sex)

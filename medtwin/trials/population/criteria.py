@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from medtwin.core.errors import ConfigError
 from medtwin.core.units import convert
-from medtwin.trials.population.cohort import NEVER, Cohort, Records, latest_before
+from medtwin.trials.population.cohort import CONVERTED_DIGITS, NEVER, Code, Cohort, Records, latest_before, significant
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -30,8 +30,8 @@ class Candidates:
     subject: Ints
     day: Ints
 
-    def where(self, keep: Bools) -> Candidates:
-        """Those that are kept."""
+    def where(self, keep: Bools | Ints) -> Candidates:
+        """Those that are kept, by a mask or by their numbers."""
         return Candidates(self.subject[keep], self.day[keep])
 
 
@@ -51,7 +51,7 @@ class Criterion(Protocol):
         """What it demands, in words."""
 
     @property
-    def codes(self) -> Sequence[str]:
+    def codes(self) -> Sequence[Code]:
         """The codes it needs of the cohort."""
 
     def ask(self, cohort: Cohort, at: Candidates) -> Answer:
@@ -296,13 +296,31 @@ class AttritionRow:
     excluded: int
     not_evaluable: int
 
+    @property
+    def assessed(self) -> int:
+        """Subjects of whom it was asked: those who remained before it."""
+        return self.remaining + self.excluded
+
+    @property
+    def fails(self) -> int:
+        """Subjects of whom it is known not to hold on any day that remained."""
+        return self.excluded - self.not_evaluable
+
 
 @dataclass(frozen=True)
 class Enrolled:
-    """Eligible subjects, one entry each, and how they were found."""
+    """Eligible subjects, one entry each, and how they were found.
+
+    Attributes:
+        entry: The day of entry of each. attrition: The flow; its first two rows are the cohort and the index days.
+        left_at: (subjects,) the row of `attrition` that excluded each subject of the cohort; 0 for the eligible.
+        is_unknown: (subjects,) whether that row could not be evaluated.
+    """
 
     entry: Candidates
     attrition: Sequence[AttritionRow]
+    left_at: Ints
+    is_unknown: Bools
 
 
 def find_eligible(cohort: Cohort, index: IndexDay, criteria: Sequence[Criterion]) -> Enrolled:
@@ -314,33 +332,52 @@ def find_eligible(cohort: Cohort, index: IndexDay, criteria: Sequence[Criterion]
     Raises:
         ConfigError: If nobody remains; names the criterion that left nobody. Or if a code is unknown.
     """
+    found = follow_flow(cohort, index, criteria)
+    _require_some(found.attrition)
+    return found
+
+
+def follow_flow(cohort: Cohort, index: IndexDay, criteria: Sequence[Criterion]) -> Enrolled:
+    """`find_eligible`, where nobody may be eligible.
+
+    Raises:
+        ConfigError: If a code is unknown.
+    """
     total = len(cohort.subject_id)
     at = index.candidates(cohort)
-    remaining = len(np.unique(at.subject))
-    rows = [
-        AttritionRow("subjects in the cohort", total, 0, 0),
-        AttritionRow(index.label, remaining, total - remaining, 0),
-    ]
-    _require_some(rows)
-    for criterion in criteria:
+    remains = _anywhere(at, total)
+    left_at, is_unknown = np.zeros(total, dtype=np.int64), np.zeros(total, dtype=np.bool_)
+    left_at[~remains] = 1
+    size = int(remains.sum())
+    rows = [AttritionRow("subjects in the cohort", total, 0, 0), AttritionRow(index.label, size, total - size, 0)]
+    for number, criterion in enumerate(criteria, 2):
         answer = criterion.ask(cohort, at)
         kept = at.where(answer.holds)
-        before, after = np.unique(at.subject), np.unique(kept.subject)
-        unknown = np.setdiff1d(at.subject[answer.is_unknown], after)
-        rows.append(AttritionRow(criterion.label, len(after), len(before) - len(after), len(unknown)))
+        leaves = remains & ~_anywhere(kept, total)
+        lacks = leaves & _anywhere(at.where(answer.is_unknown), total)
+        left_at[leaves], is_unknown[lacks] = number, True
+        remains &= ~leaves
+        rows.append(AttritionRow(criterion.label, int(remains.sum()), int(leaves.sum()), int(lacks.sum())))
         at = kept
-        _require_some(rows)
     is_first = np.diff(at.subject, prepend=-1) != 0
-    return Enrolled(at.where(is_first), rows)
+    return Enrolled(at.where(is_first), rows, left_at, is_unknown)
 
 
-def _require_some(rows: Sequence[AttritionRow]) -> None:
-    last = rows[-1]
-    if last.remaining == 0:
+def _anywhere(at: Candidates, num_subjects: int) -> Bools:
+    """(subjects,) who has any of the days."""
+    has = np.zeros(num_subjects, dtype=np.bool_)
+    has[at.subject] = True
+    return has
+
+
+def _require_some(flow: Sequence[AttritionRow]) -> None:
+    empty = next((number for number, row in enumerate(flow) if row.remaining == 0), None)
+    if empty is not None:
+        rows, last = flow[: empty + 1], flow[empty]
         gap = f" ({last.not_evaluable} lacked the data)" if last.not_evaluable else ""
-        flow = ", then ".join(f"{row.remaining} after {row.criterion!r}" for row in rows[:-1])
+        before = ", then ".join(f"{row.remaining} after {row.criterion!r}" for row in rows[:-1])
         raise ConfigError(
-            f"nobody is eligible: {last.criterion!r} left 0 of {last.excluded}{gap}; {flow}. "
+            f"nobody is eligible: {last.criterion!r} left 0 of {last.excluded}{gap}; {before}. "
             "Loosen it in trial.eligibility, or try trial=any_adult"
         )
 
@@ -353,22 +390,33 @@ def _occurred(records: Records, at: Candidates, window_days: int | None) -> Bool
     return np.asarray(has & (at.day - records.day[np.maximum(found, 0)] <= window_days))
 
 
-def latest_value(cohort: Cohort, codes: Sequence[str], at: Candidates, unit: str | None, window_days: int) -> Floats:
+def latest_value(cohort: Cohort, codes: Sequence[Code], at: Candidates, unit: str | None, window_days: int) -> Floats:
     """The latest value of any of the codes up to each candidate day, in `unit`, (candidates,); nan for none."""
     records = cohort.rows_of(codes)
-    keep = ~np.isnan(records.value)
-    records = Records(records.subject[keep], records.day[keep], records.value[keep], records.unit[keep], records.units)
+    records = records.take(~np.isnan(records.value))
     if not len(records.day):
         return np.full(len(at.day), np.nan)
-    scale, offset = np.ones(len(records.units) + 1), np.zeros(len(records.units) + 1)
-    for number in np.unique(records.unit[records.unit >= 0]).tolist():
-        if unit is not None and records.units[number] != unit:
-            scale[number], offset[number] = _conversion(records.units[number], unit)
-    values = records.value * scale[records.unit] + offset[records.unit]
+    values = values_in(records, unit)
     found = latest_before(records, at.subject, at.day)
     index = np.maximum(found, 0)
     is_near = (found >= 0) & (at.day - records.day[index] <= window_days)
     return np.where(is_near, values[index], np.nan)
+
+
+def values_in(records: Records, unit: str | None) -> Floats:
+    """Values in a UCUM unit, (rows,); nan in one of another dimension. A value without a unit is taken to be in it.
+
+    A converted value has nine significant digits, so that 0.07 is 7 % and no hair more.
+    """
+    scale, offset = np.ones(len(records.units) + 1), np.zeros(len(records.units) + 1)
+    for number in np.unique(records.unit[records.unit >= 0]).tolist():
+        if unit is not None and records.units[number] != unit:
+            scale[number], offset[number] = _conversion(records.units[number], unit)
+    is_converted = (scale != 1) | (offset != 0)
+    if not is_converted.any():
+        return records.value
+    values = records.value * scale[records.unit] + offset[records.unit]
+    return np.where(is_converted[records.unit], significant(values, CONVERTED_DIGITS), values)
 
 
 def _conversion(unit: str, to: str) -> tuple[float, float]:
