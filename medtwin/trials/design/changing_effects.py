@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
-from medtwin.trials.design.boundaries import Density, Exits, exit_probabilities, fractions
+from medtwin.trials.design.boundaries import Density, Exits, cumulative_bounds, exit_probabilities, fractions
 
 Floats = NDArray[np.float64]
 NullVariance = Literal["every_look", "first_look", "no_look"]
@@ -149,6 +149,30 @@ def futility_bounds(
         if k + 1 < len(t):
             density = density.advance(bounds[k] - shift[k], top[k] - shift[k], t[k], 0.0, t[k + 1] - t[k])
     return bounds
+
+
+def null_spending_bounds(
+    information: ArrayLike, upper_spent: ArrayLike, lower_spent: ArrayLike, *, binding: bool = False
+) -> tuple[Floats, Floats]:
+    """Upper and lower z bounds, both (looks,), that both spend an error under the null.
+
+    Args:
+        information: (looks,) information.
+        upper_spent: (looks,) type I error spent above by each look.
+        lower_spent: (looks,) error spent below by each look.
+        binding: Whether the upper bounds count on stopping at the lower ones.
+    """
+    none = np.zeros(np.size(upper_spent))
+    upper = cumulative_bounds(information, upper_spent)
+    lower = futility_bounds(information, upper, none, lower_spent)
+    for _ in range(100 if binding else 0):
+        before = upper
+        upper = cumulative_bounds(information, upper_spent, lower=lower)
+        lower = futility_bounds(information, upper, none, lower_spent)
+        finite = np.isfinite(upper)
+        if np.abs(upper[finite] - before[finite]).max(initial=0.0) < 1e-11:
+            break
+    return upper, lower
 
 
 def own_futility_bounds(

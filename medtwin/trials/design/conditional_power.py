@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.stats import chi2, norm
 
-from medtwin.trials.design.boundaries import Exits
+from medtwin.trials.design.boundaries import Exits, exit_probabilities
 from medtwin.trials.design.changing_effects import exits_with_means
 
 Floats = NDArray[np.float64]
@@ -130,6 +130,56 @@ def predictive_power(
     return np.asarray(posterior @ each / posterior.sum())
 
 
+def probability_of_success(
+    information: ArrayLike, upper: ArrayLike, lower: ArrayLike | None, prior: tuple[ArrayLike, ArrayLike], look: int = 0
+) -> float:
+    """P(an upper bound is crossed) averaged over a prior of the effect, given that the trial goes on after a look.
+
+    Args:
+        information: (looks,) information.
+        upper: (looks,) z bounds.
+        lower: (looks,) z bounds; None: none.
+        prior: Effects and their weights, both (points,); without a look, their sum should be 1.
+        look: From 1, no bound having been crossed by then; 0: before the trial.
+
+    Source: Spiegelhalter, Freedman & Blackburn 1986, Control Clin Trials 7:8.
+    """
+    theta, weights = (np.asarray(each, dtype=np.float64) for each in prior)
+    root = math.sqrt(float(np.asarray(information, dtype=np.float64)[-1]))
+    exits = [exit_probabilities(information, upper, lower, float(effect) * root) for effect in theta]
+    later = float(weights @ [each.upper[look:].sum() for each in exits])
+    if look == 0:
+        return later
+    stopped = [each.upper[:look].sum() + each.lower[:look].sum() for each in exits]
+    return later / float(weights @ (1.0 - np.array(stopped)))
+
+
+def predicted_statistic(
+    z: float, information: tuple[float, float], prior: tuple[ArrayLike, ArrayLike], probability: float
+) -> float:
+    """A quantile of the posterior predictive law of the z statistic at a later information.
+
+    Args:
+        z: The statistic now.
+        information: Now, and later.
+        prior: Effects and their weights, both (points,).
+        probability: Of the quantile.
+
+    Raises:
+        ValueError: If information does not grow.
+    """
+    known, later = information
+    if not 0 < known < later:
+        raise ValueError(f"information must be above 0 and grow, got {information!r}")
+    theta, weights = (np.asarray(each, dtype=np.float64) for each in prior)
+    posterior = weights * norm.pdf(z - theta * math.sqrt(known))
+    posterior = posterior / posterior.sum()
+    mean = (z * math.sqrt(known) + theta * (later - known)) / math.sqrt(later)
+    spread = math.sqrt((later - known) / later)
+    low, high = float(mean.min()) - 10.0, float(mean.max()) + 10.0
+    return float(brentq(lambda y: posterior @ norm.cdf((y - mean) / spread) - probability, low, high, xtol=1e-11))
+
+
 @dataclass(frozen=True)
 class TwoStage:
     """A two-stage trial in units of patients or events, whose second stage may be resized.
@@ -202,3 +252,29 @@ class TwoStage:
         if lack(largest) < 0:
             return largest
         return 0.0 if lack(1e-9) > 0 else float(brentq(lack, 1e-9, largest, xtol=1e-9))
+
+    def promising_zone(
+        self,
+        zone: tuple[float, float],
+        z1: float,
+        power: float,
+        rule: Callable[[float, float], float],
+        theta: float,
+        largest: float,
+    ) -> float:
+        """Patients of both stages if the second is resized where the conditional power as planned lies in a zone.
+
+        Args:
+            zone: From (included) and to (not included) which conditional power it is resized.
+            z1: The statistic of the first stage.
+            power: Conditional power wanted in the zone.
+            rule: See `conditional_power`.
+            theta: Effect per root patient.
+            largest: The most patients of both stages.
+
+        Source: Mehta & Pocock 2011, Stat Med 30:3267.
+        """
+        planned = self.conditional_power(z1, self.planned - self.first, rule, theta)
+        if not zone[0] <= planned < zone[1]:
+            return self.planned
+        return min(self.first + self.resized(z1, power, rule, theta), largest)

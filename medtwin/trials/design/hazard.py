@@ -127,6 +127,10 @@ class WeibullHazard:
         """The integral of the hazard from 0 to each time; 0 before 0."""
         return np.asarray((self.rate * np.maximum(np.asarray(time, dtype=np.float64), 0.0)) ** self.shape)
 
+    def time_at(self, amount: ArrayLike) -> Floats:
+        """The time by which the integral reaches each amount."""
+        return np.asarray(np.asarray(amount, dtype=np.float64) ** (1.0 / self.shape) / self.rate)
+
     def scaled(self, factor: float) -> WeibullHazard:
         """The same with the hazard multiplied at all times."""
         return WeibullHazard(self.rate * factor ** (1.0 / self.shape), self.shape)

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import norm
 
 from medtwin.trials.design.group_sequential import information_per_event
@@ -196,6 +196,19 @@ def _root(function: Callable[[float], float], low: float, latest: float, name: s
             raise ValueError(f"{name} must be within {latest:g} months, but more is needed")
         low, high = high, min(2 * high, latest)
     return float(brentq(function, low, high, xtol=1e-10, rtol=1e-13))
+
+
+def optimal_allocation_ratio(subjects: Callable[[float], float]) -> float:
+    """The allocation ratio, experimental : control between 1 : 20 and 20 : 1, with the fewest patients.
+
+    Args:
+        subjects: Patients of both arms for an allocation ratio.
+    """
+    limit = math.log(20.0)
+    found = minimize_scalar(
+        lambda x: subjects(math.exp(x)), bounds=(-limit, limit), method="bounded", options={"xatol": 1e-9}
+    )
+    return float(math.exp(found.x))
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,15 @@ class Arm:
         return rate if isinstance(rate, PiecewiseRate) else PiecewiseRate((0.0,), (float(rate),))
 
     @property
-    def starts(self) -> tuple[float, ...]:
-        """Months of follow-up at which the hazard or the dropout changes."""
-        return (*self.hazard.starts, *self.dropout.starts)
+    def cuts(self) -> tuple[float, ...]:
+        """Months of follow-up at which the hazard or the dropout changes, or much fewer patients are left.
+
+        Between them the share at risk is smooth and falls by a factor of e^8 at most, until e^-40 are left.
+        """
+        falls = 8.0 * np.arange(1, 6)
+        events = [self.hazard.time_at(falls / risk) for risk in {min(self.risks), max(self.risks)} if risk > 0]
+        times = np.concatenate([*events, self.dropout.time_at(falls)])
+        return (*self.hazard.starts, *self.dropout.starts, *times[np.isfinite(times)].tolist())
 
     def treated(self, hazard_ratio: float) -> Arm:
         """The same patients under a treatment that multiplies their hazard."""
@@ -96,7 +102,7 @@ def event_probability(time: ArrayLike, arm: Arm, enroll_rate: PiecewiseRate, num
 def _by(time: float, arm: Arm, enroll_rate: PiecewiseRate, num_subjects: float) -> float:
     """The integral over follow-up u of hazard(u) survival(u) x share enrolled by time - u, piece by piece."""
     end = float(enroll_rate.time_at([num_subjects])[0])
-    cuts = {0.0, time, *arm.starts, *(time - start for start in enroll_rate.starts), time - end}
+    cuts = {0.0, time, *arm.cuts, *(time - start for start in enroll_rate.starts), time - end}
     graded = isinstance(arm.hazard, WeibullHazard)
     u, weight = follow_up_nodes(sorted(cut for cut in cuts if 0 <= cut <= time), graded=graded)
     enrolled = np.minimum(enroll_rate.cumulative(time - u), num_subjects) / num_subjects

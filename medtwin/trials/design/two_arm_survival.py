@@ -124,7 +124,7 @@ class TwoArmSurvival:
         last = min(time, self.max_follow_up, until)
         edges = {0.0, last, time - self.enroll_duration, *cuts, *(time - start for start in group.enroll_rate.starts)}
         for arm in group.arms:
-            edges.update(arm.starts)
+            edges.update(arm.cuts)
         graded = any(isinstance(arm.hazard, WeibullHazard) for arm in group.arms)
         u, weight = follow_up_nodes(sorted(edge for edge in edges if 0 <= edge <= last), graded=graded)
         enrolled = group.enroll_rate.cumulative(np.minimum(time - u, self.enroll_duration))

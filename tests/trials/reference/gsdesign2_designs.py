@@ -22,16 +22,13 @@ from medtwin.trials.design.changing_effects import (
     stopping_under_null,
 )
 from medtwin.trials.design.hazard import PiecewiseRate
-from medtwin.trials.design.max_combo_design import max_combo
-from medtwin.trials.design.milestone_design import ArmSummaries, milestone_survival, restricted_mean
-from medtwin.trials.design.survival_size import ProportionalHazards
 from medtwin.trials.design.survival_weights import LOGRANK, FlemingHarrington, MagirrBurman, Weight
 from medtwin.trials.design.timing import Arm
 from medtwin.trials.design.two_arm_survival import Stratum, TwoArmSurvival
 from medtwin.trials.design.weighted_logrank_design import weighted_logrank_looks, weighted_score
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import Environment, Frame, vector
-from tests.trials.reference.gsdesign_survival import _spent
+from tests.trials.reference.gsdesign_bounds import spent
 from tests.trials.reference.rcalls import Call
 from tests.trials.reference.signatures import Arguments, bound, flags, is_missing, numbers, simple
 from tests.trials.reference.spending_of_r import at_tested
@@ -58,7 +55,7 @@ def _enroll_rate(given: Arguments) -> Frame:
     return _frame(**given)
 
 
-def _column(frame: Mapping[str, Any], name: str) -> Any:
+def column(frame: Mapping[str, Any], name: str) -> Any:
     values = np.atleast_1d(vector(frame[name]))
     return np.resize(values, max(len(np.atleast_1d(vector(each))) for each in frame.values()))
 
@@ -70,14 +67,14 @@ def _starts(durations: Floats) -> tuple[float, ...]:
 def _strata(frame: Mapping[str, Any]) -> list[str]:
     if "stratum" not in frame:
         return ["All"]
-    return list(dict.fromkeys(_column(frame, "stratum").tolist()))
+    return list(dict.fromkeys(column(frame, "stratum").tolist()))
 
 
 def _of(frame: Mapping[str, Any], stratum: str) -> dict[str, Floats]:
-    here = np.ones(len(_column(frame, next(iter(frame)))), dtype=bool)
+    here = np.ones(len(column(frame, next(iter(frame)))), dtype=bool)
     if "stratum" in frame:
-        here = _column(frame, "stratum") == stratum
-    return {name: _column(frame, name)[here].astype(np.float64) for name in frame if name != "stratum"}
+        here = column(frame, "stratum") == stratum
+    return {name: column(frame, name)[here].astype(np.float64) for name in frame if name != "stratum"}
 
 
 def trial_of(enroll: Mapping[str, Any], fail: Mapping[str, Any], ratio: float = 1.0) -> TwoArmSurvival:
@@ -95,12 +92,12 @@ def trial_of(enroll: Mapping[str, Any], fail: Mapping[str, Any], ratio: float = 
     return TwoArmSurvival(tuple(groups), end, ratio)
 
 
-def _trial(given: Arguments) -> TwoArmSurvival:
+def trial_in(given: Arguments) -> TwoArmSurvival:
     return trial_of(given["enroll_rate"], given["fail_rate"], float(given.get("ratio") or 1.0))
 
 
 def _ahr(given: Arguments) -> Frame:
-    trial, times = _trial(given), numbers(given["total_duration"])
+    trial, times = trial_in(given), numbers(given["total_duration"])
     found = [average_hazard_ratio(trial, t) for t in times]
     if given["simple"]:
         return Frame(
@@ -116,7 +113,7 @@ def _ahr(given: Arguments) -> Frame:
 
 def _pieces(given: Arguments, found: Any) -> Frame:
     names = _strata(given["fail_rate"])
-    share = math.prod(_trial(given).shares)
+    share = math.prod(trial_in(given).shares)
     rows = [(each, piece) for each in found for piece in each.pieces]
     return Frame(
         time=np.array([each.time for each, _ in rows]),
@@ -129,12 +126,8 @@ def _pieces(given: Arguments, found: Any) -> Frame:
     )
 
 
-def _pw_info(given: Arguments) -> Frame:
-    return _ahr({**given, "simple": False})
-
-
 def _expected_time(given: Arguments) -> Frame:
-    trial = _trial(given)
+    trial = trial_in(given)
     times = trial.time_of_events(numbers(given["target_event"]))
     return _ahr({**given, "total_duration": times, "simple": True})
 
@@ -165,14 +158,11 @@ def _ppwe(given: Arguments) -> Floats:
     return 1 - survival if given["lower_tail"] else survival
 
 
-# --- bounds ---------------------------------------------------------------------------------------------------------
-
-
 def _error_spent(par: Mapping[str, Any], at: Floats) -> Floats:
     timing = par.get("timing")
     t = np.minimum(at, 1.0) if is_missing(timing) else np.array(numbers(timing))
     parameter = par.get("param")
-    return _spent(simple(par["sf"]), None if is_missing(parameter) else parameter, t, float(par["total_spend"]))
+    return spent(simple(par["sf"]), None if is_missing(parameter) else parameter, t, float(par["total_spend"]))
 
 
 def _given_bounds(par: Any, looks: int) -> Floats:
@@ -205,8 +195,8 @@ class BoundRules:
         tested = flags(given["test_upper"], size)
         if given["upper"] == "gs_b":
             return np.where(tested, _given_bounds(given["upar"], size), np.inf)
-        spent = at_tested(_error_spent(given["upar"], fractions(looks.null_information)), tested)
-        return cumulative_bounds(looks.null_information, spent, lower=lower)
+        error = at_tested(_error_spent(given["upar"], fractions(looks.null_information)), tested)
+        return cumulative_bounds(looks.null_information, error, lower=lower)
 
     def _lower(self, looks: Looks, upper: Floats) -> Floats:
         given, size = self.given, len(looks.effect)
@@ -220,7 +210,7 @@ class BoundRules:
         return futility_bounds(information, upper, means, _error_spent(given["lpar"], fractions(information)), tested)
 
 
-def _on_scale(looks: Looks, scale: Any) -> Looks:
+def on_scale(looks: Looks, scale: Any) -> Looks:
     """Information of the null, of the alternative, or of either where it belongs."""
     match str(np.atleast_1d(scale)[0]):
         case "h0_h1_info":
@@ -243,7 +233,7 @@ class Designed:
 
     def result(self, given: Arguments) -> dict[str, Any]:
         """The components of its result."""
-        looks = _on_scale(self.looks, given["info_scale"])
+        looks = on_scale(self.looks, given["info_scale"])
         upper, lower = BoundRules(given).bounds(looks)
         exits = stopping(looks, upper, lower, "first_look")
         null = stopping_under_null(looks, upper, lower)
@@ -267,10 +257,11 @@ class Designed:
                 if np.isfinite(z) and (side == "upper" or len(self.times) > 1):
                     rows.append(_bound_row(k, side, z, alternative, none, looks))
         rates = [np.array(each.enroll_rate.rates[:-1]) for each in self.trial.strata]
+        bounds = Frame({name: np.array([row[name] for row in rows]) for name in rows[0]})
         return {
             "analysis": analysis,
-            "bound": Frame({name: np.array([row[name] for row in rows]) for name in rows[0]}),
-            "bounds": Frame({name: np.array([row[name] for row in rows]) for name in rows[0]}),
+            "bound": bounds,
+            "bounds": bounds,
             "enroll_rate": Frame({**given["enroll_rate"], "rate": np.concatenate(rates)}),
             "fail_rate": given["fail_rate"],
         }
@@ -291,7 +282,7 @@ def _bound_row(k: int, side: str, z: float, alternative: Floats, none: Floats, l
 Law = Callable[[TwoArmSurvival, Floats], tuple[Looks, Floats]]
 
 
-def _by_ahr(given: Arguments) -> Law:
+def by_ahr(given: Arguments) -> Law:
     def law(trial: TwoArmSurvival, times: Floats) -> tuple[Looks, Floats]:
         looks = average_hazard_ratio_looks(trial, times)
         return looks, np.exp(-looks.effect)
@@ -299,7 +290,7 @@ def _by_ahr(given: Arguments) -> Law:
     return law
 
 
-def _by_weights(given: Arguments) -> Law:
+def by_weights(given: Arguments) -> Law:
     weight = _weight(given["weight"])
     approximation = str(given["approx"]).replace(" ", "_")
     if approximation == "event_driven":
@@ -353,12 +344,12 @@ def _power_times(given: Arguments, trial: TwoArmSurvival) -> Floats:
     if not is_missing(given["analysis_time"]):
         waits.append(np.array(numbers(given["analysis_time"])))
     size = max(len(each) for each in waits)
-    return np.max([np.resize(each, size) for each in waits], axis=0)
+    return np.asarray(np.max([np.resize(each, size) for each in waits], axis=0))
 
 
 def _power(law_of: Callable[[Arguments], Law]) -> Callable[[Arguments], dict[str, Any]]:
     def call(given: Arguments) -> dict[str, Any]:
-        trial, law = _trial(given), law_of(given)
+        trial, law = trial_in(given), law_of(given)
         times = _power_times(given, trial)
         return Designed(trial, times, *law(trial, times)).result(_default_pars(given, len(times)))
 
@@ -399,11 +390,11 @@ def _design_times(given: Arguments, trial: TwoArmSurvival, law: Law) -> Floats:
 
 def _design(law_of: Callable[[Arguments], Law]) -> Callable[[Arguments], dict[str, Any]]:
     def call(given: Arguments) -> dict[str, Any]:
-        trial, law = _trial(given), law_of(given)
+        trial, law = trial_in(given), law_of(given)
         times = _design_times(given, trial, law)
         given = _default_pars(given, len(times))
         looks, ratios = law(trial, times)
-        rules, scaled = BoundRules(given), _on_scale(looks, given["info_scale"])
+        rules, scaled = BoundRules(given), on_scale(looks, given["info_scale"])
 
         def power_at(each: Looks) -> float:
             upper, lower = rules.bounds(each)
@@ -415,107 +406,6 @@ def _design(law_of: Callable[[Arguments], Law]) -> Callable[[Arguments], dict[st
         return Designed(trial.enrolling(factor), times, looks.scaled(factor), ratios).result(given)
 
     return call
-
-
-# --- fixed designs --------------------------------------------------------------------------------------------------
-
-
-def _fixed_looks(given: Arguments, looks: Looks, trial: TwoArmSurvival, title: str, more: Any = None) -> dict[str, Any]:
-    """A fixed design by an effect and its information."""
-    looks = _on_scale(looks, given["info_scale"])
-    critical = float(norm.isf(float(given["alpha"])))
-    factor, power = 1.0, None
-    if is_missing(given["power"]):
-        power = stopping(looks, [critical]).power
-    else:
-        power = float(given["power"])
-        spread = critical / math.sqrt(looks.null_information[0]) + norm.ppf(power) / math.sqrt(looks.information[0])
-        factor = float((spread / looks.effect[0]) ** 2)
-    return _fixed_result(given, trial.enrolling(factor), title, critical, power, more or {})
-
-
-def _fixed_result(
-    given: Arguments, trial: TwoArmSurvival, title: str, critical: float, power: float, more: Mapping[str, Any]
-) -> dict[str, Any]:
-    time = float(given["study_duration"])
-    rates = [np.array(each.enroll_rate.rates[:-1]) for each in trial.strata]
-    analysis = Frame(
-        design=title,
-        n=float(trial.subjects(time)),
-        event=trial.total_events(time),
-        time=time,
-        bound=critical,
-        alpha=float(given["alpha"]),
-        power=power,
-        **more,
-    )
-    enroll = Frame({**given["enroll_rate"], "rate": np.concatenate(rates)})
-    return {"analysis": analysis, "enroll_rate": enroll, "fail_rate": given["fail_rate"], "design": title}
-
-
-def _fixed_by(law_of: Callable[[Arguments], Law], title: str) -> Callable[[Arguments], dict[str, Any]]:
-    def call(given: Arguments) -> dict[str, Any]:
-        trial = _trial(given)
-        looks, ratios = law_of(given)(trial, np.array([float(given["study_duration"])]))
-        return _fixed_looks(given, looks, trial, title, {"ahr": ratios[0]})
-
-    return call
-
-
-def _fh_law(given: Arguments) -> Law:
-    weight = {"method": "fh", "param": {"rho": given["rho"], "gamma": given["gamma"]}}
-    return _by_weights({**given, "weight": weight, "approx": "asymptotic"})
-
-
-def _mb_law(given: Arguments) -> Law:
-    weight = MagirrBurman(float(given["tau"]), float(given["w_max"]))
-
-    def law(trial: TwoArmSurvival, times: Floats) -> tuple[Looks, Floats]:
-        looks = weighted_logrank_looks(trial, times, weight)
-        return looks, np.full(len(times), np.nan)
-
-    return law
-
-
-def _fixed_summary(
-    summary: Callable[[TwoArmSurvival, float, float], ArmSummaries], title: str
-) -> Callable[[Arguments], dict[str, Any]]:
-    def call(given: Arguments) -> dict[str, Any]:
-        trial, end = _trial(given), float(given["study_duration"])
-        found = summary(trial, end, end if is_missing(given["tau"]) else float(given["tau"]))
-        information = np.array([found.information])
-        looks = Looks(np.array([found.difference]), information, information)
-        return _fixed_looks({**given, "info_scale": "h0_h1_info"}, looks, trial, title)
-
-    return call
-
-
-def _fixed_max_combo(given: Arguments) -> dict[str, Any]:
-    trial, time, alpha = _trial(given), float(given["study_duration"]), float(given["alpha"])
-    columns = [np.atleast_1d(given[name]) for name in ("rho", "gamma", "tau")]
-    weights = [
-        FlemingHarrington(float(rho), float(gamma), float(tau) if tau > 0 else math.inf)
-        for rho, gamma, tau in zip(*np.broadcast_arrays(*columns), strict=True)
-    ]
-    test = max_combo(trial, time, weights)
-    critical = test.critical_value(alpha)
-    if is_missing(given["power"]):
-        return _fixed_result(given, trial, "maxcombo", critical, test.power(alpha), {})
-    factor = test.enrolment_factor(alpha, float(given["power"]))
-    return _fixed_result(given, trial.enrolling(factor), "maxcombo", critical, float(given["power"]), {})
-
-
-def _fixed_lachin_foulkes(given: Arguments) -> dict[str, Any]:
-    ratios = np.unique(_column(given["fail_rate"], "hr").astype(np.float64))
-    if len(ratios) > 1:
-        raise NotCoveredError("fixed_design_lf() of several hazard ratios")
-    trial, time, alpha = _trial(given), float(given["study_duration"]), float(given["alpha"])
-    law = ProportionalHazards(trial, float(ratios[0]))
-    critical = float(norm.isf(alpha))
-    if is_missing(given["power"]):
-        return _fixed_result(given, trial, "lf", critical, law.power(time, alpha), {})
-    factor = law.enrolment_factor(time, alpha, float(given["power"]))
-    return _fixed_result(given, trial.enrolling(factor), "lf", critical, float(given["power"]), {})
 
 
 def _capture(env: Environment, node: Call) -> WeightFunction:
@@ -535,7 +425,7 @@ _FAIL = _frame(
     hr=[0.9, 0.6],
     dropout_rate=0.001,
 )
-_TRIAL: Arguments = {"enroll_rate": _ENROLL, "fail_rate": _FAIL}
+TRIAL: Arguments = {"enroll_rate": _ENROLL, "fail_rate": _FAIL}
 _RULES: Arguments = {
     "binding": False,
     "upper": "gs_spending_bound",
@@ -552,7 +442,7 @@ _RULES: Arguments = {
 }
 _WEIGHT: Arguments = {"weight": "logrank", "approx": "asymptotic"}
 _DESIGN: Arguments = {
-    **_TRIAL,
+    **TRIAL,
     "alpha": 0.025,
     "beta": 0.1,
     "info_frac": None,
@@ -560,30 +450,12 @@ _DESIGN: Arguments = {
     "ratio": 1.0,
     **_RULES,
 }
-_POWER: Arguments = {**_TRIAL, "event": [30.0, 40.0, 50.0], "analysis_time": None, "ratio": 1.0, **_RULES}
-_FIXED: Arguments = {
-    **_TRIAL,
-    "alpha": 0.025,
-    "power": None,
-    "ratio": 1.0,
-    "study_duration": 36.0,
-    "info_scale": "h0_h1_info",
-    "event": None,
-}
-
-
-def _no_events(function: Callable[[Arguments], dict[str, Any]]) -> Callable[[Arguments], dict[str, Any]]:
-    def call(given: Arguments) -> dict[str, Any]:
-        if not is_missing(given["event"]):
-            raise NotCoveredError("event of a fixed design")
-        return function(given)
-
-    return call
+_POWER: Arguments = {**TRIAL, "event": [30.0, 40.0, 50.0], "analysis_time": None, "ratio": 1.0, **_RULES}
 
 
 def _info(law_of: Callable[[Arguments], Law]) -> Callable[[Arguments], Frame]:
     def call(given: Arguments) -> Frame:
-        trial = _trial(given)
+        trial = trial_in(given)
         times = _power_times(given, trial)
         looks, ratios = law_of(given)(trial, times)
         return Frame(
@@ -609,10 +481,12 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         _enroll_rate,
     ),
     "tibble": _frame,
-    "ahr": bound("ahr", {**_TRIAL, "total_duration": 30.0, "ratio": 1.0, "simple": True}, _ahr),
-    "pw_info": bound("pw_info", {**_TRIAL, "total_duration": 30.0, "ratio": 1.0}, _pw_info),
+    "ahr": bound("ahr", {**TRIAL, "total_duration": 30.0, "ratio": 1.0, "simple": True}, _ahr),
+    "pw_info": bound(
+        "pw_info", {**TRIAL, "total_duration": 30.0, "ratio": 1.0}, lambda a: _ahr({**a, "simple": False})
+    ),
     "expected_time": bound(
-        "expected_time", {**_TRIAL, "target_event": 150.0, "ratio": 1.0, "interval": None}, _expected_time
+        "expected_time", {**TRIAL, "target_event": 150.0, "ratio": 1.0, "interval": None}, _expected_time
     ),
     "expected_accrual": bound("expected_accrual", {"time": None, "enroll_rate": _ENROLL}, _expected_accrual),
     "expected_event": bound(
@@ -621,29 +495,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         _expected_event,
     ),
     "ppwe": bound("ppwe", {"x": None, "duration": None, "rate": None, "lower_tail": False}, _ppwe),
-    "gs_info_ahr": bound("gs_info_ahr", {**_POWER, "event": None}, _info(_by_ahr)),
-    "gs_info_wlr": bound("gs_info_wlr", {**_POWER, "event": None, **_WEIGHT}, _info(_by_weights)),
-    "gs_design_ahr": bound("gs_design_ahr", _DESIGN, _design(_by_ahr)),
-    "gs_power_ahr": bound("gs_power_ahr", _POWER, _power(_by_ahr)),
-    "gs_design_wlr": bound("gs_design_wlr", {**_DESIGN, **_WEIGHT}, _design(_by_weights)),
-    "gs_power_wlr": bound("gs_power_wlr", {**_POWER, **_WEIGHT}, _power(_by_weights)),
-    "fixed_design_ahr": bound("fixed_design_ahr", _FIXED, _no_events(_fixed_by(_by_ahr, "ahr"))),
-    "fixed_design_fh": bound(
-        "fixed_design_fh", {**_FIXED, "rho": 0.0, "gamma": 0.0}, _no_events(_fixed_by(_fh_law, "fh"))
-    ),
-    "fixed_design_mb": bound(
-        "fixed_design_mb", {**_FIXED, "tau": 6.0, "w_max": math.inf}, _no_events(_fixed_by(_mb_law, "mb"))
-    ),
-    "fixed_design_lf": bound("fixed_design_lf", _FIXED, _no_events(_fixed_lachin_foulkes)),
-    "fixed_design_maxcombo": bound(
-        "fixed_design_maxcombo",
-        {**_FIXED, "rho": [0.0, 0.0, 1.0], "gamma": [0.0, 1.0, 0.0], "tau": [-1.0] * 3},
-        _no_events(_fixed_max_combo),
-    ),
-    "fixed_design_rmst": bound(
-        "fixed_design_rmst", {**_FIXED, "tau": None}, _no_events(_fixed_summary(restricted_mean, "rmst"))
-    ),
-    "fixed_design_milestone": bound(
-        "fixed_design_milestone", {**_FIXED, "tau": None}, _no_events(_fixed_summary(milestone_survival, "milestone"))
-    ),
+    "gs_info_ahr": bound("gs_info_ahr", {**_POWER, "event": None}, _info(by_ahr)),
+    "gs_info_wlr": bound("gs_info_wlr", {**_POWER, "event": None, **_WEIGHT}, _info(by_weights)),
+    "gs_design_ahr": bound("gs_design_ahr", _DESIGN, _design(by_ahr)),
+    "gs_power_ahr": bound("gs_power_ahr", _POWER, _power(by_ahr)),
+    "gs_design_wlr": bound("gs_design_wlr", {**_DESIGN, **_WEIGHT}, _design(by_weights)),
+    "gs_power_wlr": bound("gs_power_wlr", {**_POWER, **_WEIGHT}, _power(by_weights)),
 }

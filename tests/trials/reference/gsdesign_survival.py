@@ -1,31 +1,20 @@
-"""Crosswalk of gsDesign's designs of times to events and its conditional power to medtwin."""
+"""Crosswalk of gsDesign's designs of times to events to medtwin."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.stats import norm
 
 from medtwin.trials.design.boundaries import (
-    Bounds,
-    cumulative_bounds,
-    efficacy_only,
-    exit_probabilities,
     fixed_drift,
-    shaped_bounds,
-    spending_both,
-    with_futility,
 )
-from medtwin.trials.design.changing_effects import futility_bounds
-from medtwin.trials.design.conditional_power import TwoStage, predictive_power, remainder
 from medtwin.trials.design.group_sequential import information_per_event
 from medtwin.trials.design.hazard import PiecewiseRate
-from medtwin.trials.design.spending import Spending
 from medtwin.trials.design.survival_size import (
     ExponentialTrial,
     ProportionalHazards,
@@ -38,40 +27,10 @@ from medtwin.trials.design.timing import Arm
 from medtwin.trials.design.two_arm_survival import Stratum, TwoArmSurvival
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import Frame
+from tests.trials.reference.gsdesign_bounds import DESIGN, design
 from tests.trials.reference.signatures import Arguments, bound, is_missing, numbers, refuse
 
 Floats = NDArray[np.float64]
-VARIABLES = {
-    name: name
-    for name in ("sfLDOF", "sfLDPocock", "sfHSD", "sfPower", "sfPoints", "z2NC", "z2Z", "z2Fisher", "sfExponential")
-}
-_NONE = 20.0  # gsDesign's bound where there is none
-
-DESIGN: Arguments = {
-    "k": 3.0,
-    "test.type": 4.0,
-    "alpha": 0.025,
-    "beta": 0.1,
-    "astar": 0.0,
-    "delta": 0.0,
-    "n.fix": 1.0,
-    "timing": 1.0,
-    "sfu": "sfHSD",
-    "sfupar": -4.0,
-    "sfl": "sfHSD",
-    "sflpar": -2.0,
-    "tol": 1e-6,
-    "r": 18.0,
-    "n.I": 0.0,
-    "maxn.IPlan": 0.0,
-    "nFixSurv": 0.0,
-    "endpoint": None,
-    "delta1": 1.0,
-    "delta0": 0.0,
-    "overrun": 0.0,
-    "usTime": None,
-    "lsTime": None,
-}
 _SURVIVAL: Arguments = {
     "lambdaC": math.log(2) / 6,
     "hr": 0.6,
@@ -85,125 +44,6 @@ _SURVIVAL: Arguments = {
     "minfup": 6.0,
     "ratio": 1.0,
 }
-
-
-def _spent(kind: Any, parameter: Any, t: Floats, total: float) -> Floats:
-    named = {"sfLDOF": "obrien_fleming", "sfLDPocock": "pocock", "sfHSD": "hwang_shih_decani", "sfPower": "kim_demets"}
-    if kind == "sfPoints":
-        return total * np.array(numbers(parameter))[: len(t)]
-    if kind == "sfExponential":
-        return np.asarray(total ** (t ** -float(parameter)))
-    if kind not in named:
-        raise NotCoveredError(f"the spending function {kind!r}")
-    ours = named[kind]
-    parametric = ours in ("hwang_shih_decani", "kim_demets")
-    return Spending(ours, float(parameter) if parametric else None).spent(t, total)  # type: ignore[arg-type]
-
-
-class _Spent:
-    """A spending function of gsDesign, as medtwin's."""
-
-    def __init__(self, kind: Any, parameter: Any, at: Floats) -> None:
-        self._kind, self._parameter, self._at = kind, parameter, at
-
-    def spent(self, fraction: Any, total: float) -> Floats:
-        """The error spent at the looks."""
-        return _spent(self._kind, self._parameter, self._at, total)
-
-
-def design(given: Arguments) -> dict[str, Any]:
-    """gsDesign()."""
-    refuse("gsDesign", given, DESIGN, "overrun", "maxn.IPlan")
-    kind, alpha, beta = int(given["test.type"]), float(given["alpha"]), float(given["beta"])
-    t = _timing(given)
-    bounds = _bounds(given, kind, t, alpha, beta)
-    fixed = float(given["n.fix"])
-    delta = float(given["delta"])
-    unit = fixed_drift(alpha, 1 - beta)
-    fixed = fixed if delta == 0 else (unit / delta) ** 2
-    delta = unit / math.sqrt(fixed)
-    information = fixed * (bounds.drift / unit) ** 2 * t
-    theta = np.array([0.0, delta])
-    return {
-        "k": float(len(t)),
-        "test.type": float(kind),
-        "alpha": alpha,
-        "beta": beta,
-        "n.fix": fixed,
-        "timing": t,
-        "delta": delta,
-        "theta": theta,
-        "n.I": information,
-        **probabilities(information, bounds.efficacy, bounds.futility, theta),
-    }
-
-
-def probabilities(information: Floats, upper: Floats, lower: Floats, theta: Floats) -> dict[str, Any]:
-    """Bounds and the probabilities to cross them, (looks, thetas), as gsProbability() gives them."""
-    exits = [exit_probabilities(information, upper, lower, each * math.sqrt(information[-1])) for each in theta]
-    en = np.array([each.expected(information) for each in exits])
-    return {
-        "upper": {"bound": upper, "prob": np.column_stack([each.upper for each in exits])},
-        "lower": {"bound": np.maximum(lower, -_NONE), "prob": np.column_stack([each.lower for each in exits])},
-        "en": en,
-    }
-
-
-def _timing(given: Arguments) -> Floats:
-    looks, timing = int(given["k"]), numbers(given["timing"])
-    if not is_missing(given["n.I"]) and len(numbers(given["n.I"])) > 1:
-        raise NotCoveredError("n.I of gsDesign()")
-    if len(timing) == looks - 1:
-        timing = [*timing, 1.0]
-    if len(timing) != looks or looks == 1:
-        return np.arange(1, looks + 1) / looks
-    return np.array(timing)
-
-
-def _bounds(given: Arguments, kind: int, t: Floats, alpha: float, beta: float) -> Bounds:
-    upper_at = t if is_missing(given["usTime"]) else np.array(numbers(given["usTime"]))
-    lower_at = t if is_missing(given["lsTime"]) else np.array(numbers(given["lsTime"]))
-    shapes = {"OF": 0.0, "Pocock": 0.5, "WT": given["sfupar"]}
-    shaped = given["sfu"] in shapes
-    if kind in (1, 2):
-        two = kind == 2
-        if shaped:
-            upper = shaped_bounds(t, alpha * kind, float(shapes[given["sfu"]]), two_sided=two)
-        else:
-            upper = cumulative_bounds(t, _spent(given["sfu"], given["sfupar"], upper_at, alpha), two_sided=two)
-        return efficacy_only(t, upper, 1 - beta) if kind == 1 else _symmetric(t, upper, 1 - beta)
-    if shaped:
-        raise NotCoveredError(f"sfu={given['sfu']!r} with test.type={kind}")
-    spending = _Spent(given["sfu"], given["sfupar"], upper_at), _Spent(given["sfl"], given["sflpar"], lower_at)
-    if kind in (3, 4):
-        return spending_both(t, alpha, beta, spending, binding=kind == 3)  # type: ignore[arg-type]
-    if kind not in (5, 6):
-        raise NotCoveredError(f"test.type={kind}")
-    return _null_lower(t, alpha, beta, spending, float(given["astar"]) or 1 - alpha, binding=kind == 5)
-
-
-def _symmetric(t: Floats, upper: Floats, power: float) -> Bounds:
-    drift = brentq(lambda d: exit_probabilities(t, upper, -upper, d).power - power, 0.0, 20.0, xtol=1e-11)
-    return Bounds(t, upper, -upper, float(drift))
-
-
-def _null_lower(
-    t: Floats, alpha: float, beta: float, spending: tuple[_Spent, _Spent], total: float, *, binding: bool
-) -> Bounds:
-    """Lower bounds that spend an error under the null."""
-    wanted = spending[0].spent(t, alpha)
-    upper, low = cumulative_bounds(t, wanted), spending[1].spent(t, total)
-    lower = futility_bounds(t, upper, np.zeros(len(t)), low)
-    for _ in range(100 if binding else 0):
-        before = upper
-        upper = cumulative_bounds(t, wanted, lower=lower)
-        lower = futility_bounds(t, upper, np.zeros(len(t)), low)
-        if np.abs(upper - before).max() < 1e-11:
-            break
-    kept = lower[-1]
-    found = with_futility(t, upper, lower, 1 - beta)
-    found.futility[-1] = kept
-    return found
 
 
 def _table(value: Any) -> Floats:
@@ -369,9 +209,9 @@ def _looks(given: Arguments, law: ProportionalHazards, events: Floats, end: floa
 def _events_at(given: Arguments) -> Any:
     plan, time = given["x"], float(given["tIA"])
     law: ProportionalHazards = plan["_law"]
-    events, total = law.trial.events(time), law.trial.total_events(float(np.atleast_1d(plan["T"])[-1]))
+    events = law.trial.events(time)
     if given["simple"]:
-        return events.sum() / total - float(given["target"])
+        return events.sum() - float(given["target"])
     enrolled = float(law.trial.subjects(time))
     shares = law.trial.shares
     return {
@@ -424,7 +264,7 @@ def _n_survival(given: Arguments) -> dict[str, Any]:
         float(given["Tr"]),
         float(given["Ts"]),
         float(given["eta"]),
-        1.0 / float(given["ratio"]) if given.get("_placebo_first") else float(given["ratio"]),
+        float(given["ratio"]),
         gamma,
     )
     alpha, power = float(given["alpha"]) / float(given["sided"]), 1 - float(given["beta"])
@@ -458,164 +298,19 @@ def _vectors(given: Arguments, *names: str) -> list[Floats]:
 def _ratio_to_z(given: Arguments) -> Floats:
     hr, n, ratio, hr0, hr1 = _vectors(given, "hr", "n", "ratio", "hr0", "hr1")
     information = np.array([information_per_event(float(each)) for each in ratio])
-    return np.where(hr1 < hr0, -1.0, 1.0) * np.sqrt(n * information) * np.log(hr / hr0)
+    return np.asarray(np.where(hr1 < hr0, -1.0, 1.0) * np.sqrt(n * information) * np.log(hr / hr0))
 
 
 def _z_to_ratio(given: Arguments) -> Floats:
     z, n, ratio, hr0, hr1 = _vectors(given, "z", "n", "ratio", "hr0", "hr1")
     information = np.array([information_per_event(float(each)) for each in ratio])
-    return hr0 * np.exp(np.where(hr1 < hr0, -1.0, 1.0) * z / np.sqrt(n * information))
+    return np.asarray(hr0 * np.exp(np.where(hr1 < hr0, -1.0, 1.0) * z / np.sqrt(n * information)))
 
 
 def _events_of_z(given: Arguments) -> Floats:
     hr, z, ratio, hr0 = _vectors(given, "hr", "z", "ratio", "hr0")
     information = np.array([information_per_event(float(each)) for each in ratio])
     return np.asarray((z / np.log(hr / hr0)) ** 2 / information)
-
-
-def _plan(given: Arguments) -> tuple[Floats, Floats, Floats]:
-    x = given["x"]
-    lower = np.asarray(x["lower"]["bound"], dtype=np.float64).copy()
-    lower[lower <= -_NONE] = -np.inf
-    if int(x["test.type"]) == 1:
-        lower[:] = -np.inf
-    return np.asarray(x["n.I"]), np.asarray(x["upper"]["bound"]), lower
-
-
-def _conditional(given: Arguments) -> dict[str, Any]:
-    information, upper, lower = _plan(given)
-    look, z = int(given["i"]), float(given["zi"])
-    theta = given["theta"]
-    if is_missing(theta):
-        theta = [z / math.sqrt(information[look - 1]), *numbers(given["x"]["theta"])]
-    rest = remainder(look, z, information, upper, lower)
-    found = probabilities(rest.information, rest.upper, rest.lower, np.array(numbers(theta)))
-    return {"k": float(len(rest.upper)), "theta": np.array(numbers(theta)), "n.I": rest.information, **found}
-
-
-def _bound_conditional(given: Arguments) -> Floats:
-    information, upper, lower = _plan(given)
-    columns = []
-    for bounds in (lower, upper):
-        if not np.isfinite(bounds[:-1]).all():
-            continue
-        column = []
-        for i, z in enumerate(bounds[:-1]):
-            theta = z / math.sqrt(information[i]) if given["theta"] == "thetahat" else float(given["theta"])
-            column.append(remainder(i + 1, float(z), information, upper, lower).power(theta))
-        columns.append(column)
-    return np.column_stack(columns)
-
-
-def _predictive(given: Arguments) -> Any:
-    theta = numbers(given["theta"])
-    weights = numbers(given["wgts"]) * (len(theta) if len(numbers(given["wgts"])) == 1 else 1)
-    information, upper, lower = _plan(given)
-    found = predictive_power(int(given["i"]), float(given["zi"]), information, upper, lower, (theta, weights))
-    return found.sum() if given["total"] else found
-
-
-def _prior_success(given: Arguments) -> float:
-    information, upper, lower = _plan(given)
-    theta, weights = np.array(numbers(given["theta"])), np.array(numbers(given["wgts"]))
-    root = math.sqrt(information[-1])
-    exits = [exit_probabilities(information, upper, lower, each * root) for each in theta]
-    if "i" not in given:
-        return float(weights @ [each.power for each in exits])
-    look = int(given["i"])
-    later = weights @ [each.upper[look:].sum() for each in exits]
-    going = weights @ [1 - each.upper[:look].sum() - each.lower[:look].sum() for each in exits]
-    return float(later / going)
-
-
-def _interval(given: Arguments) -> Floats:
-    information = np.asarray(given["x"]["n.I"])
-    i, j, z, level = int(given["i"]), int(given["j"]), float(given["zi"]), float(given["level"])
-    theta, prior = np.array(numbers(given["theta"])), np.array(numbers(given["wgts"]))
-    known, later = information[i - 1], information[j - 1]
-    weights = prior * norm.pdf(z - theta * math.sqrt(known))
-    weights = weights / weights.sum()
-    step = later - known
-    mean = (z * math.sqrt(known) + theta * step) / math.sqrt(later)
-    spread = math.sqrt(step / later)
-
-    def quantile(p: float) -> float:
-        low, high = float(mean.min()) - 10.0, float(mean.max()) + 10.0
-        return float(brentq(lambda y: weights @ norm.cdf((y - mean) / spread) - p, low, high, xtol=1e-11))
-
-    if level == 0:
-        return np.array([quantile(0.5)])
-    return np.array([quantile((1 - level) / 2), quantile((1 + level) / 2)])
-
-
-def _normal_grid(given: Arguments) -> dict[str, Any]:
-    """A grid for integrals with a normal density; Gauss-Legendre nodes in place of gsDesign's Simpson's rule."""
-    mu, sigma = float(given["mu"]), float(given["sigma"])
-    low, high = numbers(given["bounds"])
-    if low >= high:
-        low, high = mu - 9 * sigma, mu + 9 * sigma
-    x, w = np.polynomial.legendre.leggauss(200)
-    z = 0.5 * (high - low) * x + 0.5 * (high + low)
-    density, weights = norm.pdf(z, mu, sigma), 0.5 * (high - low) * w
-    return {"z": z, "density": density, "gridwgts": weights, "wgts": density * weights}
-
-
-def _two_stage(x: Mapping[str, Any]) -> TwoStage:
-    information, upper = np.asarray(x["n.I"]), np.asarray(x["upper"]["bound"])
-    if len(upper) != 2:
-        raise NotCoveredError("condPower() of a design that has not two looks")
-    return TwoStage(float(information[0]), float(information[1]), (float(upper[0]), float(upper[1])))
-
-
-def _rule(trial: TwoStage, name: Any) -> Callable[[float, float], float]:
-    rules = {"z2NC": trial.weighted, "z2Z": trial.sufficient, "z2Fisher": trial.fisher}
-    if name not in rules:
-        raise NotCoveredError(f"z2={name!r}")
-    return rules[name]
-
-
-def _cond_power(given: Arguments) -> Floats:
-    trial = _two_stage(given["x"])
-    rule = _rule(trial, given["z2"])
-    z1, second = np.broadcast_arrays(np.atleast_1d(given["z1"]), np.atleast_1d(given["n2"]))
-    theta = [None] * len(z1) if is_missing(given["theta"]) else np.broadcast_to(numbers(given["theta"]), z1.shape)
-    return np.array(
-        [
-            trial.conditional_power(float(z), float(n), rule, None if t is None else float(t))
-            for z, n, t in zip(z1, second, theta, strict=True)
-        ]
-    )
-
-
-def _second_bound(name: str) -> Callable[[Arguments], Floats]:
-    def call(given: Arguments) -> Floats:
-        trial = _two_stage(given["x"])
-        second = trial.planned - trial.first if is_missing(given["n2"]) else float(given["n2"])
-        return np.array([_rule(trial, name)(float(z), second) for z in np.atleast_1d(given["z1"])])
-
-    return call
-
-
-def _resized(given: Arguments) -> dict[str, Any]:
-    x = given["x"]
-    trial = _two_stage(x)
-    rule = _rule(trial, given["z2"])
-    beta = float(x["beta"]) if is_missing(given["beta"]) else float(given["beta"])
-    adjust = [0.5, 1 - beta] if is_missing(given["cpadj"]) else numbers(given["cpadj"])
-    _, upper, lower = _plan(given)
-    planned = trial.planned - trial.first
-    largest = float(given["maxinc"]) * trial.planned
-    rows = []
-    for z in numbers(given["z1"]):
-        theta = z / math.sqrt(trial.first) if is_missing(given["theta"]) else float(given["theta"])
-        power = trial.conditional_power(z, planned, rule, theta)
-        total = trial.planned
-        if z >= upper[0] or z <= lower[0]:
-            total = trial.first + float(given["overrun"])
-        elif adjust[0] <= power < adjust[1]:
-            total = min(trial.first + trial.resized(z, 1 - beta, rule, theta), largest)
-        rows.append({"z1": z, "n2": total, "CP": power, "theta": theta})
-    return {**given, "dat": Frame({name: np.array([row[name] for row in rows]) for name in rows[0]})}
 
 
 _EVENTS: Arguments = {
@@ -630,38 +325,8 @@ _EVENTS: Arguments = {
     "simple": True,
 }
 _METHOD = {"tol": None, "method": "LachinFoulkes"}
-_LOOK: Arguments = {"x": None, "i": 1.0, "zi": 0.0}
-_Z2: Arguments = {"z1": None, "x": None, "n2": None}
-
-
-def _default_x(function: Callable[[Arguments], Any]) -> Callable[[Arguments], Any]:
-    """Fills in gsDesign(k=2, timing=.5) where no design is given."""
-
-    def call(given: Arguments) -> Any:
-        if given["x"] is None:
-            given = {**given, "x": design({**DESIGN, "k": 2.0, "timing": 0.5})}
-        return function(given)
-
-    return call
-
-
-def _probability(given: Arguments) -> dict[str, Any]:
-    x, theta = given["d"], np.array(numbers(given["theta"]))
-    if x is None:
-        information, upper = np.array(numbers(given["n.I"])), np.array(numbers(given["b"]))
-        lower = np.array(numbers(given["a"]))
-        return {"k": given["k"], "theta": theta, "n.I": information, **probabilities(information, upper, lower, theta)}
-    information, upper, lower = _plan({"x": x})
-    return {**x, "theta": theta, **probabilities(information, upper, lower, theta)}
-
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "gsDesign": bound("gsDesign", DESIGN, design),
-    "gsProbability": bound(
-        "gsProbability",
-        {"k": 0.0, "theta": None, "n.I": None, "a": None, "b": None, "r": 18.0, "d": None},
-        _probability,
-    ),
     "nSurv": bound("nSurv", {**_SURVIVAL, "alpha": 0.025, "beta": 0.1, "sided": 1.0, **_METHOD}, n_surv),
     "gsSurv": bound(
         "gsSurv",
@@ -712,31 +377,4 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "hrn2z": bound("hrn2z", {"hr": None, "n": None, "ratio": 1.0, "hr0": 1.0, "hr1": 0.7}, _ratio_to_z),
     "zn2hr": bound("zn2hr", {"z": None, "n": None, "ratio": 1.0, "hr0": 1.0, "hr1": 0.7}, _z_to_ratio),
     "hrz2n": bound("hrz2n", {"hr": None, "z": None, "ratio": 1.0, "hr0": 1.0}, _events_of_z),
-    "gsCP": bound("gsCP", {"x": None, "theta": None, "i": 1.0, "zi": 0.0, "r": 18.0}, _conditional),
-    "gsBoundCP": bound("gsBoundCP", {"x": None, "theta": "thetahat", "r": 18.0}, _bound_conditional),
-    "gsPP": bound("gsPP", {**_LOOK, "theta": [0.0, 3.0], "wgts": [0.5, 0.5], "r": 18.0, "total": True}, _predictive),
-    "gsPI": bound("gsPI", {**_LOOK, "j": 2.0, "level": 0.95, "theta": [0.0, 3.0], "wgts": [0.5, 0.5]}, _interval),
-    "gsPOS": bound("gsPOS", {"x": None, "theta": None, "wgts": None}, _prior_success),
-    "gsCPOS": bound("gsCPOS", {"i": None, "x": None, "theta": None, "wgts": None}, _prior_success),
-    "normalGrid": bound("normalGrid", {"r": 18.0, "bounds": [0.0, 0.0], "mu": 0.0, "sigma": 1.0}, _normal_grid),
-    "condPower": bound(
-        "condPower", {"z1": None, "n2": None, "z2": "z2NC", "theta": None, "x": None}, _default_x(_cond_power)
-    ),
-    "z2NC": bound("z2NC", _Z2, _second_bound("z2NC")),
-    "z2Z": bound("z2Z", _Z2, _second_bound("z2Z")),
-    "z2Fisher": bound("z2Fisher", _Z2, _second_bound("z2Fisher")),
-    "ssrCP": bound(
-        "ssrCP",
-        {
-            "z1": None,
-            "theta": None,
-            "maxinc": 2.0,
-            "overrun": 0.0,
-            "beta": None,
-            "cpadj": None,
-            "x": None,
-            "z2": "z2NC",
-        },
-        _default_x(_resized),
-    ),
 }

@@ -27,7 +27,7 @@ from medtwin.trials.design.weighted_logrank_design import (
 )
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import Frame
-from tests.trials.reference.signatures import Arguments, bound, is_missing, numbers, refuse
+from tests.trials.reference.signatures import Arguments, bound, is_missing, numbers
 from tests.trials.reference.spending_of_r import at_tested, lrstat_bounds, lrstat_spending
 
 Floats = NDArray[np.float64]
@@ -70,7 +70,7 @@ LOGRANK: Arguments = {
 }
 
 
-def _by_stratum(values: Any, strata: int, intervals: int) -> list[list[float]]:
+def rates_by_stratum(values: Any, strata: int, intervals: int) -> list[list[float]]:
     """Rates by stratum and interval; fewer values hold for all."""
     found = numbers(values)
     if len(found) == strata * intervals:
@@ -85,7 +85,9 @@ def _by_stratum(values: Any, strata: int, intervals: int) -> list[list[float]]:
 def trial_of(given: Arguments) -> TwoArmSurvival:
     """The trial that lrstat's arguments describe."""
     starts, shares = tuple(numbers(given["piecewiseSurvivalTime"])), numbers(given["stratumFraction"])
-    rates = [_by_stratum(given[name], len(shares), len(starts)) for name in ("lambda1", "lambda2", "gamma1", "gamma2")]
+    rates = [
+        rates_by_stratum(given[name], len(shares), len(starts)) for name in ("lambda1", "lambda2", "gamma1", "gamma2")
+    ]
     entry = PiecewiseRate(tuple(numbers(given["accrualTime"])), tuple(numbers(given["accrualIntensity"])))
     strata = []
     for i, share in enumerate(shares):
@@ -459,113 +461,6 @@ def _km(given: Arguments) -> Statistic:
     return _summary(given, "surv", milestone_survival)
 
 
-def _caltime(given: Arguments) -> Any:
-    return trial_of(given).time_of_events(numbers(given["nevents"]))
-
-
-def _lrstat(given: Arguments) -> Frame:
-    trial, times = trial_of(given), numbers(given["time"])
-    weight, null = FlemingHarrington(float(given["rho1"]), float(given["rho2"])), float(given["hazardRatioH0"])
-    events = np.array([trial.events(t).sum(axis=0) for t in times])
-    dropouts = np.array([trial.dropouts(t).sum(axis=0) for t in times])
-    scores = [weighted_score(trial, t, weight, null) for t in times]
-    found = {
-        "time": np.array(times),
-        "subjects": trial.subjects(times),
-        "nevents": events.sum(axis=1),
-        "nevents1": events[:, 0],
-        "nevents2": events[:, 1],
-        "ndropouts": dropouts.sum(axis=1),
-        "ndropouts1": dropouts[:, 0],
-        "ndropouts2": dropouts[:, 1],
-        "uscore": np.array([score.mean for score in scores]),
-        "vscore": np.array([score.variance for score in scores]),
-        "logRankZ": np.array([-score.z for score in scores]),
-    }
-    if int(given["predictTarget"]) == 3:
-        beta = np.array([log_hazard_ratio(trial, t, weight) for t in times])
-        spread = np.array([log_hazard_ratio_variance(trial, t, weight) for t in times])
-        found |= {"HR": np.exp(beta), "vlogHR": spread, "zlogHR": (beta - math.log(null)) / np.sqrt(spread)}
-    return Frame(found)
-
-
-def _by_calendar(given: Arguments) -> Floats:
-    trial = replace(trial_of(given), max_follow_up=float(given["maxFollowupTime"]))
-    return np.array([trial.events(t).sum(axis=0) for t in numbers(given["time"])])
-
-
-def _end(given: Arguments) -> float:
-    return float(given["accrualDuration"]) + float(given["minFollowupTime"])
-
-
-def _by_follow_up(given: Arguments) -> Floats:
-    trial = replace(trial_of(given), max_follow_up=float(given["maxFollowupTime"]))
-    return np.array(
-        [
-            sum(seen.events.sum(axis=1) for seen in trial.all_follow_up(_end(given), until=u)) if u > 0 else np.zeros(2)
-            for u in numbers(given["time"])
-        ]
-    )
-
-
-def _at_risk(given: Arguments) -> Floats:
-    trial = replace(trial_of(given), max_follow_up=float(given["maxFollowupTime"]))
-    return trial.at_risk(numbers(given["time"]), _end(given))
-
-
-def _one_arm(given: Arguments) -> Arm:
-    starts = tuple(numbers(given["piecewiseSurvivalTime"]))
-    rates = [PiecewiseRate(starts, tuple(_by_stratum(given[name], 1, len(starts))[0])) for name in ("lambda", "gamma")]
-    return Arm(*rates)
-
-
-def _event_shares(given: Arguments) -> Floats:
-    arm = _one_arm(given)
-    trial = TwoArmSurvival([Stratum(arm, arm, PiecewiseRate((0.0,), (1e9,)))], 1e-9)
-    return np.array([trial.total_events(t) for t in numbers(given["time"])])
-
-
-def _accrual(given: Arguments) -> Floats:
-    rate = PiecewiseRate(tuple(numbers(given["accrualTime"])), tuple(numbers(given["accrualIntensity"])))
-    return rate.cumulative(np.minimum(numbers(given["time"]), float(given["accrualDuration"])))
-
-
-def _accrual_duration(given: Arguments) -> Floats:
-    rate = PiecewiseRate(tuple(numbers(given["accrualTime"])), tuple(numbers(given["accrualIntensity"])))
-    return rate.time_at(numbers(given["nsubjects"]))
-
-
-def _exitprob(given: Arguments) -> dict[str, Any]:
-    upper = np.array(numbers(given["b"]))
-    information = np.array(numbers(given["I"])) if not is_missing(given["I"]) else np.arange(1.0, len(upper) + 1)
-    lower = None if is_missing(given["a"]) else np.array(numbers(given["a"]))
-    if lower is None:
-        lower = np.full(len(upper), -np.inf)
-        lower[-1] = upper[-1]
-    theta = np.broadcast_to(numbers(given["theta"]), upper.shape)
-    exits = exits_with_means(information, upper, lower, theta * np.sqrt(information))
-    return {"exitProbUpper": exits.upper, "exitProbLower": exits.lower}
-
-
-def _get_bound(given: Arguments) -> Floats:
-    looks = int(given["k"])
-    missing = is_missing(given["informationRates"])
-    rates = np.arange(1, looks + 1) / looks if missing else np.array(numbers(given["informationRates"]))
-    return lrstat_bounds(given, rates, float(given["alpha"]), tested=given["efficacyStopping"])
-
-
-_AT: Arguments = {**ENTRY, "minFollowupTime": None, "maxFollowupTime": None}
-_ARM: Arguments = {"piecewiseSurvivalTime": 0.0, "lambda": None, "gamma": 0.0}
-
-
-def _refusing(name: str, formal: Arguments, function: Any, *unknown: str) -> Any:
-    def call(given: Arguments) -> Any:
-        refuse(name, given, formal, *unknown)
-        return function(given)
-
-    return bound(name, formal, call)
-
-
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "lrpower": bound("lrpower", {**_POWER, **LOGRANK}, _power(_logrank, _no_more)),
     "lrsamplesize": bound("lrsamplesize", {**_SIZE, **LOGRANK}, _sample_size(_logrank, _no_more)),
@@ -573,38 +468,4 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "rmsamplesize": bound("rmsamplesize", {**_SIZE, **_RM}, _sample_size(_rm, _summaries("rmst", restricted_mean))),
     "kmpower": bound("kmpower", {**_POWER, **_KM}, _power(_km, _summaries("surv", milestone_survival))),
     "kmsamplesize": bound("kmsamplesize", {**_SIZE, **_KM}, _sample_size(_km, _summaries("surv", milestone_survival))),
-    "caltime": bound("caltime", {"nevents": None, **ENTRY, **FOLLOW}, _caltime),
-    "lrstat": bound(
-        "lrstat",
-        {"time": None, **ENTRY, **FOLLOW, "hazardRatioH0": 1.0, "rho1": 0.0, "rho2": 0.0, "predictTarget": 2.0},
-        _lrstat,
-    ),
-    "nevent": bound("nevent", {"time": None, **_AT}, _by_follow_up),
-    "nevent2": bound("nevent2", {"time": None, **_AT}, _by_calendar),
-    "natrisk": bound("natrisk", {"time": None, **_AT}, _at_risk),
-    "patrisk": bound("patrisk", {"time": None, **_ARM}, lambda a: _one_arm(a).retained(numbers(a["time"]))),
-    "pevent": bound("pevent", {"time": None, **_ARM}, _event_shares),
-    "accrual": bound(
-        "accrual", {"time": None, "accrualTime": 0.0, "accrualIntensity": None, "accrualDuration": None}, _accrual
-    ),
-    "getAccrualDurationFromN": bound(
-        "getAccrualDurationFromN",
-        {"nsubjects": None, "accrualTime": 0.0, "accrualIntensity": None},
-        _accrual_duration,
-    ),
-    "exitprob": bound("exitprob", {"b": None, "a": None, "theta": 0.0, "I": None}, _exitprob),
-    "getBound": bound(
-        "getBound",
-        {
-            "k": None,
-            "informationRates": None,
-            "alpha": 0.025,
-            "typeAlphaSpending": "sfOF",
-            "parameterAlphaSpending": None,
-            "userAlphaSpending": None,
-            "spendingTime": None,
-            "efficacyStopping": None,
-        },
-        _get_bound,
-    ),
 }

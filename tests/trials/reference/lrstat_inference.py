@@ -88,7 +88,7 @@ def _stagewise(given: Arguments) -> Frame:
 def _second_rates(given: Arguments, rates: Floats, look: int) -> Floats:
     """Information rates of the second trial: given, or spaced as the looks that it replaces."""
     if not given["MullerSchafer"]:
-        return (rates[look:] - rates[look - 1]) / (1 - rates[look - 1])
+        return np.asarray((rates[look:] - rates[look - 1]) / (1 - rates[look - 1]))
     if not is_missing(given["informationRatesNew"]):
         return np.array(numbers(given["informationRatesNew"]))
     if is_missing(given.get("kNew")):

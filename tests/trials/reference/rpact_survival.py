@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from medtwin.trials.design.boundaries import Bounds, Exits, exit_probabilities
-from medtwin.trials.design.changing_effects import exits_with_means
 from medtwin.trials.design.event_driven import EventDrivenLooks, event_driven_looks
 from medtwin.trials.design.hazard import PiecewiseRate, WeibullHazard, dropout_rate
 from medtwin.trials.design.survival_size import (
@@ -22,6 +21,7 @@ from medtwin.trials.design.survival_size import (
     enroll_duration_for,
     events_for_drift,
     follow_up_for,
+    optimal_allocation_ratio,
 )
 from medtwin.trials.design.timing import Arm
 from medtwin.trials.design.two_arm_survival import Stratum, TwoArmSurvival
@@ -165,11 +165,11 @@ def accrual(given: Arguments) -> Accrual:
 
 
 def _trial(given: Arguments, scenario: Scenario, rate: PiecewiseRate, end: float) -> TwoArmSurvival:
-    arms = [
+    treated, control = (
         Arm(hazard, dropout_rate(float(given[f"dropoutRate{i + 1}"]), float(given["dropoutTime"])))
         for i, hazard in enumerate(scenario.hazards)
-    ]
-    return TwoArmSurvival([Stratum(*arms, rate)], end, float(given.get("allocationRatioPlanned") or 1.0))
+    )
+    return TwoArmSurvival([Stratum(treated, control, rate)], end, float(given.get("allocationRatioPlanned") or 1.0))
 
 
 def _with_subjects(given: Arguments, scenario: Scenario, entry: Accrual, subjects: float) -> TwoArmSurvival:
@@ -217,7 +217,7 @@ def _design(given: Arguments) -> RpactDesign:
     return rpact_design({**RPACT_DESIGN, "kMax": 1.0, **own})
 
 
-def _arms_of(trial: TwoArmSurvival, subjects: Floats) -> dict[str, Floats]:
+def _arms_of(trial: TwoArmSurvival, subjects: Any) -> dict[str, Any]:
     shares = trial.shares
     return {"": subjects, "1": subjects * shares[0], "2": subjects * shares[1]}
 
@@ -282,32 +282,72 @@ def _stops(exits: Exits, sided: int) -> dict[str, Any]:
 def sample_size(given: Arguments) -> dict[str, Any]:
     """getSampleSizeSurvival()."""
     design, entry = _design(given), accrual(given)
-    rows = [_sized(given, design, entry, each) for each in scenarios(given, (0.4, 0.5, 0.6))]
+    rows = [_sized(_allocated(given, design, entry, s), design, entry, s) for s in scenarios(given, (0.4, 0.5, 0.6))]
     found = _columns(rows)
     found["informationRates"] = design.bounds.fractions
     found["accrualIntensity"] = found["accrualIntensity"][:, 0] if entry.absolute else found["accrualIntensity"].ravel()
     return found
 
 
+def _allocated(given: Arguments, design: RpactDesign, entry: Accrual, scenario: Scenario) -> Arguments:
+    """The arguments with the allocation ratio of fewest patients where 0 asks for it."""
+    if float(given["allocationRatioPlanned"]) != 0:
+        return given
+
+    def subjects(ratio: float) -> float:
+        tried = {**given, "allocationRatioPlanned": ratio}
+        events = _fixed_events(tried, design, scenario) * design.inflation
+        if not given["accountForObservationTimes"]:
+            return events / _event_share(tried, scenario)
+        return _planned(tried, scenario, entry, events)[0].num_subjects
+
+    return {**given, "allocationRatioPlanned": optimal_allocation_ratio(subjects)}
+
+
+def _fixed_events(given: Arguments, design: RpactDesign, scenario: Scenario) -> float:
+    drift = design.bounds.drift / math.sqrt(design.inflation)
+    ratios = scenario.ratio, float(given["allocationRatioPlanned"]), float(given["thetaH0"])
+    return events_for_drift(drift, *ratios, _FORMULAS[given["typeOfComputation"]])
+
+
+def _event_share(given: Arguments, scenario: Scenario) -> float:
+    """The share of patients with an event by eventTime, whenever they enter."""
+    r, months = float(given["allocationRatioPlanned"]), float(given["eventTime"])
+    treated, control = (1 - math.exp(-float(hazard.cumulative(months))) for hazard in scenario.hazards)
+    return (r * treated + control) / (1 + r)
+
+
+def _unobserved(given: Arguments, scenario: Scenario, entry: Accrual, events: Floats) -> tuple[Any, EventDrivenLooks]:
+    """The trial whose patients are all followed to eventTime: when its looks come is not known."""
+    trial = _with_subjects(given, scenario, entry, float(events[-1]) / _event_share(given, scenario))
+    unknown = np.full(len(events), np.nan)
+    return trial, EventDrivenLooks(events, unknown, np.append(unknown[:-1], trial.num_subjects))
+
+
 def _sized(given: Arguments, design: RpactDesign, entry: Accrual, scenario: Scenario) -> dict[str, Any]:
-    bounds, formula = design.bounds, _FORMULAS[given["typeOfComputation"]]
-    test = (scenario.ratio, float(given["allocationRatioPlanned"]), float(given["thetaH0"]), formula)
-    fixed_events = events_for_drift(bounds.drift / math.sqrt(design.inflation), *test)
-    trial, follow_up = _planned(given, scenario, entry, fixed_events * design.inflation)
-    looks = event_driven_looks(trial, fixed_events * design.inflation * bounds.fractions)
+    bounds = design.bounds
+    fixed_events = _fixed_events(given, design, scenario)
+    events = fixed_events * design.inflation * bounds.fractions
+    if given["accountForObservationTimes"]:
+        trial, follow_up = _planned(given, scenario, entry, float(events[-1]))
+        looks = event_driven_looks(trial, events)
+    else:
+        (trial, looks), follow_up = _unobserved(given, scenario, entry, events), math.nan
     total = trial.num_subjects
     alternative = _exits(bounds, bounds.drift)
-    course = looks.expected(alternative)
+    towards = Exits(alternative.upper, np.zeros(len(alternative.upper))) if design.sided == 2 else alternative
+    course = looks.expected(towards)
     sign = -1.0 if scenario.ratio < float(given["thetaH0"]) else 1.0
     return {
         **_hazard_results(given, scenario),
-        **{f"nFixed{i}": n for i, n in _arms_of(trial, np.float64(total / design.inflation)).items()},
-        **{f"maxNumberOfSubjects{i}": n for i, n in _arms_of(trial, np.float64(total)).items()},
+        **{f"nFixed{i}": n for i, n in _arms_of(trial, total / design.inflation).items()},
+        **{f"maxNumberOfSubjects{i}": n for i, n in _arms_of(trial, total).items()},
         **{f"numberOfSubjects{i}": n for i, n in _arms_of(trial, looks.subjects).items()},
         **_event_results(looks),
-        **_stops(alternative, design.sided),
+        **_stops(towards, design.sided),
         **_effect_scale(given, bounds, looks.events, design.sided, sign),
         "eventsFixed": fixed_events,
+        "allocationRatioPlanned": float(given["allocationRatioPlanned"]),
         "accrualTime": trial.enroll_duration,
         "totalAccrualTime": trial.enroll_duration,
         "accrualIntensity": np.array(trial.strata[0].enroll_rate.rates),
@@ -317,7 +357,7 @@ def _sized(given: Arguments, design: RpactDesign, entry: Accrual, scenario: Scen
         "studyDurationH1": course.duration,
         "expectedEventsH0": looks.expected(_exits(bounds, 0.0)).events,
         "expectedEventsH01": looks.expected(_exits(bounds, bounds.drift / 2)).events,
-        "expectedEventsH1": course.events,
+        "expectedEventsH1": looks.expected(alternative).events,
         "expectedNumberOfSubjectsH1": course.subjects,
     }
 
@@ -359,7 +399,7 @@ def _powered(given: Arguments, design: RpactDesign, entry: Accrual, scenario: Sc
     course = looks.expected(exits)
     return {
         **_hazard_results(given, scenario),
-        **{f"maxNumberOfSubjects{i}": n for i, n in _arms_of(trial, np.float64(trial.num_subjects)).items()},
+        **{f"maxNumberOfSubjects{i}": n for i, n in _arms_of(trial, trial.num_subjects).items()},
         **{f"numberOfSubjects{i}": n for i, n in _arms_of(trial, looks.subjects).items()},
         **_event_results(looks),
         **_stops(exits, design.sided),
@@ -418,15 +458,12 @@ def number_of_subjects(given: Arguments) -> dict[str, Any]:
     }
 
 
-def conditional_of_looks(bounds: Bounds, means: Floats) -> Exits:
-    """Where bounds stop if E Z is as given."""
-    return exits_with_means(bounds.fractions, bounds.efficacy, None, means)
-
-
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "getDesignGroupSequential": bound("getDesignGroupSequential", RPACT_DESIGN, rpact_design),
     "getSampleSizeSurvival": bound(
-        "getSampleSizeSurvival", {**_TEST, **_HAZARDS, **_ACCRUAL, "followUpTime": None}, sample_size
+        "getSampleSizeSurvival",
+        {**_TEST, **_HAZARDS, **_ACCRUAL, "followUpTime": None, "accountForObservationTimes": True},
+        sample_size,
     ),
     "getPowerSurvival": bound(
         "getPowerSurvival",

@@ -9,9 +9,13 @@ import numpy as np
 
 from tests.trials.reference import (
     gsdesign2_designs,
+    gsdesign2_fixed,
+    gsdesign_bounds,
+    gsdesign_interim,
     gsdesign_survival,
     lrstat_designs,
     lrstat_inference,
+    lrstat_timing,
     rpact_survival,
 )
 from tests.trials.reference.cases import Case
@@ -53,12 +57,16 @@ _FUNCTIONS = {
     **_GENERAL,
     **rpact_survival.FUNCTIONS,
     **lrstat_designs.FUNCTIONS,
+    **lrstat_timing.FUNCTIONS,
     **lrstat_inference.FUNCTIONS,
+    **gsdesign_bounds.FUNCTIONS,
     **gsdesign_survival.FUNCTIONS,
+    **gsdesign_interim.FUNCTIONS,
     **gsdesign2_designs.FUNCTIONS,
+    **gsdesign2_fixed.FUNCTIONS,
 }
 
-_VARIABLES = {**gsdesign_survival.VARIABLES, **gsdesign2_designs.VARIABLES}
+_VARIABLES = {**gsdesign_bounds.VARIABLES, **gsdesign2_designs.VARIABLES}
 
 
 def _answer(case: Case) -> Mapping[str, Any]:

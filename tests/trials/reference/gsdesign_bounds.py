@@ -1,0 +1,207 @@
+"""Crosswalk of gsDesign's group-sequential designs to medtwin's bounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+
+from medtwin.trials.design.boundaries import (
+    Bounds,
+    cumulative_bounds,
+    efficacy_only,
+    exit_probabilities,
+    fixed_drift,
+    shaped_bounds,
+    spending_both,
+    with_futility,
+)
+from medtwin.trials.design.changing_effects import null_spending_bounds
+from medtwin.trials.design.spending import Spending
+from tests.trials.reference.cases import NotCoveredError
+from tests.trials.reference.signatures import Arguments, bound, is_missing, numbers, refuse
+
+Floats = NDArray[np.float64]
+VARIABLES = {
+    name: name
+    for name in ("sfLDOF", "sfLDPocock", "sfHSD", "sfPower", "sfPoints", "z2NC", "z2Z", "z2Fisher", "sfExponential")
+}
+NO_BOUND = 20.0  # gsDesign's bound where there is none
+
+DESIGN: Arguments = {
+    "k": 3.0,
+    "test.type": 4.0,
+    "alpha": 0.025,
+    "beta": 0.1,
+    "astar": 0.0,
+    "delta": 0.0,
+    "n.fix": 1.0,
+    "timing": 1.0,
+    "sfu": "sfHSD",
+    "sfupar": -4.0,
+    "sfl": "sfHSD",
+    "sflpar": -2.0,
+    "tol": 1e-6,
+    "r": 18.0,
+    "n.I": 0.0,
+    "maxn.IPlan": 0.0,
+    "nFixSurv": 0.0,
+    "endpoint": None,
+    "delta1": 1.0,
+    "delta0": 0.0,
+    "overrun": 0.0,
+    "usTime": None,
+    "lsTime": None,
+    "testUpper": True,
+    "testLower": True,
+    "sfharm": None,
+    "sfharmparam": None,
+    "testHarm": True,
+}
+
+
+def spent(kind: Any, parameter: Any, t: Floats, total: float) -> Floats:
+    named = {"sfLDOF": "obrien_fleming", "sfLDPocock": "pocock", "sfHSD": "hwang_shih_decani", "sfPower": "kim_demets"}
+    if kind == "sfPoints":
+        return total * np.array(numbers(parameter))[: len(t)]
+    if kind == "sfExponential":
+        return np.asarray(total ** (t ** -float(parameter)))
+    if kind not in named:
+        raise NotCoveredError(f"the spending function {kind!r}")
+    ours = named[kind]
+    if kind == "sfLDOF" and not is_missing(parameter) and np.ndim(parameter) == 0 and float(parameter) > 0:
+        t = t ** float(parameter)
+    parametric = ours in ("hwang_shih_decani", "kim_demets")
+    return Spending(ours, float(parameter) if parametric else None).spent(t, total)  # type: ignore[arg-type]
+
+
+class Spent:
+    """A spending function of gsDesign, as medtwin's."""
+
+    def __init__(self, kind: Any, parameter: Any, at: Floats) -> None:
+        self._kind, self._parameter, self._at = kind, parameter, at
+
+    def spent(self, fraction: Any, total: float) -> Floats:
+        """The error spent at the looks."""
+        return spent(self._kind, self._parameter, self._at, total)
+
+
+def design(given: Arguments) -> dict[str, Any]:
+    """gsDesign()."""
+    refuse("gsDesign", given, DESIGN, "overrun", "maxn.IPlan", "testUpper", "testLower", "sfharm")
+    kind, alpha, beta = int(given["test.type"]), float(given["alpha"]), float(given["beta"])
+    t = _timing(given)
+    bounds = _bounds(given, kind, t, alpha, beta)
+    fixed = float(given["n.fix"])
+    delta = float(given["delta"])
+    unit = fixed_drift(alpha, 1 - beta)
+    fixed = fixed if delta == 0 else (unit / delta) ** 2
+    delta = unit / math.sqrt(fixed)
+    information = fixed * (bounds.drift / unit) ** 2 * t
+    theta = np.array([0.0, delta])
+    return {
+        "k": float(len(t)),
+        "test.type": float(kind),
+        "alpha": alpha,
+        "beta": beta,
+        "n.fix": fixed,
+        "timing": t,
+        "delta": delta,
+        "theta": theta,
+        "n.I": information,
+        **probabilities(information, bounds.efficacy, bounds.futility, theta),
+    }
+
+
+def probabilities(information: Floats, upper: Floats, lower: Floats, theta: Floats) -> dict[str, Any]:
+    """Bounds and the probabilities to cross them, (looks, thetas), as gsProbability() gives them."""
+    exits = [exit_probabilities(information, upper, lower, each * math.sqrt(information[-1])) for each in theta]
+    en = np.array([each.expected(information) for each in exits])
+    return {
+        "upper": {"bound": upper, "prob": np.column_stack([each.upper for each in exits])},
+        "lower": {"bound": np.maximum(lower, -NO_BOUND), "prob": np.column_stack([each.lower for each in exits])},
+        "en": en,
+    }
+
+
+def _timing(given: Arguments) -> Floats:
+    looks, timing = int(given["k"]), numbers(given["timing"])
+    if not is_missing(given["n.I"]) and len(numbers(given["n.I"])) > 1:
+        raise NotCoveredError("n.I of gsDesign()")
+    if len(timing) == looks - 1:
+        timing = [*timing, 1.0]
+    if len(timing) != looks or looks == 1:
+        return np.arange(1, looks + 1) / looks
+    return np.array(timing)
+
+
+def _bounds(given: Arguments, kind: int, t: Floats, alpha: float, beta: float) -> Bounds:
+    upper_at = t if is_missing(given["usTime"]) else np.array(numbers(given["usTime"]))
+    lower_at = t if is_missing(given["lsTime"]) else np.array(numbers(given["lsTime"]))
+    shapes = {"OF": 0.0, "Pocock": 0.5, "WT": given["sfupar"]}
+    shaped = given["sfu"] in shapes
+    if kind in (1, 2):
+        two = kind == 2
+        if shaped:
+            upper = shaped_bounds(t, alpha * kind, float(shapes[given["sfu"]]), two_sided=two)
+        else:
+            upper = cumulative_bounds(t, spent(given["sfu"], given["sfupar"], upper_at, alpha), two_sided=two)
+        return efficacy_only(t, upper, 1 - beta) if kind == 1 else _symmetric(t, upper, 1 - beta)
+    if shaped:
+        raise NotCoveredError(f"sfu={given['sfu']!r} with test.type={kind}")
+    spending = Spent(given["sfu"], given["sfupar"], upper_at), Spent(given["sfl"], given["sflpar"], lower_at)
+    if kind in (3, 4):
+        return spending_both(t, alpha, beta, spending, binding=kind == 3)  # type: ignore[arg-type]
+    if kind not in (5, 6):
+        raise NotCoveredError(f"test.type={kind}")
+    return _null_lower(t, alpha, beta, spending, float(given["astar"]) or 1 - alpha, binding=kind == 5)
+
+
+def _symmetric(t: Floats, upper: Floats, power: float) -> Bounds:
+    drift = brentq(lambda d: exit_probabilities(t, upper, -upper, d).power - power, 0.0, 20.0, xtol=1e-11)
+    return Bounds(t, upper, -upper, float(drift))
+
+
+def _null_lower(
+    t: Floats, alpha: float, beta: float, spending: tuple[Spent, Spent], total: float, *, binding: bool
+) -> Bounds:
+    """Lower bounds that spend an error under the null."""
+    wanted, low = (each.spent(t, error) for each, error in zip(spending, (alpha, total), strict=True))
+    upper, lower = null_spending_bounds(t, wanted, low, binding=binding)
+    kept = lower[-1]
+    found = with_futility(t, upper, lower, 1 - beta)
+    found.futility[-1] = kept
+    return found
+
+
+def plan_of(x: Mapping[str, Any]) -> tuple[Floats, Floats, Floats]:
+    """Information, upper and lower bounds of a design."""
+    lower = np.asarray(x["lower"]["bound"], dtype=np.float64).copy()
+    lower[lower <= -NO_BOUND] = -np.inf
+    if int(x["test.type"]) == 1:
+        lower[:] = -np.inf
+    return np.asarray(x["n.I"]), np.asarray(x["upper"]["bound"]), lower
+
+
+def _probability(given: Arguments) -> dict[str, Any]:
+    x, theta = given["d"], np.array(numbers(given["theta"]))
+    if x is None:
+        information, upper = np.array(numbers(given["n.I"])), np.array(numbers(given["b"]))
+        lower = np.array(numbers(given["a"]))
+        return {"k": given["k"], "theta": theta, "n.I": information, **probabilities(information, upper, lower, theta)}
+    information, upper, lower = plan_of(x)
+    return {**x, "theta": theta, **probabilities(information, upper, lower, theta)}
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "gsDesign": bound("gsDesign", DESIGN, design),
+    "gsProbability": bound(
+        "gsProbability",
+        {"k": 0.0, "theta": None, "n.I": None, "a": None, "b": None, "r": 18.0, "d": None},
+        _probability,
+    ),
+}
