@@ -117,7 +117,9 @@ class MeansTest:
         return self.null + z * self.standard_error / math.sqrt(subjects)
 
 
-def anova_power(num_groups: int, per_group: float, between_variance: float, within_variance: float, alpha: float) -> float:
+def anova_power(
+    num_groups: int, per_group: float, between_variance: float, within_variance: float, alpha: float
+) -> float:
     """Power of the one-way analysis of variance.
 
     Args:

@@ -1,10 +1,41 @@
-"""Group-sequential designs, and sizes and power for means and rates."""
+"""Group-sequential designs, and sizes and power for means and rates: R's packages computed by medtwin."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tests.trials.reference.cases import Case
+import numpy as np
 
-ANSWERS: dict[str, Callable[[Case], Mapping[str, Any]]] = {}
+from tests.trials.reference import gsdesign_bounds, rpact_designs, stats_power
+from tests.trials.reference.cases import Case
+from tests.trials.reference.evaluate import Environment, plain, vector
+
+_GENERAL: dict[str, Callable[..., Any]] = {
+    "all": lambda *a: bool(np.all([np.all(plain(each)) for each in a])),
+    "any": lambda *a: bool(np.any([np.any(plain(each)) for each in a])),
+    "is.na": lambda a: np.isnan(vector(a).astype(float)),
+    "ceiling": lambda a: np.ceil(plain(a)),
+    "as.vector": lambda a: vector(a).ravel(order="F"),
+}
+_FUNCTIONS = {**_GENERAL, **rpact_designs.FUNCTIONS, **gsdesign_bounds.FUNCTIONS, **stats_power.FUNCTIONS}
+
+
+def _answer(case: Case) -> Mapping[str, Any]:
+    """What the extract takes out of the result of the call."""
+    env = Environment(dict(gsdesign_bounds.VARIABLES), _FUNCTIONS)
+    env.variables["x"] = env.run(case.call)
+    found = env.run(case.extract)
+    return {name: plain(value) for name, value in found.items()}
+
+
+ANSWERS: dict[str, Callable[[Case], Mapping[str, Any]]] = {
+    "gs_boundary": _answer,
+    "gs_futility": _answer,
+    "gs_characteristics": _answer,
+    "sample_size_means": _answer,
+    "sample_size_rates": _answer,
+    "power_fixed": _answer,
+    "power_gs": _answer,
+    "other_designs": _answer,
+}

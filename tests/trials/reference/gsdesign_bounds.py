@@ -21,14 +21,26 @@ from medtwin.trials.design.boundaries import (
     with_futility,
 )
 from medtwin.trials.design.changing_effects import null_spending_bounds
-from medtwin.trials.design.spending import Spending
+from medtwin.trials.design.spending import (
+    BetaSpending,
+    ExponentialSpending,
+    PointSpending,
+    Quantiles,
+    Spending,
+    SpendingFunction,
+    TwoParameterSpending,
+)
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.signatures import Arguments, bound, is_missing, numbers, refuse
 
 Floats = NDArray[np.float64]
 VARIABLES = {
     name: name
-    for name in ("sfLDOF", "sfLDPocock", "sfHSD", "sfPower", "sfPoints", "z2NC", "z2Z", "z2Fisher", "sfExponential")
+    for name in (
+        *("sfLDOF", "sfLDPocock", "sfHSD", "sfPower", "sfPoints", "z2NC", "z2Z", "z2Fisher", "sfExponential"),
+        *("sfLogistic", "sfNormal", "sfCauchy", "sfExtremeValue", "sfExtremeValue2", "sfTDist", "sfBetaDist"),
+        *("sfLinear", "sfStep"),
+    )
 }
 NO_BOUND = 20.0  # gsDesign's bound where there is none
 
@@ -64,12 +76,46 @@ DESIGN: Arguments = {
 }
 
 
+def _two_parameters(law: Quantiles) -> Callable[[list[float]], SpendingFunction]:
+    """Of (intercept, slope), or of two fractions and the shares spent by them; Student's law has its freedom last."""
+
+    def built(parameters: list[float]) -> SpendingFunction:
+        freedom = parameters[-1] if law == "student" else None
+        rest = parameters[:-1] if law == "student" else parameters
+        if len(rest) == 2:
+            return TwoParameterSpending(law, rest[0], rest[1], freedom)
+        if len(rest) != 4:
+            raise NotCoveredError(f"{len(rest)} parameters of a spending function of the law {law}")
+        return TwoParameterSpending.through(law, (rest[0], rest[1]), (rest[2], rest[3]), freedom)
+
+    return built
+
+
+def _points(parameters: list[float], *, steps: bool) -> PointSpending:
+    half = len(parameters) // 2
+    return PointSpending(tuple(parameters[:half]), tuple(parameters[half:]), steps)
+
+
+_OTHERS: dict[str, Callable[[list[float]], SpendingFunction]] = {
+    "sfExponential": lambda parameters: ExponentialSpending(parameters[0]),
+    "sfBetaDist": lambda parameters: BetaSpending(parameters[0], parameters[1]),
+    "sfLinear": lambda parameters: _points(parameters, steps=False),
+    "sfStep": lambda parameters: _points(parameters, steps=True),
+    "sfLogistic": _two_parameters("logistic"),
+    "sfNormal": _two_parameters("normal"),
+    "sfCauchy": _two_parameters("cauchy"),
+    "sfExtremeValue": _two_parameters("extreme_value"),
+    "sfExtremeValue2": _two_parameters("extreme_value_2"),
+    "sfTDist": _two_parameters("student"),
+}
+
+
 def spent(kind: Any, parameter: Any, t: Floats, total: float) -> Floats:
     named = {"sfLDOF": "obrien_fleming", "sfLDPocock": "pocock", "sfHSD": "hwang_shih_decani", "sfPower": "kim_demets"}
     if kind == "sfPoints":
         return total * np.array(numbers(parameter))[: len(t)]
-    if kind == "sfExponential":
-        return np.asarray(total ** (t ** -float(parameter)))
+    if kind in _OTHERS:
+        return np.asarray(_OTHERS[kind](numbers(parameter)).spent(t, total))
     if kind not in named:
         raise NotCoveredError(f"the spending function {kind!r}")
     ours = named[kind]

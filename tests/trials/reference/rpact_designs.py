@@ -1,0 +1,384 @@
+"""Crosswalk of rpact's group-sequential designs, and of its sizes and power for means and rates, to medtwin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.stats import norm
+
+from medtwin.trials.design.boundaries import Bounds, Exits, exit_probabilities, fixed_drift
+from medtwin.trials.design.means import MeansTest
+from medtwin.trials.design.rates import OneRateTest, RatesTest
+from tests.trials.reference.cases import NotCoveredError
+from tests.trials.reference.signatures import Arguments, bound, is_missing, numbers
+from tests.trials.reference.spending_of_r import RPACT_DESIGN, RpactDesign, rpact_design
+
+Floats = NDArray[np.float64]
+AnyTest = MeansTest | RatesTest | OneRateTest
+NO_FUTILITY = -6.0  # rpact's futility bound where there is none
+
+
+def group_sequential(given: Arguments) -> dict[str, Any]:
+    """getDesignGroupSequential()."""
+    return _described(rpact_design(given), given)
+
+
+def _described(design: RpactDesign, given: Mapping[str, Any]) -> dict[str, Any]:
+    bounds = design.bounds
+    null = _null_exits(design)
+    spent = np.cumsum(null.upper + (null.lower if design.sided == 2 else 0.0))
+    alternative = _exits(design, bounds.drift)
+    has_beta = given["typeBetaSpending"] != "none"
+    unknown = np.full(len(bounds.efficacy), np.nan)
+    return {
+        "_design": design,
+        "kMax": float(len(bounds.efficacy)),
+        "alpha": design.alpha,
+        "beta": design.beta,
+        "sided": float(design.sided),
+        "informationRates": bounds.fractions,
+        "criticalValues": bounds.efficacy,
+        "futilityBounds": np.maximum(bounds.futility[:-1], NO_FUTILITY) if design.sided == 1 else unknown[:-1],
+        "alphaSpent": spent,
+        "stageLevels": norm.sf(bounds.efficacy),
+        "power": np.cumsum(alternative.upper) if has_beta else unknown,
+        "betaSpent": _beta_spent(alternative) if has_beta else unknown,
+    }
+
+
+def _beta_spent(alternative: Exits) -> Floats:
+    """Missed by each look; at the last all that is not rejected."""
+    missed = np.cumsum(alternative.lower)
+    missed[-1] = 1 - alternative.upper.sum()
+    return missed
+
+
+def _null_exits(design: RpactDesign) -> Exits:
+    """Under the null; futility bounds count where they bind."""
+    bounds = design.bounds
+    lower = bounds.futility if bounds.binding or design.sided == 2 else None
+    return exit_probabilities(bounds.fractions, bounds.efficacy, lower, 0.0)
+
+
+def _exits(design: RpactDesign, drift: float) -> Exits:
+    """Where it stops; no futility at the last look."""
+    lower = design.bounds.futility.copy()
+    if design.sided == 1:
+        lower[-1] = -np.inf
+    return exit_probabilities(design.bounds.fractions, design.bounds.efficacy, lower, drift)
+
+
+def _rejects(design: RpactDesign, exits: Exits) -> Floats:
+    return exits.upper + exits.lower if design.sided == 2 else exits.upper
+
+
+def _design_of(value: Any) -> RpactDesign:
+    if isinstance(value, Mapping) and isinstance(value.get("_design"), RpactDesign):
+        found: RpactDesign = value["_design"]
+        return found
+    raise NotCoveredError("a design that is no getDesignGroupSequential()")
+
+
+def characteristics(given: Arguments) -> dict[str, Any]:
+    """getDesignCharacteristics()."""
+    design = _design_of(given["design"])
+    bounds, ratio = design.bounds, design.inflation
+    exits = _exits(design, bounds.drift)
+    futility = exits.lower[:-1] if design.sided == 1 else np.zeros(len(exits.lower) - 1)
+    return {
+        "nFixed": fixed_drift(design.one_sided_alpha, 1 - design.beta) ** 2,
+        "shift": bounds.drift**2,
+        "inflationFactor": ratio,
+        "information": bounds.drift**2 * bounds.fractions,
+        "power": np.cumsum(exits.upper),
+        "rejectionProbabilities": exits.upper,
+        "futilityProbabilities": futility,
+        **{
+            f"averageSampleNumber{name}": _exits(design, at * bounds.drift).expected(bounds.fractions) * ratio
+            for name, at in (("1", 1.0), ("01", 0.5), ("0", 0.0))
+        },
+    }
+
+
+def power_and_sample_number(given: Arguments) -> dict[str, Any]:
+    """getPowerAndAverageSampleNumber(): of a z test of one mean with deviation 1."""
+    design, most = _design_of(given["design"]), float(given["nMax"])
+    rows = [_course(design, theta * math.sqrt(most), most) for theta in numbers(given["theta"])]
+    found = _columns(rows)
+    return {
+        "theta": np.array(numbers(given["theta"])),
+        "averageSampleNumber": found["expectedNumberOfSubjects"],
+        "calculatedPower": found["overallReject"],
+        "overallReject": found["overallReject"],
+        "overallFutility": found["futilityStop"],
+        "overallEarlyStop": found["earlyStop"],
+        "rejectPerStage": found["rejectPerStage"],
+        "futilityPerStage": found["futilityPerStage"],
+    }
+
+
+def _course(design: RpactDesign, drift: float, subjects: float) -> dict[str, Any]:
+    """Where a trial of so many patients stops under a drift."""
+    exits = _exits(design, drift)
+    futility = exits.lower[:-1] if design.sided == 1 else np.zeros(len(exits.lower) - 1)
+    reject = _rejects(design, exits)
+    return {
+        "overallReject": reject.sum(),
+        "rejectPerStage": reject,
+        "futilityStop": futility.sum(),
+        "futilityPerStage": futility,
+        "earlyStop": reject[:-1].sum() + futility.sum(),
+        "expectedNumberOfSubjects": exits.expected(design.bounds.fractions) * subjects,
+    }
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Results of several alternatives: vectors of them, or matrices with looks in rows."""
+    join: dict[str, Callable[..., Any]] = {
+        name: np.column_stack if np.ndim(value) else np.array for name, value in rows[0].items()
+    }
+    return {name: together([row[name] for row in rows]) for name, together in join.items()}
+
+
+# --- means and rates ---
+
+_FIXED: Arguments = {"alpha": None, "beta": None, "sided": None}
+_MEANS: Arguments = {
+    "design": None,
+    "groups": 2.0,
+    "normalApproximation": False,
+    "meanRatio": False,
+    "thetaH0": None,
+    "alternative": None,
+    "stDev": 1.0,
+}
+_RATES: Arguments = {
+    "design": None,
+    "groups": 2.0,
+    "normalApproximation": True,
+    "riskRatio": False,
+    "thetaH0": None,
+    "pi1": None,
+    "pi2": 0.2,
+}
+_SIZE: Arguments = {"allocationRatioPlanned": None, **_FIXED}
+_POWER: Arguments = {"directionUpper": None, "maxNumberOfSubjects": None, "allocationRatioPlanned": None, **_FIXED}
+
+
+@dataclass(frozen=True)
+class _Question:
+    """The tests of several alternatives, one for each."""
+
+    tests: Callable[[float], list[AnyTest]]
+    groups: int
+    exact: bool = False
+
+
+def _plan(given: Arguments) -> RpactDesign:
+    if not is_missing(given["design"]):
+        return _design_of(given["design"])
+    own = {name: given[name] for name in _FIXED if not is_missing(given[name])}
+    return rpact_design({**RPACT_DESIGN, "kMax": 1.0, **own})
+
+
+def _means(given: Arguments, alternatives: list[float]) -> _Question:
+    is_ratio, groups = bool(given["meanRatio"]), int(given["groups"])
+    null = (1.0 if is_ratio else 0.0) if is_missing(given["thetaH0"]) else float(given["thetaH0"])
+    wanted = alternatives if is_missing(given["alternative"]) else numbers(given["alternative"])
+    known = bool(given["normalApproximation"])
+
+    def tests(ratio: float) -> list[AnyTest]:
+        sds = numbers(given["stDev"])
+        return [
+            MeansTest(effect, sds[i % len(sds)], null, groups, is_ratio, ratio, known)
+            for i, effect in enumerate(wanted)
+        ]
+
+    return _Question(tests, groups)
+
+
+def _rates(given: Arguments, alternatives: list[float]) -> _Question:
+    groups = int(given["groups"])
+    wanted = alternatives if is_missing(given["pi1"]) else numbers(given["pi1"])
+    null = None if is_missing(given["thetaH0"]) else float(given["thetaH0"])
+    if groups == 1:
+        one = [OneRateTest(rate, 0.5 if null is None else null) for rate in wanted]
+        return _Question(lambda _: list(one), groups, exact=not given["normalApproximation"])
+    if not given["normalApproximation"]:
+        raise NotCoveredError("normalApproximation=FALSE of two rates")
+    scale = "ratio" if given["riskRatio"] else "difference"
+
+    def tests(ratio: float) -> list[AnyTest]:
+        return [RatesTest(rate, float(given["pi2"]), null, scale, ratio) for rate in wanted]  # type: ignore[arg-type]
+
+    return _Question(tests, groups)
+
+
+def _ratio(given: Arguments) -> float:
+    return 1.0 if is_missing(given["allocationRatioPlanned"]) else float(given["allocationRatioPlanned"])
+
+
+def _sized(question: _Question, design: RpactDesign, ratio: float) -> dict[str, Any]:
+    rows = []
+    for i, test in enumerate(question.tests(ratio or 1.0)):
+        used = ratio
+        if ratio == 0:
+            used = _best_ratio(question, i, design)
+            test = question.tests(used)[i]
+        fixed = _fixed_subjects(test, design, exact=question.exact)
+        rows.append(_size_results(test, design, fixed, used if question.groups == 2 else math.nan))
+    return {**_columns(rows), "informationRates": design.bounds.fractions}
+
+
+def _best_ratio(question: _Question, i: int, design: RpactDesign) -> float:
+    """The allocation ratio of fewest patients."""
+
+    def subjects(log_ratio: float) -> float:
+        return _fixed_subjects(question.tests(math.exp(log_ratio))[i], design, exact=False)
+
+    return math.exp(minimize_scalar(subjects, bounds=(-2.0, 2.0), method="bounded", options={"xatol": 1e-8}).x)
+
+
+def _fixed_subjects(test: AnyTest, design: RpactDesign, *, exact: bool) -> float:
+    alpha, power = design.one_sided_alpha, 1 - design.beta
+    if exact and isinstance(test, OneRateTest):
+        return float(test.exact_subjects(alpha, power))
+    if isinstance(test, MeansTest):
+        return test.subjects(alpha, power)
+    return test.subjects(alpha, power)
+
+
+def _size_results(test: AnyTest, design: RpactDesign, fixed: float, ratio: float) -> dict[str, Any]:
+    bounds = design.bounds
+    most = fixed * design.inflation
+    found = _course(design, bounds.drift, most)
+    expected = {
+        f"expectedNumberOfSubjects{name}": _exits(design, at * bounds.drift).expected(bounds.fractions) * most
+        for name, at in (("H0", 0.0), ("H01", 0.5), ("H1", 1.0))
+    }
+    subjects = most * bounds.fractions
+    towards = Exits(_exits(design, bounds.drift).upper, np.zeros(len(bounds.efficacy)))
+    if design.sided == 2:
+        found |= {"rejectPerStage": towards.upper, "earlyStop": towards.upper[:-1].sum()}
+    return {
+        **found,
+        **expected,
+        **_arms("nFixed", fixed, ratio),
+        **_arms("maxNumberOfSubjects", most, ratio),
+        **_arms("numberOfSubjects", subjects, ratio),
+        **_effect_scale(test, design, subjects),
+        "allocationRatioPlanned": ratio,
+    }
+
+
+def _arms(name: str, subjects: Any, ratio: float) -> dict[str, Any]:
+    return {
+        name: subjects,
+        f"{name}1": subjects * ratio / (1 + ratio),
+        f"{name}2": subjects / (1 + ratio),
+    }
+
+
+def _effect_scale(test: AnyTest, design: RpactDesign, subjects: Floats) -> dict[str, Any]:
+    """Bounds as effects, for means; as one-sided p values, for all."""
+    bounds = design.bounds
+    found: dict[str, Any] = {"criticalValuesPValueScale": norm.sf(bounds.efficacy) * design.sided}
+    if not isinstance(test, MeansTest):
+        return found
+    sign = 1.0 if design.sided == 2 or test.effect >= test.null else -1.0
+
+    def effects(z: Floats) -> Floats:
+        return np.array([test.effect_at(sign * each, n) for each, n in zip(z, subjects, strict=False)])
+
+    found["criticalValuesEffectScale"] = effects(bounds.efficacy)
+    if design.sided == 2:
+        found["criticalValuesEffectScaleUpper"] = effects(bounds.efficacy)
+        found["criticalValuesEffectScaleLower"] = effects(-bounds.efficacy)
+    elif len(bounds.efficacy) > 1:
+        found["futilityBoundsEffectScale"] = effects(bounds.futility[:-1])
+        found["futilityBoundsPValueScale"] = norm.sf(bounds.futility[:-1])
+    return found
+
+
+def _powered(question: _Question, design: RpactDesign, given: Arguments) -> dict[str, Any]:
+    most, ratio = float(given["maxNumberOfSubjects"]), _ratio(given)
+    up = is_missing(given["directionUpper"]) or bool(given["directionUpper"]) or design.sided == 2
+    if question.exact:
+        raise NotCoveredError("normalApproximation=FALSE of power")
+    rows = []
+    for test in question.tests(ratio):
+        drift = test.drift(most, design.one_sided_alpha) * (1 if up else -1)
+        subjects = most * design.bounds.fractions
+        rows.append(
+            {
+                **_course(design, drift, most),
+                **_arms("numberOfSubjects", subjects, ratio),
+                **_arms("maxNumberOfSubjects", most, ratio),
+                **_effect_scale_of_power(test, design, subjects, up=up),
+            }
+        )
+    return {**_columns(rows), "informationRates": design.bounds.fractions}
+
+
+def _effect_scale_of_power(test: AnyTest, design: RpactDesign, subjects: Floats, *, up: bool) -> dict[str, Any]:
+    if not isinstance(test, MeansTest):
+        return _effect_scale(test, design, subjects)
+    towards = MeansTest(
+        test.null + (1.0 if up else -1.0),
+        test.sd,
+        test.null,
+        test.groups,
+        test.is_ratio,
+        test.allocation_ratio,
+        test.known_sd,
+    )
+    return _effect_scale(towards, design, subjects)
+
+
+def _grid(low: float, high: float, step: float) -> list[float]:
+    return [low + step * i for i in range(round((high - low) / step) + 1)]
+
+
+def sample_size_means(given: Arguments) -> dict[str, Any]:
+    """getSampleSizeMeans()."""
+    return _sized(_means(given, _grid(0.2, 1.0, 0.2)), _plan(given), _ratio(given))
+
+
+def sample_size_rates(given: Arguments) -> dict[str, Any]:
+    """getSampleSizeRates()."""
+    return _sized(_rates(given, [0.4, 0.5, 0.6]), _plan(given), _ratio(given))
+
+
+def power_means(given: Arguments) -> dict[str, Any]:
+    """getPowerMeans()."""
+    return _powered(_means(given, _grid(0.0, 1.0, 0.2)), _plan(given), given)
+
+
+def power_rates(given: Arguments) -> dict[str, Any]:
+    """getPowerRates()."""
+    return _powered(_rates(given, _grid(0.2, 0.5, 0.1)), _plan(given), given)
+
+
+_INVERSE_NORMAL = {key: value for key, value in RPACT_DESIGN.items() if key != "twoSidedPower"} | {
+    "twoSidedPower": False
+}
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "getDesignGroupSequential": bound("getDesignGroupSequential", RPACT_DESIGN, group_sequential),
+    "getDesignInverseNormal": bound("getDesignInverseNormal", _INVERSE_NORMAL, group_sequential),
+    "getDesignCharacteristics": bound("getDesignCharacteristics", {"design": None}, characteristics),
+    "getPowerAndAverageSampleNumber": bound(
+        "getPowerAndAverageSampleNumber",
+        {"design": None, "theta": np.arange(-1.0, 1.01, 0.02), "nMax": 100.0},
+        power_and_sample_number,
+    ),
+    "getSampleSizeMeans": bound("getSampleSizeMeans", {**_MEANS, **_SIZE}, sample_size_means),
+    "getSampleSizeRates": bound("getSampleSizeRates", {**_RATES, **_SIZE}, sample_size_rates),
+    "getPowerMeans": bound("getPowerMeans", {**_MEANS, **_POWER}, power_means),
+    "getPowerRates": bound("getPowerRates", {**_RATES, **_POWER}, power_rates),
+}

@@ -1,0 +1,207 @@
+"""Crosswalk of R's power.*.test and gsDesign's sizes for rates and means to medtwin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from scipy.optimize import brentq
+from scipy.stats import norm
+
+from medtwin.trials.design.means import MeansTest, anova_power
+from medtwin.trials.design.rates import RatesTest, odds_ratio_subjects
+from tests.trials.reference.cases import NotCoveredError
+from tests.trials.reference.signatures import Arguments, bound, is_missing
+
+_PROPORTIONS: Arguments = {
+    "n": None,
+    "p1": None,
+    "p2": None,
+    "sig.level": 0.05,
+    "power": None,
+    "alternative": "two.sided",
+    "strict": False,
+    "tol": 1e-6,
+}
+_T: Arguments = {
+    "n": None,
+    "delta": None,
+    "sd": 1.0,
+    "sig.level": 0.05,
+    "power": None,
+    "type": "two.sample",
+    "alternative": "two.sided",
+    "strict": False,
+    "tol": 1e-6,
+}
+_ANOVA: Arguments = {
+    "groups": None,
+    "n": None,
+    "between.var": None,
+    "within.var": None,
+    "sig.level": 0.05,
+    "power": None,
+}
+
+
+def _solved(
+    given: Arguments, power: Callable[[Arguments], float], brackets: dict[str, tuple[float, float]]
+) -> Arguments:
+    """The arguments with the one that is missing solved for."""
+    if is_missing(given["power"]):
+        return {**given, "power": power(given)}
+    missing = [name for name in brackets if is_missing(given[name])]
+    if len(missing) != 1:
+        raise NotCoveredError(f"{len(missing)} arguments to solve for")
+    name = missing[0]
+    low, high = brackets[name]
+    wanted = float(given["power"])
+    found = brentq(lambda value: power({**given, name: value}) - wanted, low, high, xtol=1e-12, rtol=1e-13)
+    return {**given, name: found}
+
+
+def _sides(given: Arguments) -> int:
+    return 1 if given["alternative"] == "one.sided" else 2
+
+
+def power_of_proportions(given: Arguments) -> float:
+    """Two rates, as many patients in each arm."""
+    p1, p2, per_arm = (float(given[name]) for name in ("p1", "p2", "n"))
+    if p1 == p2:
+        return float(given["sig.level"]) / _sides(given)
+    test, alpha = RatesTest(p1, p2), float(given["sig.level"]) / _sides(given)
+    found = test.power(2 * per_arm, alpha)
+    if given["strict"] and _sides(given) == 2:
+        bound_, shift = float(norm.isf(alpha)) * test.null_deviation, abs(test.effect) * math.sqrt(2 * per_arm)
+        found += float(norm.cdf((-bound_ - shift) / test.deviation))
+    return found
+
+
+def power_prop_test(given: Arguments) -> Arguments:
+    """power.prop.test()."""
+    p1 = 1e-9 if is_missing(given["p1"]) else float(given["p1"])
+    brackets = {"n": (1.0, 1e7), "p2": (p1 + 1e-9, 1 - 1e-9), "p1": (1e-9, 1 - 1e-9), "sig.level": (1e-10, 1 - 1e-10)}
+    return _solved(given, power_of_proportions, brackets)
+
+
+def power_of_t(given: Arguments) -> float:
+    """One mean, pairs or two means, as many patients in each arm."""
+    delta, sd, per_arm = (float(given[name]) for name in ("delta", "sd", "n"))
+    groups = 2 if given["type"] == "two.sample" else 1
+    test = MeansTest(delta, sd, groups=groups)
+    both = bool(given["strict"]) and _sides(given) == 2
+    if delta < 0 and _sides(given) == 1:
+        raise NotCoveredError("a negative delta of one side")
+    return test.rejects(groups * per_arm, float(given["sig.level"]) / _sides(given), both_sides=both)
+
+
+def power_t_test(given: Arguments) -> Arguments:
+    """power.t.test()."""
+    sd = 1.0 if is_missing(given["sd"]) else float(given["sd"])
+    delta = 1.0 if is_missing(given["delta"]) else float(given["delta"])
+    brackets = {
+        "n": (2.0, 1e7),
+        "delta": (sd * 1e-7, sd * 1e7),
+        "sd": (delta * 1e-7, delta * 1e7),
+        "sig.level": (1e-10, 1 - 1e-10),
+    }
+    return _solved(given, power_of_t, brackets)
+
+
+def power_of_anova(given: Arguments) -> float:
+    """One-way analysis of variance."""
+    return anova_power(
+        round(float(given["groups"])),
+        float(given["n"]),
+        float(given["between.var"]),
+        float(given["within.var"]),
+        float(given["sig.level"]),
+    )
+
+
+def power_anova_test(given: Arguments) -> Arguments:
+    """power.anova.test()."""
+    within = 1.0 if is_missing(given["within.var"]) else float(given["within.var"])
+    between = 1.0 if is_missing(given["between.var"]) else float(given["between.var"])
+    brackets = {
+        "n": (2.0, 1e5),
+        "between.var": (within * 1e-7, within * 1e7),
+        "within.var": (between * 1e-7, between * 1e7),
+        "sig.level": (1e-10, 1 - 1e-10),
+    }
+    return _solved(given, power_of_anova, brackets)
+
+
+_BINOMIAL: Arguments = {
+    "p1": None,
+    "p2": None,
+    "alpha": 0.025,
+    "beta": 0.1,
+    "delta0": 0.0,
+    "ratio": 1.0,
+    "sided": 1.0,
+    "outtype": 1.0,
+    "scale": "Difference",
+    "n": None,
+}
+
+
+def n_binomial(given: Arguments) -> Any:
+    """nBinomial(): patients in all, or power where n is given; arm 2 : arm 1 is the ratio."""
+    if float(given["outtype"]) != 1:
+        raise NotCoveredError("outtype of nBinomial()")
+    alpha, ratio = float(given["alpha"]) / float(given["sided"]), 1 / float(given["ratio"])
+    p1, p2, delta = (float(given[name]) for name in ("p1", "p2", "delta0"))
+    scale = str(given["scale"]).lower()
+    if scale in ("or", "lnor") and is_missing(given["n"]):
+        power = 1 - float(given["beta"])
+        null = math.exp(delta)
+        return odds_ratio_subjects(
+            (p1, p2), alpha, power, null=null, allocation_ratio=ratio, null_variance=scale == "or"
+        )
+    if scale not in ("difference", "rr"):
+        raise NotCoveredError(f"scale={given['scale']!r} of nBinomial()")
+    kind, null = ("difference", delta) if scale == "difference" else ("ratio", math.exp(delta))
+    test = RatesTest(p1, p2, null, kind, ratio)  # type: ignore[arg-type]
+    if is_missing(given["n"]):
+        return test.subjects(alpha, 1 - float(given["beta"]))
+    return test.power(float(given["n"]), alpha)
+
+
+_NORMAL: Arguments = {
+    "delta1": 1.0,
+    "sd": 1.7,
+    "sd2": None,
+    "alpha": 0.025,
+    "beta": 0.1,
+    "ratio": 1.0,
+    "sided": 1.0,
+    "n": None,
+    "delta0": 0.0,
+    "outtype": 1.0,
+}
+
+
+def n_normal(given: Arguments) -> Any:
+    """nNormal(): patients in all, or power where n is given; deviations known."""
+    if float(given["outtype"]) != 1:
+        raise NotCoveredError("outtype of nNormal()")
+    sd, r = float(given["sd"]), float(given["ratio"])
+    other = sd if is_missing(given["sd2"]) else float(given["sd2"])
+    # Arms with deviations of their own are one of a common one, at the allocation 1 : ratio.
+    common = math.sqrt((1 + r) * (sd**2 + other**2 / r)) / 2
+    test = MeansTest(float(given["delta1"]), common, float(given["delta0"]), known_sd=True)
+    alpha = float(given["alpha"]) / float(given["sided"])
+    if is_missing(given["n"]):
+        return test.subjects(alpha, 1 - float(given["beta"]))
+    return test.rejects(float(given["n"]), alpha)
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "power.prop.test": bound("power.prop.test", _PROPORTIONS, power_prop_test),
+    "power.t.test": bound("power.t.test", _T, power_t_test),
+    "power.anova.test": bound("power.anova.test", _ANOVA, power_anova_test),
+    "nBinomial": bound("nBinomial", _BINOMIAL, n_binomial),
+    "nNormal": bound("nNormal", _NORMAL, n_normal),
+}
