@@ -23,11 +23,21 @@ from medtwin.trials.design.changing_effects import (
 )
 from medtwin.trials.design.hazard import PiecewiseRate
 from medtwin.trials.design.survival_weights import LOGRANK, FlemingHarrington, MagirrBurman, Weight
-from medtwin.trials.design.timing import Arm
-from medtwin.trials.design.two_arm_survival import Stratum, TwoArmSurvival
+from medtwin.trials.design.two_arm_survival import TwoArmSurvival
 from medtwin.trials.design.weighted_logrank_design import weighted_logrank_looks, weighted_score
 from tests.trials.reference.cases import NotCoveredError
-from tests.trials.reference.evaluate import Environment, Frame, vector
+from tests.trials.reference.evaluate import Environment, Frame
+from tests.trials.reference.gsdesign2_tables import (
+    ENROLL,
+    FAIL,
+    TRIAL,
+    frame,
+    rate_table,
+    starts_of,
+    strata_of,
+    trial_in,
+    trial_of,
+)
 from tests.trials.reference.gsdesign_bounds import spent
 from tests.trials.reference.rcalls import Call
 from tests.trials.reference.signatures import Arguments, bound, flags, is_missing, numbers, simple
@@ -46,56 +56,6 @@ class WeightFunction:
     env: Environment
 
 
-def _frame(**columns: Any) -> Frame:
-    size = max(len(np.atleast_1d(each)) for each in columns.values())
-    return Frame({name: np.resize(np.atleast_1d(each), size) for name, each in columns.items()})
-
-
-def _enroll_rate(given: Arguments) -> Frame:
-    return _frame(**given)
-
-
-def column(frame: Mapping[str, Any], name: str) -> Any:
-    values = np.atleast_1d(vector(frame[name]))
-    return np.resize(values, max(len(np.atleast_1d(vector(each))) for each in frame.values()))
-
-
-def _starts(durations: Floats) -> tuple[float, ...]:
-    return tuple(np.concatenate([[0.0], np.cumsum(durations[:-1])]).tolist())
-
-
-def _strata(frame: Mapping[str, Any]) -> list[str]:
-    if "stratum" not in frame:
-        return ["All"]
-    return list(dict.fromkeys(column(frame, "stratum").tolist()))
-
-
-def _of(frame: Mapping[str, Any], stratum: str) -> dict[str, Floats]:
-    here = np.ones(len(column(frame, next(iter(frame)))), dtype=bool)
-    if "stratum" in frame:
-        here = column(frame, "stratum") == stratum
-    return {name: column(frame, name)[here].astype(np.float64) for name in frame if name != "stratum"}
-
-
-def trial_of(enroll: Mapping[str, Any], fail: Mapping[str, Any], ratio: float = 1.0) -> TwoArmSurvival:
-    """The trial that an enrolment and a failure table describe."""
-    groups, end = [], 0.0
-    for stratum in _strata(fail):
-        entry, failing = _of(enroll, stratum), _of(fail, stratum)
-        starts = _starts(failing["duration"])
-        control = PiecewiseRate(starts, tuple(failing["fail_rate"]))
-        treated = PiecewiseRate(starts, tuple(failing["fail_rate"] * failing.get("hr", np.ones(len(starts)))))
-        leaving = PiecewiseRate(starts, tuple(failing["dropout_rate"]))
-        entering = PiecewiseRate((*_starts(entry["duration"]), float(entry["duration"].sum())), (*entry["rate"], 0.0))
-        end = max(end, float(entry["duration"].sum()))
-        groups.append(Stratum(Arm(treated, leaving), Arm(control, leaving), entering))
-    return TwoArmSurvival(tuple(groups), end, ratio)
-
-
-def trial_in(given: Arguments) -> TwoArmSurvival:
-    return trial_of(given["enroll_rate"], given["fail_rate"], float(given.get("ratio") or 1.0))
-
-
 def _ahr(given: Arguments) -> Frame:
     trial, times = trial_in(given), numbers(given["total_duration"])
     found = [average_hazard_ratio(trial, t) for t in times]
@@ -112,7 +72,7 @@ def _ahr(given: Arguments) -> Frame:
 
 
 def _pieces(given: Arguments, found: Any) -> Frame:
-    names = _strata(given["fail_rate"])
+    names = strata_of(given["fail_rate"])
     share = math.prod(trial_in(given).shares)
     rows = [(each, piece) for each in found for piece in each.pieces]
     return Frame(
@@ -126,6 +86,10 @@ def _pieces(given: Arguments, found: Any) -> Frame:
     )
 
 
+def _pieces_only(given: Arguments) -> Frame:
+    return _ahr({**given, "simple": False})
+
+
 def _expected_time(given: Arguments) -> Frame:
     trial = trial_in(given)
     times = trial.time_of_events(numbers(given["target_event"]))
@@ -133,7 +97,7 @@ def _expected_time(given: Arguments) -> Frame:
 
 
 def _expected_accrual(given: Arguments) -> Floats:
-    nobody = Frame(stratum=np.array(_strata(given["enroll_rate"])))
+    nobody = Frame(stratum=np.array(strata_of(given["enroll_rate"])))
     nobody |= {"duration": np.ones(1), "fail_rate": np.ones(1), "dropout_rate": np.zeros(1)}
     return trial_of(given["enroll_rate"], nobody).subjects(np.maximum(numbers(given["time"]), 0.0))
 
@@ -153,7 +117,7 @@ def _expected_event(given: Arguments) -> Any:
 
 
 def _ppwe(given: Arguments) -> Floats:
-    rate = PiecewiseRate(_starts(np.array(numbers(given["duration"]))), tuple(numbers(given["rate"])))
+    rate = PiecewiseRate(starts_of(np.array(numbers(given["duration"]))), tuple(numbers(given["rate"])))
     survival = np.exp(-rate.cumulative(numbers(given["x"])))
     return 1 - survival if given["lower_tail"] else survival
 
@@ -417,15 +381,6 @@ def _capture(env: Environment, node: Call) -> WeightFunction:
     return WeightFunction(body, env)
 
 
-_ENROLL = _frame(stratum="All", duration=[2.0, 2.0, 10.0], rate=[3.0, 6.0, 9.0])
-_FAIL = _frame(
-    stratum="All",
-    duration=[3.0, 100.0],
-    fail_rate=[math.log(2) / 9, math.log(2) / 18],
-    hr=[0.9, 0.6],
-    dropout_rate=0.001,
-)
-TRIAL: Arguments = {"enroll_rate": _ENROLL, "fail_rate": _FAIL}
 _RULES: Arguments = {
     "binding": False,
     "upper": "gs_spending_bound",
@@ -474,13 +429,13 @@ def _info(law_of: Callable[[Arguments], Law]) -> Callable[[Arguments], Frame]:
 
 NATIVES: dict[str, Callable[[Environment, Call], Any]] = {"function": _capture}
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "define_enroll_rate": bound("define_enroll_rate", {"duration": None, "rate": None, "stratum": "All"}, _enroll_rate),
+    "define_enroll_rate": bound("define_enroll_rate", {"duration": None, "rate": None, "stratum": "All"}, rate_table),
     "define_fail_rate": bound(
         "define_fail_rate",
         {"duration": None, "fail_rate": None, "dropout_rate": None, "hr": 1.0, "stratum": "All"},
-        _enroll_rate,
+        rate_table,
     ),
-    "tibble": _frame,
+    "tibble": frame,
     "ahr": bound("ahr", {**TRIAL, "total_duration": 30.0, "ratio": 1.0, "simple": True}, _ahr),
     "pw_info": bound(
         "pw_info", {**TRIAL, "total_duration": 30.0, "ratio": 1.0}, lambda a: _ahr({**a, "simple": False})
@@ -488,10 +443,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "expected_time": bound(
         "expected_time", {**TRIAL, "target_event": 150.0, "ratio": 1.0, "interval": None}, _expected_time
     ),
-    "expected_accrual": bound("expected_accrual", {"time": None, "enroll_rate": _ENROLL}, _expected_accrual),
+    "expected_accrual": bound("expected_accrual", {"time": None, "enroll_rate": ENROLL}, _expected_accrual),
     "expected_event": bound(
         "expected_event",
-        {"enroll_rate": _ENROLL, "fail_rate": _FAIL, "total_duration": 25.0, "simple": True},
+        {"enroll_rate": ENROLL, "fail_rate": FAIL, "total_duration": 25.0, "simple": True},
         _expected_event,
     ),
     "ppwe": bound("ppwe", {"x": None, "duration": None, "rate": None, "lower_tail": False}, _ppwe),

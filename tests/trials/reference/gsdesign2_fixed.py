@@ -19,7 +19,8 @@ from medtwin.trials.design.two_arm_survival import TwoArmSurvival
 from medtwin.trials.design.weighted_logrank_design import weighted_logrank_looks
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import Frame
-from tests.trials.reference.gsdesign2_designs import TRIAL, Law, by_ahr, by_weights, column, on_scale, trial_in
+from tests.trials.reference.gsdesign2_designs import Law, by_ahr, by_weights, on_scale
+from tests.trials.reference.gsdesign2_tables import TRIAL, column, trial_in
 from tests.trials.reference.signatures import Arguments, bound, is_missing
 
 Floats = NDArray[np.float64]
