@@ -91,7 +91,8 @@ class MeansTest:
         """Patients in all, fractional, that a single look needs.
 
         Args:
-            alpha: One-sided. power: Wanted.
+            alpha: One-sided.
+            power: That is wanted.
             both_sides: Whether a rejection on the wrong side counts as power.
 
         Raises:

@@ -173,7 +173,8 @@ def odds_ratio_subjects(
 
     Args:
         rates: Experimental, control.
-        alpha: One-sided. power: Wanted.
+        alpha: One-sided.
+        power: That is wanted.
         null: Odds ratio under the null.
         allocation_ratio: Experimental : control.
         null_variance: Whether the test takes its variance from the rates under the null.
