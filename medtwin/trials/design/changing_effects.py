@@ -43,9 +43,8 @@ class Looks:
 
     def __post_init__(self) -> None:
         if not self.effect.shape == self.information.shape == self.null_information.shape:
-            raise ValueError(
-                f"effect and information must be as many, got {self.effect.size} and {self.information.size}"
-            )
+            sizes = [self.effect.size, self.information.size, self.null_information.size]
+            raise ValueError(f"effect and information must be as many as the looks, got {sizes!r}")
         fractions(self.information)
         fractions(self.null_information)
 

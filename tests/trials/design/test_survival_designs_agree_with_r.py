@@ -1,0 +1,107 @@
+"""The stored cases of survival designs and conditional power, and values that R packages' own tests publish."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.trials.reference.cases import Case, read_cases
+from tests.trials.reference.dispatch import judge
+
+DATA = os.environ.get("MEDTWIN_DATA")
+FILE = Path(DATA or "").parent / "reference" / "trial_reference.json"
+CATEGORIES = ("sample_size_survival", "nph_design", "accrual_timing", "conditional_power")
+
+ADAPTED = (
+    "L=1, zL=8/(55*sqrt(4/158)), IMax=473/(4*52.759^2), kMax=3, informationRates=c(158,315,473)/473, alpha=0.025, "
+    "typeAlphaSpending='sfOF', MullerSchafer=TRUE, Lc=2, zLc=9.5/(52.759*sqrt(4/679)), INew=1042/(4*52.759^2), "
+    "informationRatesNew=c(0.5,1), typeAlphaSpendingNew='sfP'"
+)
+LATE = (
+    "enroll_rate=define_enroll_rate(duration=18, rate=20), fail_rate=define_fail_rate(duration=c(4,100), "
+    "fail_rate=log(2)/12, dropout_rate=.001, hr=c(1,.6)), study_duration=36"
+)
+STRATA = (
+    "kMax=2, informationRates=c(0.8,1), milestone=18, accrualTime=seq(0,8), accrualIntensity=26/9*seq(1,9), "
+    "piecewiseSurvivalTime=c(0,6), stratumFraction=c(0.2,0.8), lambda1=c(0.0533,0.0309,1.5*0.0533,1.5*0.0309), "
+    "lambda2=c(0.0533,0.0533,1.5*0.0533,1.5*0.0533), gamma1=-log(1-0.05)/12, gamma2=-log(1-0.05)/12, "
+    "accrualDuration=22"
+)
+TWO_SIDED = (
+    "getDesignGroupSequential(alpha=0.4, informationRates=c(0.2,0.5,1), sided=2, beta=0.1, typeOfDesign='WT', "
+    "deltaWT=0.3)"
+)
+PUBLISHED = {
+    "getSampleSizeSurvival(alpha=0.01)": ("list(a=x$nFixed)", {"a": [197.78666, 90.804254, 51.314209]}, 1e-6),
+    f"getSampleSizeSurvival({TWO_SIDED}, pi1=0.4, pi2=0.2, eventTime=14, accrualTime=8, followUpTime=10, "
+    "dropoutRate1=0.1, dropoutRate2=0.05, dropoutTime=16, allocationRatioPlanned=0)": (
+        "list(n=x$maxNumberOfSubjects, r=x$allocationRatioPlanned, d=x$studyDuration, e=x$expectedEventsH1)",
+        {"n": 104.16718, "r": 1.3543939, "d": 11.587598, "e": 18.039036},
+        1e-4,
+    ),
+    f"fixed_design_ahr(alpha=.025, power=.9, {LATE})": (
+        "list(n=x$analysis$n, e=x$analysis$event)",
+        {"n": 463.078, "e": 324.7077},
+        1e-6,
+    ),
+    f"fixed_design_fh(alpha=.025, power=.9, {LATE})": (
+        "list(n=x$analysis$n, e=x$analysis$event, h=x$analysis$ahr)",
+        {"n": 458.3509, "e": 321.3931, "h": 0.6969049},
+        5e-5,
+    ),
+    f"rmpower({STRATA}, followupTime=18)": ("list(p=x$overallResults$overallReject)", {"p": 0.30423}, 1e-5),
+    f"kmpower({STRATA}, followupTime=18)": ("list(p=x$overallResults$overallReject)", {"p": 0.7634}, 1e-4),
+    f"getADCI({ADAPTED})": (
+        "as.list(x)",
+        {"pvalue": 0.0124, "thetahat": 9.3496, "lower": 1.2165, "upper": 17.3653},
+        5e-3,
+    ),
+    f"getADRCI({ADAPTED})": ("as.list(x)", {"pvalue": 0.0167, "lower": 0.6303, "upper": 18.1808}, 5e-3),
+}
+"""R call: (what is taken of the result, values of the tests of rpact, gsDesign2 and lrstat, relative tolerance)."""
+
+
+@pytest.mark.parametrize("call", PUBLISHED)
+def test_values_that_r_packages_publish(call):
+    extract, outputs, relative = PUBLISHED[call]
+    raw = {
+        "id": call,
+        "category": CATEGORIES[0],
+        "r_call": call,
+        "r_extract": extract,
+        "inputs": {},
+        "outputs": outputs,
+        "tolerance": {"abs": 0.0, "rel": relative},
+    }
+    judged = judge(Case(Path(), raw))
+    assert not judged.missing, judged.reason
+    assert all(judged.agrees.values()), judged.values
+
+
+def test_an_argument_that_is_not_understood_is_named():
+    raw = {"id": "x", "category": CATEGORIES[0], "r_call": "nSurv(lambdaZ=1)", "r_extract": "list(n=x$n)", "inputs": {}}
+    judged = judge(Case(Path(), {**raw, "outputs": {"n": 1.0}, "tolerance": {"abs": 1.0, "rel": 1.0}}))
+    assert judged.missing == ("n",)
+    assert "lambdaZ" in judged.reason
+
+
+@pytest.mark.skipif(not DATA or not FILE.is_file(), reason="needs MEDTWIN_DATA with reference/ beside it")
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_stored_cases(category):
+    cases = [case for case in read_cases(FILE) if case.category == category]
+    judged = [judge(case) for case in cases]
+    assert cases
+    assert all(each.agrees and all(each.agrees.values()) and not each.missing for each in judged)
+
+
+@pytest.mark.skipif(not DATA or not FILE.is_file(), reason="needs MEDTWIN_DATA with reference/ beside it")
+def test_a_wrong_method_does_not_agree():
+    """Negative control: Freedman's events for a case that R computed with Schoenfeld's."""
+    case = next(each for each in read_cases(FILE) if each.id == "sss_fixed_hr07")
+    call = str(case.raw["r_call"]).replace("alpha=0.025", "typeOfComputation='Freedman', alpha=0.025")
+    judged = judge(Case(case.folder, {**case.raw, "r_call": call}))
+    assert judged.agrees["analysis_time"]
+    assert not judged.agrees["events"]
+    assert not judged.agrees["n"]
+    assert np.isfinite(judged.values["n"][0]).all()
