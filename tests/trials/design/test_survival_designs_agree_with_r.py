@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("call", PUBLISHED)
-def test_values_that_r_packages_publish(call):
+def test_values_that_r_packages_publish(call: Any) -> None:
     extract, outputs, relative = PUBLISHED[call]
     raw = {
         "id": call,
@@ -79,7 +80,7 @@ def test_values_that_r_packages_publish(call):
     assert all(judged.agrees.values()), judged.values
 
 
-def test_an_argument_that_is_not_understood_is_named():
+def test_an_argument_that_is_not_understood_is_named() -> None:
     raw = {"id": "x", "category": CATEGORIES[0], "r_call": "nSurv(lambdaZ=1)", "r_extract": "list(n=x$n)", "inputs": {}}
     judged = judge(Case(Path(), {**raw, "outputs": {"n": 1.0}, "tolerance": {"abs": 1.0, "rel": 1.0}}))
     assert judged.missing == ("n",)
@@ -88,7 +89,7 @@ def test_an_argument_that_is_not_understood_is_named():
 
 @pytest.mark.skipif(not DATA or not FILE.is_file(), reason="needs MEDTWIN_DATA with reference/ beside it")
 @pytest.mark.parametrize("category", CATEGORIES)
-def test_stored_cases(category):
+def test_stored_cases(category: Any) -> None:
     cases = [case for case in read_cases(FILE) if case.category == category]
     judged = [judge(case) for case in cases]
     assert cases
@@ -96,7 +97,7 @@ def test_stored_cases(category):
 
 
 @pytest.mark.skipif(not DATA or not FILE.is_file(), reason="needs MEDTWIN_DATA with reference/ beside it")
-def test_a_wrong_method_does_not_agree():
+def test_a_wrong_method_does_not_agree() -> None:
     """Negative control: Freedman's events for a case that R computed with Schoenfeld's."""
     case = next(each for each in read_cases(FILE) if each.id == "sss_fixed_hr07")
     call = str(case.raw["r_call"]).replace("alpha=0.025", "typeOfComputation='Freedman', alpha=0.025")
