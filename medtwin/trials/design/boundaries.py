@@ -214,19 +214,25 @@ def cumulative_bounds(
 
 def upper_bound(density: Density, information: float, spend: float) -> float:
     """The z bound that is first crossed at this look with probability `spend` under the null; inf for none."""
-    if spend <= 0:
+    if spend <= density.above(_TAIL, information, 0.0):
         return np.inf
     return _solve(lambda z: density.above(z, information, 0.0) - spend, -_TAIL, _TAIL)
 
 
-def shaped_bounds(information: ArrayLike, alpha: float, delta: float, *, two_sided: bool = False) -> Floats:
+def shaped_bounds(
+    information: ArrayLike, alpha: float, delta: float, *, lower: ArrayLike | None = None, two_sided: bool = False
+) -> Floats:
     """Wang & Tsiatis' bounds c t^(delta - 1/2), (looks,): delta 0 is O'Brien & Fleming, delta 1/2 Pocock.
 
     Args:
         information: (looks,) information.
         alpha: One-sided error; with `two_sided`, of both sides together.
         delta: The shape.
+        lower: (looks,) binding futility z bounds, of which the last is not used; None: non-binding, or none.
         two_sided: Symmetric bounds.
+
+    Raises:
+        ValueError: If binding futility bounds are asked for on both sides, or lie above the bounds.
 
     Source: Wang & Tsiatis 1987, Biometrics 43:193.
     """
@@ -234,27 +240,59 @@ def shaped_bounds(information: ArrayLike, alpha: float, delta: float, *, two_sid
     shape = t ** (delta - 0.5)
     target = alpha / 2 if two_sided else alpha
 
+    futility = _binding(lower, len(t), two_sided=two_sided)
+
     def excess(c: float) -> float:
-        return exit_probabilities(t, c * shape, -c * shape if two_sided else None, 0.0).power - target
+        return exit_probabilities(t, c * shape, -c * shape if two_sided else futility, 0.0).power - target
 
     return np.asarray(_solve(excess, float(norm.isf(target)) * 0.5, _TAIL) * shape)
 
 
+def _binding(lower: ArrayLike | None, looks: int, *, two_sided: bool) -> Floats | None:
+    """Binding futility bounds, none at the last look."""
+    if lower is None:
+        return None
+    if two_sided:
+        raise ValueError("binding futility bounds are of a one-sided test")
+    found = np.array(lower, dtype=np.float64)
+    if found.shape != (looks,):
+        raise ValueError(f"lower must be one bound per look, got {found.size} for {looks} looks")
+    found[-1] = -np.inf
+    return found
+
+
 def haybittle_peto_bounds(
-    information: ArrayLike, alpha: float, early: float = 3.0, *, two_sided: bool = False
+    information: ArrayLike,
+    alpha: float,
+    early: float = 3.0,
+    *,
+    lower: ArrayLike | None = None,
+    two_sided: bool = False,
 ) -> Floats:
     """Haybittle & Peto's bounds, (looks,): `early` at every look but the last, which spends the rest of alpha.
+
+    Args:
+        information: (looks,) information.
+        alpha: One-sided error; with `two_sided`, of both sides together.
+        early: The bound of the early looks, inf for none.
+        lower: (looks,) binding futility z bounds, of which the last is not used.
+        two_sided: Symmetric bounds.
+
+    Raises:
+        ValueError: If binding futility bounds are asked for on both sides, or lie above the bounds.
 
     Source: Haybittle 1971, Br J Radiol 44:793.
     """
     t = fractions(information)
     target = alpha / 2 if two_sided else alpha
 
+    futility = _binding(lower, len(t), two_sided=two_sided)
+
     def bounds(last: float) -> Floats:
         return np.concatenate([np.full(len(t) - 1, early), [last]])
 
     def excess(last: float) -> float:
-        return exit_probabilities(t, bounds(last), -bounds(last) if two_sided else None, 0.0).power - target
+        return exit_probabilities(t, bounds(last), -bounds(last) if two_sided else futility, 0.0).power - target
 
     return bounds(_solve(excess, 0.0, _TAIL))
 
@@ -345,6 +383,49 @@ def spending_both(
     drift = _drift(lambda d: -at(d)[2])
     upper, lower, _ = at(drift)
     return Bounds(fraction, upper, lower, drift, binding)
+
+
+def pampallona_tsiatis_bounds(
+    t: ArrayLike, alpha: float, beta: float, shapes: tuple[float, float], *, binding: bool = False
+) -> Bounds:
+    """Efficacy bounds c1 t^(shape - 1/2) and futility bounds drift t^(1/2) - c0 t^(shape - 1/2) that meet at the end.
+
+    Args:
+        t: (looks,) information fractions.
+        alpha: One-sided type I error.
+        beta: Type II error.
+        shapes: Of the efficacy and of the futility bounds; 0 is like O'Brien & Fleming, 1/2 like Pocock.
+        binding: Whether alpha counts on the futility stops.
+
+    Raises:
+        ValueError: If no bounds have these errors.
+
+    Source: Pampallona & Tsiatis 1994, J Stat Plan Inference 42:19.
+    """
+    fraction = fractions(t)
+    upper_shape, lower_shape = (fraction ** (shape - 0.5) for shape in shapes)
+
+    def at(c1: float, c0: float) -> tuple[Floats, Floats, float]:
+        upper = c1 * upper_shape
+        lower = np.minimum((c1 + c0) * np.sqrt(fraction) - c0 * lower_shape, upper)
+        lower[-1] = upper[-1]
+        return upper, lower, c1 + c0
+
+    def efficacy_constant(c0: float) -> float:
+        def excess(c1: float) -> float:
+            upper, lower, _ = at(c1, c0)
+            return exit_probabilities(fraction, upper, lower if binding else None, 0.0).power - alpha
+
+        return _solve(excess, max(0.0, float(norm.isf(alpha)) - 1.5), _TAIL)
+
+    def missed(c0: float) -> float:
+        upper, lower, drift = at(efficacy_constant(c0), c0)
+        return exit_probabilities(fraction, upper, lower, drift).power - (1 - beta)
+
+    if missed(0.01) > 0 or missed(_TAIL) < 0:
+        raise ValueError(f"no bounds have the errors {alpha!r} and {beta!r}")
+    c0 = float(brentq(missed, 0.01, _TAIL, xtol=1e-10))
+    return Bounds(fraction, *at(efficacy_constant(c0), c0), binding)
 
 
 def _lower_bound(density: Density, information: float, drift: float, spend: float) -> float:

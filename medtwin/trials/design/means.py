@@ -119,7 +119,7 @@ class MeansTest:
 
 
 def anova_power(
-    num_groups: int, per_group: float, between_variance: float, within_variance: float, alpha: float
+    num_groups: float, per_group: float, between_variance: float, within_variance: float, alpha: float
 ) -> float:
     """Power of the one-way analysis of variance.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from scipy.optimize import brentq
 from scipy.stats import binom, norm
 
 from medtwin.trials.restricted_rates import Scale, restricted_rates
@@ -88,6 +89,26 @@ class RatesTest:
         """The probability to reject with so many patients at one look."""
         return float(norm.sf(norm.isf(alpha) - abs(self.drift(subjects, alpha))))
 
+    def effect_at(self, z: float, subjects: float) -> float:
+        """The difference or ratio whose test statistic is z when the control rate is as assumed; nan if none is.
+
+        Args:
+            z: A bound, positive where the experimental rate is above that of the null.
+            subjects: Patients in all.
+        """
+        if not math.isfinite(z):
+            return math.nan
+
+        def excess(rate: float) -> float:
+            test = RatesTest(rate, self.control, self.null, self.scale, self.allocation_ratio)
+            return test.effect * math.sqrt(subjects) / test.null_deviation - z
+
+        low, high = 1e-9, 1 - 1e-9
+        if excess(low) > 0 or excess(high) < 0:
+            return math.nan
+        rate = float(brentq(excess, low, high, xtol=1e-13))
+        return rate - self.control if self.scale == "difference" else rate / self.control
+
     def subjects(self, alpha: float, power: float) -> float:
         """Patients in all, fractional, that a single look needs.
 
@@ -127,6 +148,10 @@ class OneRateTest:
         (under_null, under_rate), bound = self._deviations, float(norm.isf(alpha))
         shift = abs(self.rate - self.null) * math.sqrt(subjects)
         return math.copysign(bound + (shift - bound * under_null) / under_rate, self.rate - self.null)
+
+    def effect_at(self, z: float, subjects: float) -> float:
+        """The observed rate that a z bound stands for."""
+        return self.null + z * self._deviations[0] / math.sqrt(subjects)
 
     def subjects(self, alpha: float, power: float) -> float:
         """Patients, fractional, of the test by the normal approximation, its variance that of the null.

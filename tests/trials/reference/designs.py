@@ -15,6 +15,7 @@ _GENERAL: dict[str, Callable[..., Any]] = {
     "all": lambda *a: bool(np.all([np.all(plain(each)) for each in a])),
     "any": lambda *a: bool(np.any([np.any(plain(each)) for each in a])),
     "is.na": lambda a: np.isnan(vector(a).astype(float)),
+    "var": lambda a: float(np.var(vector(a), ddof=1)),
     "ceiling": lambda a: np.ceil(plain(a)),
     "as.vector": lambda a: vector(a).ravel(order="F"),
 }

@@ -34,7 +34,7 @@ def _described(design: RpactDesign, given: Mapping[str, Any]) -> dict[str, Any]:
     null = _null_exits(design)
     spent = np.cumsum(null.upper + (null.lower if design.sided == 2 else 0.0))
     alternative = _exits(design, bounds.drift)
-    has_beta = given["typeBetaSpending"] != "none"
+    has_beta = given["typeBetaSpending"] != "none" or given["typeOfDesign"] == "PT"
     unknown = np.full(len(bounds.efficacy), np.nan)
     return {
         "_design": design,
@@ -44,7 +44,9 @@ def _described(design: RpactDesign, given: Mapping[str, Any]) -> dict[str, Any]:
         "sided": float(design.sided),
         "informationRates": bounds.fractions,
         "criticalValues": bounds.efficacy,
-        "futilityBounds": np.maximum(bounds.futility[:-1], NO_FUTILITY) if design.sided == 1 else unknown[:-1],
+        "futilityBounds": np.maximum(bounds.futility[:-1], NO_FUTILITY)
+        if design.sided == 1
+        else np.full(len(unknown) - 1, NO_FUTILITY),
         "alphaSpent": spent,
         "stageLevels": norm.sf(bounds.efficacy),
         "power": np.cumsum(alternative.upper) if has_beta else unknown,
@@ -89,6 +91,8 @@ def characteristics(given: Arguments) -> dict[str, Any]:
     """getDesignCharacteristics()."""
     design = _design_of(given["design"])
     bounds, ratio = design.bounds, design.inflation
+    if len(bounds.efficacy) == 1:
+        return _of_one_look(design)
     exits = _exits(design, bounds.drift)
     futility = exits.lower[:-1] if design.sided == 1 else np.zeros(len(exits.lower) - 1)
     return {
@@ -103,6 +107,21 @@ def characteristics(given: Arguments) -> dict[str, Any]:
             f"averageSampleNumber{name}": _exits(design, at * bounds.drift).expected(bounds.fractions) * ratio
             for name, at in (("1", 1.0), ("01", 0.5), ("0", 0.0))
         },
+    }
+
+
+def _of_one_look(design: RpactDesign) -> dict[str, Any]:
+    """Of a fixed design R says no more than the number."""
+    nothing = np.zeros(0)
+    names = ("information", "averageSampleNumber1", "averageSampleNumber01", "averageSampleNumber0")
+    return {
+        "nFixed": design.bounds.drift**2,
+        "shift": design.bounds.drift**2,
+        "inflationFactor": 1.0,
+        "power": 1 - design.beta,
+        "rejectionProbabilities": math.nan,
+        "futilityProbabilities": nothing,
+        **{name: nothing for name in names},
     }
 
 
@@ -140,10 +159,16 @@ def _course(design: RpactDesign, drift: float, subjects: float) -> dict[str, Any
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Results of several alternatives: vectors of them, or matrices with looks in rows."""
-    join: dict[str, Callable[..., Any]] = {
-        name: np.column_stack if np.ndim(value) else np.array for name, value in rows[0].items()
-    }
-    return {name: together([row[name] for row in rows]) for name, together in join.items()}
+    return {name: _joined([row[name] for row in rows]) for name in rows[0]}
+
+
+def _joined(values: list[Any]) -> Any:
+    """Looks in rows, alternatives in columns; one column where they do not differ, as rpact shows it."""
+    if not np.ndim(values[0]):
+        return np.array(values)
+    if all(np.array_equal(each, values[0], equal_nan=True) for each in values):
+        return values[0]
+    return np.column_stack(values)
 
 
 # --- means and rates ---
@@ -248,10 +273,22 @@ def _best_ratio(question: _Question, i: int, design: RpactDesign) -> float:
 def _fixed_subjects(test: AnyTest, design: RpactDesign, *, exact: bool) -> float:
     alpha, power = design.one_sided_alpha, 1 - design.beta
     if exact and isinstance(test, OneRateTest):
-        return float(test.exact_subjects(alpha, power))
+        return float(_bisected_subjects(test, alpha, power))
     if isinstance(test, MeansTest):
         return test.subjects(alpha, power)
     return test.subjects(alpha, power)
+
+
+def _bisected_subjects(test: OneRateTest, alpha: float, power: float) -> int:
+    """Where bisection between powers of two ends: the power saw-tooths, so this need not be the least number."""
+    high = 2
+    while test.exact_power(high, alpha) < power:
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if test.exact_power(middle, alpha) >= power else (middle, high)
+    return high
 
 
 def _size_results(test: AnyTest, design: RpactDesign, fixed: float, ratio: float) -> dict[str, Any]:
@@ -286,18 +323,18 @@ def _arms(name: str, subjects: Any, ratio: float) -> dict[str, Any]:
 
 
 def _effect_scale(test: AnyTest, design: RpactDesign, subjects: Floats) -> dict[str, Any]:
-    """Bounds as effects, for means; as one-sided p values, for all."""
+    """Bounds as effects and as p values."""
     bounds = design.bounds
     found: dict[str, Any] = {"criticalValuesPValueScale": norm.sf(bounds.efficacy) * design.sided}
-    if not isinstance(test, MeansTest):
-        return found
-    sign = 1.0 if design.sided == 2 or test.effect >= test.null else -1.0
+    up = test.drift(float(subjects[-1]), design.one_sided_alpha) >= 0
+    sign = 1.0 if design.sided == 2 or up else -1.0
 
     def effects(z: Floats) -> Floats:
         return np.array([test.effect_at(sign * each, n) for each, n in zip(z, subjects, strict=False)])
 
     found["criticalValuesEffectScale"] = effects(bounds.efficacy)
     if design.sided == 2:
+        found["criticalValuesEffectScale"] = np.zeros(0)
         found["criticalValuesEffectScaleUpper"] = effects(bounds.efficacy)
         found["criticalValuesEffectScaleLower"] = effects(-bounds.efficacy)
     elif len(bounds.efficacy) > 1:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 from scipy.stats import norm
 
 from medtwin.trials.design.boundaries import (
@@ -17,6 +18,7 @@ from medtwin.trials.design.boundaries import (
     exit_probabilities,
     fixed_drift,
     haybittle_peto_bounds,
+    pampallona_tsiatis_bounds,
     shaped_bounds,
     spending_both,
     with_futility,
@@ -118,6 +120,8 @@ RPACT_DESIGN: dict[str, Any] = {
     "futilityBounds": None,
     "typeOfDesign": "OF",
     "deltaWT": 0.0,
+    "deltaPT1": 0.0,
+    "deltaPT0": 0.0,
     "gammaA": None,
     "typeBetaSpending": "none",
     "userAlphaSpending": None,
@@ -146,6 +150,11 @@ def _rpact_spending(kind: str, gamma: Any, user: Any, prefix: str) -> AnySpendin
     return Spending(ours, float(gamma) if parametric else None)  # type: ignore[arg-type]
 
 
+def _late_spending(t: list[float], alpha: float) -> UserSpending:
+    """Everything at the last look."""
+    return UserSpending((0.0,) * (len(t) - 1) + (alpha,))
+
+
 def _information_rates(given: Mapping[str, Any]) -> list[float]:
     if not is_missing(given["informationRates"]):
         return numbers(given["informationRates"])
@@ -160,16 +169,24 @@ def rpact_design(given: Mapping[str, Any]) -> RpactDesign:
     """The bounds of a getDesignGroupSequential()."""
     alpha = 0.025 if is_missing(given["alpha"]) else float(given["alpha"])
     beta, sided, t = float(given["beta"]), int(given["sided"]), _information_rates(given)
-    if given["twoSidedPower"]:
-        raise NotCoveredError("twoSidedPower=TRUE")
+    if given["typeOfDesign"] == "PT":
+        if sided == 2:
+            raise NotCoveredError("PT of a two-sided design")
+        shapes = float(given["deltaPT1"]), float(given["deltaPT0"])
+        bounds = pampallona_tsiatis_bounds(t, alpha, beta, shapes, binding=bool(given["bindingFutility"]))
+        return RpactDesign(bounds, alpha, beta, sided)
     if given["typeBetaSpending"] != "none":
         if sided == 2:
             raise NotCoveredError("beta spending of a two-sided design")
         spending = (
-            _rpact_spending(given["typeOfDesign"], given["gammaA"], given["userAlphaSpending"], "as"),
+            _late_spending(t, alpha)
+            if given["typeOfDesign"] == "noEarlyEfficacy"
+            else _rpact_spending(given["typeOfDesign"], given["gammaA"], given["userAlphaSpending"], "as"),
             _rpact_spending(given["typeBetaSpending"], given["gammaB"], given["userBetaSpending"], "bs"),
         )
-        both = spending_both(t, alpha, beta, spending, binding=bool(given["bindingFutility"]))  # type: ignore[arg-type]
+        # rpact lets futility bind only where alpha is spent before the end.
+        binding = bool(given["bindingFutility"]) and given["typeOfDesign"] != "noEarlyEfficacy"
+        both = spending_both(t, alpha, beta, spending, binding=binding)  # type: ignore[arg-type]
         return RpactDesign(both, alpha, beta, sided)
     return _without_beta_spending(given, t, alpha, beta, sided)
 
@@ -185,7 +202,8 @@ def _without_beta_spending(
     if sided == 2:
         if lower is not None:
             raise NotCoveredError("futilityBounds of a two-sided design")
-        return RpactDesign(_symmetric(t, upper, 1 - beta), alpha, beta, sided)
+        both = bool(given["twoSidedPower"])
+        return RpactDesign(_symmetric(t, upper, 1 - beta, both_sides=both), alpha, beta, sided)
     if len(t) > 1 and lower is not None:
         bounds = with_futility(t, upper, lower, 1 - beta)
         bounds = Bounds(bounds.fractions, upper, bounds.futility, bounds.drift, bool(given["bindingFutility"]))
@@ -193,10 +211,12 @@ def _without_beta_spending(
     return RpactDesign(efficacy_only(t, upper, 1 - beta), alpha, beta, sided)
 
 
-def _symmetric(t: list[float], upper: Floats, power: float) -> Bounds:
-    from scipy.optimize import brentq
+def _symmetric(t: list[float], upper: Floats, power: float, *, both_sides: bool) -> Bounds:
+    def excess(drift: float) -> float:
+        exits = exit_probabilities(t, upper, -upper, drift)
+        return exits.power + both_sides * float(exits.lower.sum()) - power
 
-    drift = float(brentq(lambda d: exit_probabilities(t, upper, -upper, d).power - power, 0.0, 20.0, xtol=1e-11))
+    drift = float(brentq(excess, 0.0, 20.0, xtol=1e-11))
     return Bounds(np.array(t) / t[-1], upper, -upper, drift)
 
 
@@ -206,14 +226,12 @@ def _rpact_upper(given: Mapping[str, Any], t: Floats, alpha: float, sided: int, 
     if len(t) == 1:
         return np.array([norm.isf(one)])
     shapes = {"OF": 0.0, "P": 0.5, "WT": float(given["deltaWT"] or 0.0)}
-    if kind in (*shapes, "HP", "noEarlyEfficacy") and lower is not None:
-        raise NotCoveredError(f"binding futility with {kind}")
     if kind in shapes:
-        return shaped_bounds(t, alpha, shapes[kind], two_sided=two)
+        return shaped_bounds(t, alpha, shapes[kind], lower=lower, two_sided=two)
     if kind == "HP":
-        return haybittle_peto_bounds(t, alpha, float(given["constantBoundsHP"]), two_sided=two)
+        return haybittle_peto_bounds(t, alpha, float(given["constantBoundsHP"]), lower=lower, two_sided=two)
     if kind == "noEarlyEfficacy":
-        return np.array([np.inf] * (len(t) - 1) + [norm.isf(one)])
+        return haybittle_peto_bounds(t, alpha, np.inf, lower=lower, two_sided=two)
     spending = _rpact_spending(kind, given["gammaA"], given["userAlphaSpending"], "as")
     if isinstance(spending, UserSpending):
         spending = UserSpending(tuple(each / sided for each in spending.cumulative))

@@ -81,7 +81,8 @@ def power_of_proportions(given: Arguments) -> float:
 def power_prop_test(given: Arguments) -> Arguments:
     """power.prop.test()."""
     p1 = 1e-9 if is_missing(given["p1"]) else float(given["p1"])
-    brackets = {"n": (1.0, 1e7), "p2": (p1 + 1e-9, 1 - 1e-9), "p1": (1e-9, 1 - 1e-9), "sig.level": (1e-10, 1 - 1e-10)}
+    p2 = 1 - 1e-9 if is_missing(given["p2"]) else float(given["p2"]) - 1e-9
+    brackets = {"n": (1.0, 1e7), "p2": (p1 + 1e-9, 1 - 1e-9), "p1": (1e-9, p2), "sig.level": (1e-10, 1 - 1e-10)}
     return _solved(given, power_of_proportions, brackets)
 
 
@@ -112,7 +113,7 @@ def power_t_test(given: Arguments) -> Arguments:
 def power_of_anova(given: Arguments) -> float:
     """One-way analysis of variance."""
     return anova_power(
-        round(float(given["groups"])),
+        float(given["groups"]),
         float(given["n"]),
         float(given["between.var"]),
         float(given["within.var"]),
@@ -125,6 +126,7 @@ def power_anova_test(given: Arguments) -> Arguments:
     within = 1.0 if is_missing(given["within.var"]) else float(given["within.var"])
     between = 1.0 if is_missing(given["between.var"]) else float(given["between.var"])
     brackets = {
+        "groups": (2.0, 1e2),
         "n": (2.0, 1e5),
         "between.var": (within * 1e-7, within * 1e7),
         "within.var": (between * 1e-7, between * 1e7),
