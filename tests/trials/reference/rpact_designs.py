@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
-from medtwin.trials.design.boundaries import Bounds, Exits, exit_probabilities, fixed_drift
+from medtwin.trials.design.boundaries import Exits, exit_probabilities, fixed_drift
 from medtwin.trials.design.means import MeansTest
 from medtwin.trials.design.rates import OneRateTest, RatesTest
 from tests.trials.reference.cases import NotCoveredError
@@ -121,7 +121,7 @@ def _of_one_look(design: RpactDesign) -> dict[str, Any]:
         "power": 1 - design.beta,
         "rejectionProbabilities": math.nan,
         "futilityProbabilities": nothing,
-        **{name: nothing for name in names},
+        **dict.fromkeys(names, nothing),
     }
 
 
