@@ -36,7 +36,7 @@ _FORMULAS: dict[str, EventFormula] = {
     "Freedman": "freedman",
     "HsiehFreedman": "hsieh_freedman",
 }
-_HAZARDS: Arguments = {
+HAZARDS: Arguments = {
     "pi1": None,
     "pi2": None,
     "lambda1": None,
@@ -48,7 +48,7 @@ _HAZARDS: Arguments = {
     "piecewiseSurvivalTime": None,
     "eventTime": 12.0,
 }
-_ACCRUAL: Arguments = {
+ACCRUAL: Arguments = {
     "accrualTime": None,
     "accrualIntensity": None,
     "accrualIntensityType": "auto",
@@ -64,6 +64,14 @@ _TEST: Arguments = {
     "thetaH0": 1.0,
     "allocationRatioPlanned": 1.0,
     **_FIXED,
+}
+_SHOWN_ONCE = {
+    "analysisTime",
+    "followUpTime",
+    "eventsPerStage",
+    "criticalValuesEffectScale",
+    "criticalValuesPValueScale",
+    "rejectPerStage",
 }
 
 
@@ -116,6 +124,14 @@ def scenarios(given: Arguments, default_pi1: tuple[float, ...]) -> list[Scenario
     ]
 
 
+def proportional(given: Arguments, default_pi1: tuple[float, ...]) -> list[Scenario]:
+    """The same where each has a hazard ratio that does not change."""
+    found = scenarios(given, default_pi1)
+    if any(math.isnan(each.ratio) for each in found):
+        raise NotCoveredError("hazards of lambda1 that are not proportional")
+    return found
+
+
 def _hazard(rate: float, kappa: float) -> Hazard:
     return PiecewiseRate((0.0,), (rate,)) if kappa == 1 else WeibullHazard(rate, kappa)
 
@@ -131,9 +147,7 @@ def _piecewise(given: Arguments) -> list[Scenario]:
         return [Scenario(ratio, (control.scaled(ratio), control)) for ratio in numbers(given["hazardRatio"])]
     treated = PiecewiseRate(tuple(numbers(times)), tuple(numbers(given["lambda1"])))
     ratios = np.array(treated.rates) / np.array(control.rates)
-    if np.ptp(ratios) > 1e-8:
-        raise NotCoveredError("hazards of lambda1 that are not proportional")
-    return [Scenario(float(ratios[0]), (treated, control))]
+    return [Scenario(float(ratios[0]) if np.ptp(ratios) < 1e-8 else math.nan, (treated, control))]
 
 
 @dataclass(frozen=True)
@@ -164,7 +178,7 @@ def accrual(given: Arguments) -> Accrual:
     return Accrual(PiecewiseRate(tuple(breaks[: len(values)]), tuple(values)), end, not relative)
 
 
-def _trial(given: Arguments, scenario: Scenario, rate: PiecewiseRate, end: float) -> TwoArmSurvival:
+def trial_of(given: Arguments, scenario: Scenario, rate: PiecewiseRate, end: float) -> TwoArmSurvival:
     treated, control = (
         Arm(hazard, dropout_rate(float(given[f"dropoutRate{i + 1}"]), float(given["dropoutTime"])))
         for i, hazard in enumerate(scenario.hazards)
@@ -172,17 +186,17 @@ def _trial(given: Arguments, scenario: Scenario, rate: PiecewiseRate, end: float
     return TwoArmSurvival([Stratum(treated, control, rate)], end, float(given.get("allocationRatioPlanned") or 1.0))
 
 
-def _with_subjects(given: Arguments, scenario: Scenario, entry: Accrual, subjects: float) -> TwoArmSurvival:
+def with_subjects(given: Arguments, scenario: Scenario, entry: Accrual, subjects: float) -> TwoArmSurvival:
     """The trial that enrols so many patients."""
     if entry.absolute:
         end = float(entry.rate.time_at([subjects])[0])
         if entry.end is not None and abs(end - entry.end) > 1e-6:
             raise NotCoveredError("maxNumberOfSubjects that accrualTime and accrualIntensity do not give")
-        return _trial(given, scenario, entry.rate, end)
+        return trial_of(given, scenario, entry.rate, end)
     if entry.end is None:
         raise NotCoveredError("relative accrualIntensity without an end of accrual")
     factor = subjects / float(entry.rate.cumulative(entry.end))
-    return _trial(given, scenario, entry.rate.scaled(factor), entry.end)
+    return trial_of(given, scenario, entry.rate.scaled(factor), entry.end)
 
 
 def _planned(given: Arguments, scenario: Scenario, entry: Accrual, events: float) -> tuple[TwoArmSurvival, float]:
@@ -192,21 +206,21 @@ def _planned(given: Arguments, scenario: Scenario, entry: Accrual, events: float
         return trial.total_events(time) - events
 
     if not is_missing(given["maxNumberOfSubjects"]):
-        trial = _with_subjects(given, scenario, entry, float(given["maxNumberOfSubjects"]))
+        trial = with_subjects(given, scenario, entry, float(given["maxNumberOfSubjects"]))
         return trial, follow_up_for(trial, excess)
     follow_up = None if is_missing(given["followUpTime"]) else float(given["followUpTime"])
     if entry.absolute and entry.end is not None:
         if follow_up is not None:
             raise NotCoveredError("followUpTime beside accrual that is complete")
-        trial = _trial(given, scenario, entry.rate, entry.end)
+        trial = trial_of(given, scenario, entry.rate, entry.end)
         return trial, follow_up_for(trial, excess)
     months = 6.0 if follow_up is None else follow_up
     if entry.absolute:
-        trial = _trial(given, scenario, entry.rate, float(entry.rate.starts[-1]) + 1.0)
+        trial = trial_of(given, scenario, entry.rate, float(entry.rate.starts[-1]) + 1.0)
         return trial.enrolling_for(enroll_duration_for(trial, months, excess)), months
     if entry.end is None:
         raise NotCoveredError("relative accrualIntensity without an end of accrual")
-    trial = _trial(given, scenario, entry.rate, entry.end)
+    trial = trial_of(given, scenario, entry.rate, entry.end)
     return trial.enrolling(events / trial.total_events(entry.end + months)), months
 
 
@@ -223,12 +237,20 @@ def _arms_of(trial: TwoArmSurvival, subjects: Any) -> dict[str, Any]:
 
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Results of several alternatives: vectors of them, or matrices with looks in rows."""
-    join = {name: np.column_stack if np.ndim(value) else np.array for name, value in rows[0].items()}
-    return {name: together([row[name] for row in rows]) for name, together in join.items()}
+    """Results of several alternatives: vectors of them, or matrices with looks in rows.
+
+    rpact shows some only once where they are the same for all.
+    """
+    return {name: _joined(name, [row[name] for row in rows]) for name in rows[0]}
 
 
-def _hazard_results(given: Arguments, scenario: Scenario) -> dict[str, Any]:
+def _joined(name: str, values: list[Any]) -> Any:
+    if name in _SHOWN_ONCE and all(np.allclose(each, values[0], rtol=1e-8, equal_nan=True) for each in values):
+        return values[0]
+    return np.column_stack(values) if np.ndim(values[0]) else np.array(values)
+
+
+def hazard_results(given: Arguments, scenario: Scenario) -> dict[str, Any]:
     found: dict[str, Any] = {"hazardRatio": scenario.ratio}
     for i, hazard in enumerate(scenario.hazards):
         if isinstance(hazard, PiecewiseRate) and len(hazard.rates) > 1:
@@ -251,6 +273,7 @@ def _effect_scale(given: Arguments, bounds: Bounds, events: Floats, sided: int, 
         "criticalValuesPValueScale": norm.sf(bounds.efficacy) * sided,
     }
     if sided == 2:
+        found["criticalValuesEffectScale"] = np.zeros(0)
         found["criticalValuesEffectScaleLower"] = null * np.exp(-bounds.efficacy * spread)
         found["criticalValuesEffectScaleUpper"] = null * np.exp(bounds.efficacy * spread)
     elif len(lower):
@@ -282,11 +305,21 @@ def _stops(exits: Exits, sided: int) -> dict[str, Any]:
 def sample_size(given: Arguments) -> dict[str, Any]:
     """getSampleSizeSurvival()."""
     design, entry = _design(given), accrual(given)
-    rows = [_sized(_allocated(given, design, entry, s), design, entry, s) for s in scenarios(given, (0.4, 0.5, 0.6))]
+    rows = [_sized(_allocated(given, design, entry, s), design, entry, s) for s in proportional(given, (0.4, 0.5, 0.6))]
     found = _columns(rows)
     found["informationRates"] = design.bounds.fractions
+    found["earlyStop"] = _joined("rejectPerStage", [row["earlyStop"] for row in rows])
     found["accrualIntensity"] = found["accrualIntensity"][:, 0] if entry.absolute else found["accrualIntensity"].ravel()
+    if not entry.absolute and len(design.bounds.efficacy) == 1:
+        found["accrualIntensity"] = _fixed_intensity(found["nFixed"], entry)
     return found
+
+
+def _fixed_intensity(subjects: Floats, entry: Accrual) -> Floats:
+    """The relative accrual intensity of a fixed design, which rpact gives as patients over each cut of accrualTime."""
+    cuts = np.array([*entry.rate.starts[1:], entry.end])
+    size = max(len(subjects), len(cuts))
+    return np.resize(subjects, size) / np.resize(cuts, size)
 
 
 def _allocated(given: Arguments, design: RpactDesign, entry: Accrual, scenario: Scenario) -> Arguments:
@@ -319,7 +352,7 @@ def _event_share(given: Arguments, scenario: Scenario) -> float:
 
 def _unobserved(given: Arguments, scenario: Scenario, entry: Accrual, events: Floats) -> tuple[Any, EventDrivenLooks]:
     """The trial whose patients are all followed to eventTime: when its looks come is not known."""
-    trial = _with_subjects(given, scenario, entry, float(events[-1]) / _event_share(given, scenario))
+    trial = with_subjects(given, scenario, entry, float(events[-1]) / _event_share(given, scenario))
     unknown = np.full(len(events), np.nan)
     return trial, EventDrivenLooks(events, unknown, np.append(unknown[:-1], trial.num_subjects))
 
@@ -339,7 +372,7 @@ def _sized(given: Arguments, design: RpactDesign, entry: Accrual, scenario: Scen
     course = looks.expected(towards)
     sign = -1.0 if scenario.ratio < float(given["thetaH0"]) else 1.0
     return {
-        **_hazard_results(given, scenario),
+        **hazard_results(given, scenario),
         **{f"nFixed{i}": n for i, n in _arms_of(trial, total / design.inflation).items()},
         **{f"maxNumberOfSubjects{i}": n for i, n in _arms_of(trial, total).items()},
         **{f"numberOfSubjects{i}": n for i, n in _arms_of(trial, looks.subjects).items()},
@@ -375,7 +408,7 @@ def _event_results(looks: EventDrivenLooks) -> dict[str, Any]:
 def power(given: Arguments) -> dict[str, Any]:
     """getPowerSurvival()."""
     design, entry = _design(given), accrual(given)
-    rows = [_powered(given, design, entry, each) for each in scenarios(given, (0.2, 0.3, 0.4, 0.5))]
+    rows = [_powered(given, design, entry, each) for each in proportional(given, (0.2, 0.3, 0.4, 0.5))]
     found = _columns(rows)
     found["informationRates"] = design.bounds.fractions
     found["accrualIntensity"] = found["accrualIntensity"][:, 0]
@@ -386,9 +419,9 @@ def _powered(given: Arguments, design: RpactDesign, entry: Accrual, scenario: Sc
     bounds, formula = design.bounds, _FORMULAS[given["typeOfComputation"]]
     events = float(given["maxNumberOfEvents"]) * bounds.fractions
     if entry.absolute and entry.end is not None and is_missing(given["maxNumberOfSubjects"]):
-        trial = _trial(given, scenario, entry.rate, entry.end)
+        trial = trial_of(given, scenario, entry.rate, entry.end)
     else:
-        trial = _with_subjects(given, scenario, entry, float(given["maxNumberOfSubjects"]))
+        trial = with_subjects(given, scenario, entry, float(given["maxNumberOfSubjects"]))
     looks = event_driven_looks(trial, events)
     up = given["directionUpper"] is None or bool(given["directionUpper"]) or design.sided == 2
     sign = 1.0 if up else -1.0
@@ -398,7 +431,7 @@ def _powered(given: Arguments, design: RpactDesign, entry: Accrual, scenario: Sc
     exits = _exits(bounds, effect * math.sqrt(events[-1]))
     course = looks.expected(exits)
     return {
-        **_hazard_results(given, scenario),
+        **hazard_results(given, scenario),
         **{f"maxNumberOfSubjects{i}": n for i, n in _arms_of(trial, trial.num_subjects).items()},
         **{f"numberOfSubjects{i}": n for i, n in _arms_of(trial, looks.subjects).items()},
         **_event_results(looks),
@@ -416,68 +449,17 @@ def _powered(given: Arguments, design: RpactDesign, entry: Accrual, scenario: Sc
     }
 
 
-def event_probabilities(given: Arguments) -> dict[str, Any]:
-    """getEventProbabilities(); per patient planned."""
-    entry, found = accrual(given), scenarios(given, (0.2, 0.3, 0.4, 0.5))
-    if len(found) > 1:
-        raise NotCoveredError("event probabilities of several alternatives")
-    trial = _enrolling(given, found[0], entry)
-    planned = trial.num_subjects
-    both = np.array([trial.events(t)[0] for t in numbers(given["time"])]) / planned
-    share = np.array(trial.shares)
-    overall = both.sum(axis=1)
-    return {
-        "time": np.array(numbers(given["time"])),
-        "overallEventProbabilities": overall,
-        "cumulativeEventProbabilities": overall,
-        "eventProbabilities1": both[:, 0] / share[0],
-        "eventProbabilities2": both[:, 1] / share[1],
-        **_hazard_results(given, found[0]),
-    }
-
-
-def _enrolling(given: Arguments, scenario: Scenario, entry: Accrual) -> TwoArmSurvival:
-    """The trial whose number of patients does not matter unless it ends enrolment."""
-    if not is_missing(given["maxNumberOfSubjects"]) and (entry.end is None or not entry.absolute):
-        return _with_subjects(given, scenario, entry, float(given["maxNumberOfSubjects"]))
-    if entry.end is None:
-        raise NotCoveredError("accrual without an end")
-    return _trial(given, scenario, entry.rate, entry.end)
-
-
-def number_of_subjects(given: Arguments) -> dict[str, Any]:
-    """getNumberOfSubjects()."""
-    nobody = Scenario(1.0, (PiecewiseRate((0.0,), (1.0,)), PiecewiseRate((0.0,), (1.0,))))
-    trial = _enrolling({**_ACCRUAL, **given}, nobody, accrual({**_ACCRUAL, **given}))
-    subjects = trial.subjects(numbers(given["time"]))
-    return {
-        "time": np.array(numbers(given["time"])),
-        "numberOfSubjects": subjects,
-        "maxNumberOfSubjects": trial.num_subjects,
-        "accrualTime": trial.enroll_duration,
-    }
-
-
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "getDesignGroupSequential": bound("getDesignGroupSequential", RPACT_DESIGN, rpact_design),
+    "getDesignInverseNormal": bound("getDesignInverseNormal", RPACT_DESIGN, rpact_design),
     "getSampleSizeSurvival": bound(
         "getSampleSizeSurvival",
-        {**_TEST, **_HAZARDS, **_ACCRUAL, "followUpTime": None, "accountForObservationTimes": True},
+        {**_TEST, **HAZARDS, **ACCRUAL, "followUpTime": None, "accountForObservationTimes": True},
         sample_size,
     ),
     "getPowerSurvival": bound(
         "getPowerSurvival",
-        {**_TEST, **_HAZARDS, **_ACCRUAL, "directionUpper": None, "maxNumberOfEvents": None},
+        {**_TEST, **HAZARDS, **ACCRUAL, "directionUpper": None, "maxNumberOfEvents": None},
         power,
-    ),
-    "getEventProbabilities": bound(
-        "getEventProbabilities",
-        {"time": None, **_ACCRUAL, **_HAZARDS, "allocationRatioPlanned": 1.0},
-        event_probabilities,
-    ),
-    "getNumberOfSubjects": bound(
-        "getNumberOfSubjects",
-        {key: value for key, value in {"time": None, **_ACCRUAL}.items() if "dropout" not in key},
-        number_of_subjects,
     ),
 }

@@ -17,6 +17,7 @@ from tests.trials.reference import (
     lrstat_inference,
     lrstat_timing,
     rpact_survival,
+    rpact_timing,
 )
 from tests.trials.reference.cases import Case
 from tests.trials.reference.evaluate import Environment, Factor, Named, plain, vector
@@ -56,6 +57,7 @@ def _matrix(values: Any, nrow: float, ncol: float, byrow: bool) -> Any:
 _FUNCTIONS = {
     **_GENERAL,
     **rpact_survival.FUNCTIONS,
+    **rpact_timing.FUNCTIONS,
     **lrstat_designs.FUNCTIONS,
     **lrstat_timing.FUNCTIONS,
     **lrstat_inference.FUNCTIONS,
