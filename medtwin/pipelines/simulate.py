@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
+from medtwin.check.disclosure import is_small
 from medtwin.config import build, compose, settings
 from medtwin.core.dataset import Dataset, open_dataset
 from medtwin.core.errors import ConfigError
@@ -37,6 +38,7 @@ from medtwin.trials.engine.scenarios import (
     tasks_of,
 )
 from medtwin.trials.engine.survival_trial import example_patients
+from medtwin.trials.population.attrition import GroupRow
 
 
 @dataclass(frozen=True)
@@ -107,14 +109,15 @@ def simulate(chosen: SimulateSettings) -> Path:
         results = map_shards(run_task, tasks, num_workers=chosen.workers)
         found = characteristics_of(scenarios, progress(results, "trials", total=len(tasks), unit="task"))
         lines = [line for s, c in zip(scenarios, found, strict=True) for line in table_of(study, s, c, chosen.seed)]
-        _write_tables(output.path, study, scenarios, found, lines)
         origin: Origin = dataset.origin if dataset is not None else "simulated"
+        groups = shareable_groups(study.attrition_by_group) if origin == "real" else study.attrition_by_group
+        _write_tables(output.path, study, scenarios, found, lines, groups)
         example = example_patients(study, chosen.seed, float(found[0].stops.months[0]))
         if origin == "real":
             remarks.append("The cohort holds real patients: no patient table was written.")
         else:
             _write_csv(output.path / "patients.csv", example)
-        findings = Findings(study, scenarios, found, lines, example, origin, remarks, banner, state)
+        findings = Findings(study, scenarios, found, lines, example, origin, remarks, banner, state, groups)
         write_trial_report(output.path / "report.html", findings)
         write_provenance(output.path, _provenance(dataset, chosen, config, origin))
     _tell_result(chosen.out, study, scenarios, found)
@@ -183,11 +186,24 @@ def _write_tables(
     scenarios: Sequence[Scenario],
     found: Sequence[Characteristics],
     lines: Sequence[Line],
+    groups: Sequence[GroupRow],
 ) -> None:
     _write_csv(folder / "operating_characteristics.csv", _line_columns(lines))
-    names = ("criterion", "remaining", "excluded", "not_evaluable")
+    names: tuple[str, ...] = ("criterion", "assessed", "fails", "not_evaluable", "remaining", "excluded")
     _write_csv(folder / "attrition.csv", {name: [getattr(row, name) for row in study.attrition] for name in names})
+    names = ("division", "group", "criterion", "assessed", "fails", "not_evaluable", "remaining")
+    _write_csv(folder / "attrition_by_group.csv", {name: [getattr(row, name) for row in groups] for name in names})
     _write_csv(folder / "boundaries.csv", boundary_columns(study, scenarios, found))
+
+
+def shareable_groups(groups: Sequence[GroupRow]) -> list[GroupRow]:
+    """The rows of divisions none of whose counts tells of few real people; the total would give away a single one."""
+    few = {
+        row.division
+        for row in groups
+        if any(is_small(count) for count in (row.assessed, row.fails, row.not_evaluable, row.remaining))
+    }
+    return [row for row in groups if row.division not in few]
 
 
 def _line_columns(lines: Sequence[Line]) -> dict[str, Sequence[object]]:

@@ -19,6 +19,7 @@ from medtwin.trials.design.boundaries import exit_probabilities
 from medtwin.trials.design.group_sequential import hazard_ratio_at_bound
 from medtwin.trials.engine.batch import Characteristics, Estimate
 from medtwin.trials.engine.scenarios import Line, Scenario
+from medtwin.trials.population.attrition import GroupRow
 
 Floats = NDArray[np.float64]
 Cell = str | int | float | None
@@ -42,6 +43,7 @@ class Findings:
         lines: Every operating characteristic. example: The patient table of one trial.
         origin: Of the cohort. remarks: What a reader must know first.
         banner: What the check of the cohort says, empty for nothing. state: How badly.
+        groups: The attrition by sex, age and race, as far as it may be told.
     """
 
     study: Study
@@ -53,6 +55,7 @@ class Findings:
     remarks: Sequence[str] = ()
     banner: str = ""
     state: State = "none"
+    groups: Sequence[GroupRow] = ()
 
 
 def write_trial_report(path: Path, findings: Findings) -> None:
@@ -66,7 +69,7 @@ def write_trial_report(path: Path, findings: Findings) -> None:
     }[findings.origin]
     sections: list[Section | None] = [_first(findings), _design(findings)]
     if study.attrition:
-        sections.append(_patients(study))
+        sections.append(_patients(study, findings.groups))
     sections += [_outcome(study), _characteristics(findings), _curve(findings), _durations(findings)]
     sections += [_example(findings), _limits(study)]
     summary = [
@@ -181,15 +184,17 @@ def _bounds_figure(findings: Findings) -> Figure:
     )
 
 
-def _patients(study: Study) -> Section:
+def _patients(study: Study, groups: Sequence[GroupRow]) -> Section:
     steps = [(row.criterion, row.remaining, row.excluded, row.not_evaluable) for row in study.attrition]
     # a box names whom the next step excludes, so the flow pairs each row with the exclusions that led to it
     figure = Figure(flow_plot(steps), "Flow of subjects", alt="subjects remaining after each criterion of eligibility")
-    rows: list[list[Cell]] = [list(step) for step in steps]
-    parts: list[Table | Figure] = [
-        figure,
-        Table(["criterion", "remaining", "excluded", "of them without the data"], rows, "Attrition"),
+    rows: list[list[Cell]] = [
+        [row.criterion, row.assessed, row.fails, row.not_evaluable, row.remaining] for row in study.attrition
     ]
+    columns = ["criterion", "assessed", "not met", "not evaluable", "remaining"]
+    parts: list[Table | Figure] = [figure, Table(columns, rows, "Attrition")]
+    if groups:
+        parts.append(_representation(groups))
     if (covariates := study.plan.pool.baseline) is not None:
         table: list[list[Cell]] = []
         for name, values in zip(covariates.names, covariates.values.T, strict=True):
@@ -205,9 +210,34 @@ def _patients(study: Study) -> Section:
         parts.append(Table(["covariate", "median (quartiles)", "missing"], table, "Eligible subjects at entry", note))
     text = (
         "Criteria are asked in this order on every possible day of entry; a subject enters on the first day on which "
-        "all hold. A criterion that cannot be evaluated does not hold."
+        "all hold. A criterion that cannot be evaluated does not hold; a subject counts as not evaluable where it is "
+        "excluded by a criterion that could not be evaluated on one of the days that were left."
     )
     return Section("Patients", [text], parts)
+
+
+def _representation(groups: Sequence[GroupRow]) -> Table:
+    """Each group's share of the cohort and of the eligible, from the first and the last row of its attrition."""
+    ends: dict[tuple[str, str], tuple[GroupRow, GroupRow]] = {}
+    for row in groups:
+        first, _ = ends.get((row.division, row.group), (row, row))
+        ends[row.division, row.group] = first, row
+    total, eligible = (
+        {name: sum(pair[last].remaining for (each, _), pair in ends.items() if each == name) for name, _ in ends}
+        for last in (0, 1)
+    )
+    rows: list[list[Cell]] = [
+        [
+            division,
+            group,
+            f"{first.remaining:,} ({first.remaining / total[division]:.1%})",
+            f"{last.remaining:,} ({last.remaining / eligible[division]:.1%})",
+        ]
+        for (division, group), (first, last) in ends.items()
+        if first.remaining
+    ]
+    note = "Age is that on the day of entry, of the others on the last day on which they might have entered."
+    return Table(["", "", "of the cohort", "of the eligible"], rows, "Who is represented", note)
 
 
 def _outcome(study: Study) -> Section:

@@ -19,7 +19,8 @@ from medtwin.core.events import Event, events_to_table
 from medtwin.core.files import manifest_hash, verify_manifest, write_json, write_manifest
 from medtwin.core.provenance import read_provenance
 from medtwin.core.verdict import Verdict, write_verdict
-from medtwin.pipelines.simulate import SimulateSettings, simulate, trial_config
+from medtwin.pipelines.simulate import SimulateSettings, shareable_groups, simulate, trial_config
+from medtwin.trials.population.attrition import GroupRow
 from tests.e2e.conftest import Medtwin, command, environment
 
 FEW = ("num_trials=100", "num_curve=100")
@@ -64,7 +65,14 @@ def test_a_trial_on_a_cohort(trial: Path) -> None:
     assert remaining[0] == 40
     assert remaining == sorted(remaining, reverse=True)
     for before, after in pairwise(attrition):
-        assert int(before["remaining"]) - int(after["remaining"]) == int(after["excluded"])
+        assert int(before["remaining"]) == int(after["assessed"])
+        parts = [int(after[name]) for name in ("fails", "not_evaluable", "remaining")]
+        assert sum(parts) == int(after["assessed"])
+        assert sum(parts[:2]) == int(after["excluded"])
+    groups = rows_of(trial / "attrition_by_group.csv")
+    assert {row["division"] for row in groups} == {"sex", "age", "race"}
+    women_and_men = [int(row["remaining"]) for row in groups if row["division"] == "sex"]
+    assert sum(women_and_men[:: len(attrition)]) == 40
     lines = rows_of(trial / "operating_characteristics.csv")
     power = {
         row["scenario"]: float(row["estimate"]) for row in lines if row["characteristic"] in ("power", "type I error")
@@ -122,6 +130,11 @@ def test_of_real_patients_no_row_leaves(tmp_path: Path) -> None:
     assert not (out / "patients.csv").exists()
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "The cohort holds real patients: no patient table was written." in page
+    told = rows_of(out / "attrition_by_group.csv")
+    assert {row["division"] for row in told} == {"sex", "age", "race"}  # 60 alike: no group is small
+    few = [GroupRow("sex", sex, "any", count, 0, 0, count) for sex, count in (("F", 57), ("M", 3))]
+    rest = [GroupRow("age", "18 to 39", "any", 60, 0, 0, 60)]
+    assert shareable_groups([*few, *rest]) == rest
     assert read_provenance(out)["origin"] == "real"
 
 

@@ -134,8 +134,8 @@ def test_a_wrong_trial_config_names_the_place() -> None:
 
 
 def test_eligibility_takes_expressions_among_criteria() -> None:
-    mixed = replace(TRIAL, eligibility=["age >= 18 & observed >= 0d", Has([DIABETES], name="diabetes"), "kg > 1 | age > 1"],
-                    measures={"kg": Measure(["LOINC//29463-7"], "kg")})  # fmt: skip
+    criteria = ["age >= 18 & observed >= 0d", Has([DIABETES], name="diabetes"), "kg > 1 | age > 1"]
+    mixed = replace(TRIAL, eligibility=criteria, measures={"kg": Measure(["LOINC//29463-7"], "kg")})
     labels = ["age >= 18", "observed >= 0d", "has diabetes", "kg > 1 kg | age > 1"]
     assert [criterion.label for criterion in mixed.criteria] == labels
     expressed = replace(TRIAL, eligibility=[f"age >= 18 & condition({DIABETES})"])

@@ -26,6 +26,7 @@ from medtwin.trials.outcome.prognosis import (
     fit_outcome,
     strata_of,
 )
+from medtwin.trials.population.attrition import GroupRow, attrition_by_group, days_of_reference, demographics
 from medtwin.trials.population.cohort import Code, Cohort
 from medtwin.trials.population.criteria import (
     AttritionRow,
@@ -136,7 +137,8 @@ class Study:
 
     Attributes:
         trial: As configured. plan: For the engine.
-        attrition: The flow of the cohort; empty without one.
+        attrition: The flow of the cohort, and `attrition_by_group` that of its women and men, its ages and races; empty
+            without a cohort.
         fitted: The outcome as the cohort has it; None where it is assumed.
         cohort_size, num_eligible: Subjects; 0 without a cohort. num_events: Endpoints in their record.
     """
@@ -148,6 +150,7 @@ class Study:
     cohort_size: int = 0
     num_eligible: int = 0
     num_events: int = 0
+    attrition_by_group: Sequence[GroupRow] = ()
 
     def arms(self, hazard_ratio: float, hazard_factor: float = 1.0) -> tuple[Arm, Arm]:
         """Experimental and control arm, for expected event counts."""
@@ -197,7 +200,8 @@ def prepare(trial: SurvivalTrial, cohort: Cohort | None, seed: int) -> Study:
         pool = fitted.pool
     plan = engine_plan(trial, pool)
     eligible = len(covariates.subject_id)
-    return Study(trial, plan, found.attrition, fitted, len(cohort.subject_id), eligible, num_events)
+    groups = attrition_by_group(found, demographics(cohort, days_of_reference(cohort, trial.index, found.entry)))
+    return Study(trial, plan, found.attrition, fitted, len(cohort.subject_id), eligible, num_events, groups)
 
 
 def engine_plan(trial: SurvivalTrial, pool: PatientPool) -> TrialPlan:
