@@ -23,6 +23,7 @@ from medtwin.trials.design.boundaries import (
     spending_both,
     with_futility,
 )
+from medtwin.trials.design.optimal_shape import Criterion, optimal_shape
 from medtwin.trials.design.spending import Spending
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.signatures import is_missing, numbers
@@ -122,6 +123,7 @@ RPACT_DESIGN: dict[str, Any] = {
     "deltaWT": 0.0,
     "deltaPT1": 0.0,
     "deltaPT0": 0.0,
+    "optimizationCriterion": "ASNH1",
     "gammaA": None,
     "typeBetaSpending": "none",
     "userAlphaSpending": None,
@@ -131,6 +133,11 @@ RPACT_DESIGN: dict[str, Any] = {
     "constantBoundsHP": 3.0,
     "twoSidedPower": False,
     "tolerance": 1e-8,
+}
+_CRITERIA: dict[str, Criterion] = {
+    "ASNH1": "alternative",
+    "ASNIFH1": "alternative_and_maximum",
+    "ASNsum": "null_half_alternative",
 }
 _RPACT_ALPHA = {
     "asOF": ("obrien_fleming", False),
@@ -226,6 +233,12 @@ def _rpact_upper(given: Mapping[str, Any], t: Floats, alpha: float, sided: int, 
     if len(t) == 1:
         return np.array([norm.isf(one)])
     shapes = {"OF": 0.0, "P": 0.5, "WT": float(given["deltaWT"] or 0.0)}
+    if kind == "WToptimum":
+        # rpact rounds the shape to three digits.
+        best = optimal_shape(
+            t, alpha, 1 - float(given["beta"]), _CRITERIA[given["optimizationCriterion"]], two_sided=two
+        )
+        return shaped_bounds(t, alpha, round(best, 3), lower=lower, two_sided=two)
     if kind in shapes:
         return shaped_bounds(t, alpha, shapes[kind], lower=lower, two_sided=two)
     if kind == "HP":
