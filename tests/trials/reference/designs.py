@@ -7,16 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from tests.trials.reference import gsdesign_bounds, rpact_designs, stats_power
+from tests.trials.reference import gsdesign_bounds, r_vectors, rpact_designs, stats_power
 from tests.trials.reference.cases import Case
 from tests.trials.reference.evaluate import Environment, plain, vector
 
 _GENERAL: dict[str, Callable[..., Any]] = {
-    "all": lambda *a: bool(np.all([np.all(plain(each)) for each in a])),
-    "any": lambda *a: bool(np.any([np.any(plain(each)) for each in a])),
+    **r_vectors.FUNCTIONS,
     "is.na": lambda a: np.isnan(vector(a).astype(float)),
     "var": lambda a: float(np.var(vector(a), ddof=1)),
-    "ceiling": lambda a: np.ceil(plain(a)),
     "as.vector": lambda a: vector(a).ravel(order="F"),
 }
 _FUNCTIONS = {**_GENERAL, **rpact_designs.FUNCTIONS, **gsdesign_bounds.FUNCTIONS, **stats_power.FUNCTIONS}

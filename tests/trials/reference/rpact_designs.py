@@ -142,6 +142,16 @@ def power_and_sample_number(given: Arguments) -> dict[str, Any]:
     }
 
 
+def group_sequential_probabilities(given: Arguments) -> Any:
+    """getGroupSequentialProbabilities(): by look below the lower bound; below the upper bound; still there."""
+    bounds = np.asarray(given["decisionMatrix"], dtype=np.float64)
+    if bounds.shape[0] != 2:
+        raise NotCoveredError("a decisionMatrix with bounds around a region in the middle")
+    exits = exit_probabilities(numbers(given["informationRates"]), bounds[1], bounds[0], 0.0)
+    there = 1.0 - np.concatenate([[0.0], np.cumsum(exits.upper + exits.lower)[:-1]])
+    return np.array([exits.lower, there - exits.upper, there])
+
+
 def _course(design: RpactDesign, drift: float, subjects: float) -> dict[str, Any]:
     """Where a trial of so many patients stops under a drift."""
     exits = _exits(design, drift)
@@ -413,6 +423,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         "getPowerAndAverageSampleNumber",
         {"design": None, "theta": np.arange(-1.0, 1.01, 0.02), "nMax": 100.0},
         power_and_sample_number,
+    ),
+    "getGroupSequentialProbabilities": bound(
+        "getGroupSequentialProbabilities",
+        {"decisionMatrix": None, "informationRates": None},
+        group_sequential_probabilities,
     ),
     "getSampleSizeMeans": bound("getSampleSizeMeans", {**_MEANS, **_SIZE}, sample_size_means),
     "getSampleSizeRates": bound("getSampleSizeRates", {**_RATES, **_SIZE}, sample_size_rates),
