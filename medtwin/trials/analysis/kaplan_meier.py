@@ -217,10 +217,11 @@ def survival_limits(survival: Floats, sd_log: Floats, *, level: float, limits: L
             swing = np.where(survival < 1, half / np.log(survival), 0.0)
             low, high = survival ** np.exp(-swing), survival ** np.exp(swing)
         elif limits == "logit":
-            odds, swing = survival / (1 - survival), half / (1 - survival)
+            odds, swing = survival / (1 - survival), np.where(survival < 1, half / (1 - survival), 0.0)
             low, high = 1 / (1 + np.exp(swing) / odds), 1 / (1 + np.exp(-swing) / odds)
         else:
-            angle, swing = np.arcsin(np.sqrt(survival)), half / 2 * np.sqrt(survival / (1 - survival))
+            angle = np.arcsin(np.sqrt(survival))
+            swing = np.where(survival < 1, half / 2 * np.sqrt(survival / (1 - survival)), 0.0)
             low = np.sin(np.maximum(angle - swing, 0.0)) ** 2
             high = np.sin(np.minimum(angle + swing, np.pi / 2)) ** 2
     return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medtwin.trials.analysis.kaplan_meier import Limits, kaplan_meier, nelson_aalen
+from medtwin.trials.analysis.kaplan_meier import Limits, kaplan_meier, nelson_aalen, survival_limits
 
 TIME, EVENT = [1.0, 2.0, 2.0, 3.0, 4.0, 5.0], [1, 1, 1, 0, 1, 0]
 
@@ -37,6 +37,12 @@ def test_limits_hold_the_estimate_and_grow_with_the_level(limits: Limits) -> Non
     assert (narrow.low < narrow.survival).all()
     assert (narrow.survival < narrow.high).all()
     assert (narrow.high <= wide.high).all()
+
+
+@pytest.mark.parametrize("limits", ["log", "log-log", "plain", "logit", "arcsin"])
+def test_limits_before_the_first_event_are_one(limits: Limits) -> None:
+    low, high = survival_limits(np.ones(1), np.zeros(1), level=0.95, limits=limits)
+    assert (low[0], high[0]) == (1.0, 1.0)
 
 
 def test_limits_by_hand() -> None:
