@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from medtwin.report import Figure, Page, Section, Table, write_page
 from medtwin.report.page import State
 from medtwin.report.trial_plots import bounds_plot, curve_plot, flow_plot, histogram_plot, survival_plot
-from medtwin.trials import Study
+from medtwin.trials import Study, SurvivalTrial
 from medtwin.trials.analysis.kaplan_meier import kaplan_meier
 from medtwin.trials.design.boundaries import exit_probabilities
 from medtwin.trials.design.group_sequential import hazard_ratio_at_bound
 from medtwin.trials.engine.batch import Characteristics, Estimate
 from medtwin.trials.engine.scenarios import Line, Scenario
+from medtwin.trials.enrolment.factors import as_factors
 from medtwin.trials.population.attrition import GroupRow
 
 Floats = NDArray[np.float64]
@@ -126,6 +127,11 @@ def _assumption(study: Study) -> str:
     return f"median {assumed.control_median_months:g} months to the event in the control arm{spread}"
 
 
+def _test_of(trial: SurvivalTrial) -> str:
+    strata = [factor.name for factor in as_factors(trial.analysis_strata or ())]
+    return f"Log-rank test stratified by {', '.join(strata)}" if strata else "Log-rank test"
+
+
 def _design(findings: Findings) -> Section:
     study = findings.study
     trial, design, bounds = study.trial, study.plan.design, study.plan.design.bounds
@@ -134,13 +140,14 @@ def _design(findings: Findings) -> Section:
     if plan.futility is not None:
         kind = "Binding" if plan.binding else "Non-binding"
         futility = f"{kind} futility bounds spend beta by {_SPENDING[plan.futility.kind]}."
+    enrolment = trial.enrolment_months(study.plan.num_subjects)
     text = (
-        f"Log-rank test, one-sided alpha {plan.alpha:g}, power {plan.power:.0%} at a hazard ratio of "
-        f"{trial.hazard_ratio:g} (experimental / control), allocation {trial.allocation_ratio:g} : 1 in permuted "
-        f"blocks of {trial.block_size} by sex. Alpha is spent by {_SPENDING[plan.efficacy.kind]}. {futility} "
+        f"{_test_of(trial)}, one-sided alpha {plan.alpha:g}, power {plan.power:.0%} at a hazard ratio of "
+        f"{trial.hazard_ratio:g} (experimental / control), allocation {trial.allocation_ratio:g} : 1 "
+        f"{trial.randomisation.description}. Alpha is spent by {_SPENDING[plan.efficacy.kind]}. {futility} "
         f"Schoenfeld's formula asks for {design.max_events:.1f} events, {plan.inflation:.3f} times those of a trial "
-        f"with one look. Enrolment takes {trial.accrual_months:g} months, the last patient is followed for "
-        f"{trial.follow_up_months:g}; the trial ends by month {study.plan.max_months:g} at the latest."
+        f"with one look. Enrolment takes {enrolment:.3g} months, the last patient is followed for "
+        f"{trial.follow_up_months:g}; the trial ends by month {study.plan.max_months:.4g} at the latest."
     )
     months = study.months_of_looks(trial.hazard_ratio)
     rows: list[list[Cell]] = [

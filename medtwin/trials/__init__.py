@@ -1,8 +1,22 @@
 """Clinical-trial simulation: population, outcome, enrolment, design, analysis, engine; numpy and scipy only."""
 
 from medtwin.trials.design.group_sequential import GroupSequential, SurvivalDesign
+from medtwin.trials.design.hazard import PiecewiseRate
 from medtwin.trials.design.spending import Spending
 from medtwin.trials.engine.survival_trial import Study, SurvivalTrial, prepare
+from medtwin.trials.enrolment.accrual import (
+    Accrual,
+    EvenAccrual,
+    LogNormalLag,
+    RampedAccrual,
+    Screening,
+    Site,
+    UniformLag,
+)
+from medtwin.trials.enrolment.adherence import Discontinuation, Dropout, SwitchAtMonth, SwitchAtProgression
+from medtwin.trials.enrolment.factors import Factor
+from medtwin.trials.enrolment.minimisation import Minimisation
+from medtwin.trials.enrolment.randomisation import BiasedCoin, BigStick, PermutedBlocks, SimpleRandomisation, Urn
 from medtwin.trials.outcome.endpoint import Endpoint
 from medtwin.trials.outcome.prognosis import AssumedOutcome
 from medtwin.trials.population.cohort import Cohort, read_cohort
@@ -12,10 +26,17 @@ from medtwin.trials.population.language import parse
 from medtwin.trials.population.measures import Measure
 
 __all__ = [
+    "Accrual",
     "Age",
     "AssumedOutcome",
+    "BiasedCoin",
+    "BigStick",
     "Cohort",
+    "Discontinuation",
+    "Dropout",
     "Endpoint",
+    "EvenAccrual",
+    "Factor",
     "FollowUp",
     "GroupSequential",
     "Has",
@@ -23,12 +44,24 @@ __all__ = [
     "IndexDay",
     "Lab",
     "LatestValue",
+    "LogNormalLag",
     "Measure",
+    "Minimisation",
+    "PermutedBlocks",
+    "PiecewiseRate",
+    "RampedAccrual",
+    "Screening",
     "Sex",
+    "SimpleRandomisation",
+    "Site",
     "Spending",
     "Study",
     "SurvivalDesign",
     "SurvivalTrial",
+    "SwitchAtMonth",
+    "SwitchAtProgression",
+    "UniformLag",
+    "Urn",
     "parse",
     "prepare",
     "read_cohort",

@@ -8,7 +8,7 @@ import pytest
 from medtwin.core.shards import map_shards
 from medtwin.trials.design.boundaries import Bounds
 from medtwin.trials.design.group_sequential import GroupSequential, SurvivalDesign
-from medtwin.trials.design.hazard import PiecewiseRate, dropout_rate
+from medtwin.trials.design.hazard import PiecewiseRate
 from medtwin.trials.design.spending import Spending
 from medtwin.trials.engine.batch import (
     BLOCK,
@@ -26,6 +26,8 @@ from medtwin.trials.engine.batch import (
 from medtwin.trials.engine.scenarios import characteristics_of, run_task, scenarios_of, table_of, tasks_of
 from medtwin.trials.engine.survival_trial import Study, SurvivalTrial, prepare
 from medtwin.trials.enrolment import block_arms, permuted_blocks, poisson_arrivals, ramped_rate
+from medtwin.trials.enrolment.accrual import RampedAccrual
+from medtwin.trials.enrolment.adherence import Dropout
 from medtwin.trials.outcome.prognosis import AssumedOutcome
 
 HSD = Spending("hwang_shih_decani", -4.0)
@@ -36,8 +38,7 @@ def plan(
 ) -> TrialPlan:
     design = SurvivalDesign(GroupSequential(looks=(0.5, 1.0), futility=futility), hazard_ratio)
     pool = AssumedOutcome(12.0, sd).pool(np.random.default_rng(0), 400)
-    rate = ramped_rate(160, 12, 3)
-    return TrialPlan(design, pool, 160, rate, dropout_rate(0.05), 4, max_months)
+    return TrialPlan(design, pool, 160, RampedAccrual(12, 3).of_size(160), Dropout.of_share(0.05), max_months)
 
 
 def simulate(made: TrialPlan, hazard_ratio: float, blocks: int, **kwargs: bool) -> Characteristics:

@@ -16,7 +16,10 @@ from medtwin.trials import (
     Has,
     IndexDay,
     Measure,
+    Minimisation,
+    PermutedBlocks,
     SurvivalTrial,
+    SwitchAtMonth,
     prepare,
 )
 from medtwin.trials.design.timing import expected_events
@@ -47,12 +50,11 @@ def test_patients_are_as_many_as_make_the_events() -> None:
     study = prepare(TRIAL, people(), 0)
     assert (study.cohort_size, study.num_eligible, study.num_events) == (60, 60, 30)
     assert study.fitted is not None
-    events = expected_events([TRIAL.planned_months], study.arms(0.6), study.plan.enroll_rate, study.plan.num_subjects)[
-        0
-    ]
+    planned = TRIAL.planned_months(study.plan.num_subjects)
+    events = expected_events([planned], study.arms(0.6), study.plan.enroll_rate, study.plan.num_subjects)[0]
     assert events == pytest.approx(study.plan.design.events[-1], rel=0.03)
-    assert study.plan.num_subjects % TRIAL.block_size == 0
-    assert study.months_of_looks(0.6)[-1] == pytest.approx(TRIAL.planned_months, abs=3)
+    assert study.plan.num_subjects % 4 == 0
+    assert study.months_of_looks(0.6)[-1] == pytest.approx(planned, abs=3)
     assert study.months_of_looks(0.6, 2.0)[-1] < study.months_of_looks(0.6)[-1]
 
 
@@ -104,15 +106,18 @@ def test_a_trial_that_nobody_could_run_is_refused() -> None:
         prepare(replace(TRIAL, hazard_ratio=0.97), people(), 0)
     with pytest.raises(ConfigError, match="num_subjects must be at least"):
         prepare(replace(TRIAL, num_subjects=50), people(), 0)
+    with pytest.raises(ConfigError, match="max_months must be at least the 24 months of enrolment"):
+        prepare(replace(TRIAL, max_months=3.0), people(), 0)
     with pytest.raises(ConfigError, match="nobody is eligible: 'has a day with an encounter after birth' left 0 of 60"):
         prepare(TRIAL, cohort([subject(n, has(n, 0)) for n in range(60)]), 0)
     for changes, message in (
-        ({"accrual_months": 0.0}, "above 0"),
+        ({"follow_up_months": 0.0}, "above 0"),
         ({"num_subjects": 0}, "1 or more"),
-        ({"max_months": 3.0}, "at least accrual_months"),
         ({"assume_if_too_few": True}, "needs an assumed outcome"),
-        ({"block_size": 3}, "multiple of 2"),
-        ({"ramp_months": 99.0}, "ramp"),
+        ({"randomisation": PermutedBlocks(3)}, "multiple of 2"),
+        ({"randomisation": Minimisation(["sex"])}, "analysis_strata must be given with minimisation"),
+        ({"analysis_strata": ["sex", "sex"]}, "factors must differ"),
+        ({"treatment_changes": [SwitchAtMonth(12.0)]}, "num_subjects must be given"),
         ({"annual_dropout": 1.0}, "share"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -1,37 +1,43 @@
 """The engine: simulates many two-arm group-sequential trials patient by patient, and sums up what they did.
 
-Trials come in blocks of 100 that depend on (seed, block) alone: any trial can be replayed, no result depends on the
-number of workers, and every hazard ratio is tried on the same patients with the same draws.
+Patient j of trial i depends on (seed, i, j) alone: any trial can be replayed, no result depends on the number of
+workers, and every design and hazard ratio is tried on the same patients with the same draws.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from medtwin.core.seeds import generator
 from medtwin.trials.analysis.survival_batch import (
+    Ordered,
     cox_log_hazard_ratio_continuous,
     logrank_z_continuous,
     order_continuous,
+    order_continuous_in_strata,
 )
 from medtwin.trials.design.boundaries import observed_bounds
 from medtwin.trials.design.group_sequential import SurvivalDesign
 from medtwin.trials.design.hazard import PiecewiseRate
 from medtwin.trials.design.spending import Spending
-from medtwin.trials.enrolment import permuted_blocks, poisson_arrivals
+from medtwin.trials.engine.levels import levels_of
+from medtwin.trials.enrolment.accrual import Accrual
+from medtwin.trials.enrolment.adherence import ChangeDraws, Dropout, TreatmentChange, event_months
+from medtwin.trials.enrolment.draws import TRIALS_PER_STREAM, TrialDraws
+from medtwin.trials.enrolment.factors import Factor, strata
+from medtwin.trials.enrolment.randomisation import PermutedBlocks, Randomisation, ratio_parts
 from medtwin.trials.outcome.prognosis import PatientPool
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-BLOCK = 100
+BLOCK = TRIALS_PER_STREAM
 
 
 @dataclass(frozen=True)
@@ -40,49 +46,78 @@ class TrialPlan:
 
     Attributes:
         design: Looks at event counts, bounds. pool: Where patients come from.
-        num_subjects: Patients to enrol. enroll_rate: Per month.
-        dropout_rate: Monthly hazard of leaving. block_size: Of the randomisation, within strata of the pool.
-        max_months: The trial is analysed for the last time then, whatever its events.
+        num_subjects: Patients to enrol. accrual: How they come.
+        dropout: How they leave. max_months: The trial is analysed for the last time then, whatever its events.
+        randomisation: To the arms, in the design's ratio.
+        analysis_strata: Factors in whose strata the log-rank test and the Cox model compare; none: no strata.
+        changes: Of the treatment that patients take.
+
+    Raises:
+        ValueError: If there are fewer patients than events wanted, so many can never be enrolled, or the randomisation
+            cannot allocate in the ratio.
     """
 
     design: SurvivalDesign
     pool: PatientPool
     num_subjects: int
-    enroll_rate: PiecewiseRate
-    dropout_rate: float
-    block_size: int
+    accrual: Accrual
+    dropout: Dropout
     max_months: float
+    randomisation: Randomisation = field(default_factory=lambda: PermutedBlocks(4, ("sex",)))
+    analysis_strata: Sequence[Factor] = ()
+    changes: Sequence[TreatmentChange] = ()
 
     def __post_init__(self) -> None:
         if self.num_subjects < self.design.events[-1]:
             raise ValueError(
                 f"num_subjects must be at least the {self.design.events[-1]} events wanted, got {self.num_subjects}"
             )
+        self.accrual.of_size(self.num_subjects)
+        self.randomisation.check(self.parts)
+        nobody = np.zeros((1, 0), dtype=np.int64)
+        levels_of([*self.randomisation.balanced, *self.analysis_strata], self.pool, nobody, nobody)
+
+    @property
+    def parts(self) -> tuple[int, int]:
+        """Of the allocation ratio, the control's first."""
+        return ratio_parts(self.design.allocation_ratio)
+
+    @cached_property
+    def enroll_rate(self) -> PiecewiseRate:
+        """Patients randomised per month, in expectation."""
+        return self.accrual.enroll_rate(self.num_subjects)
 
 
 @dataclass(frozen=True)
 class Patients:
-    """The patients of a block of trials before treatment acts, (trials, patients) each, in order of arrival.
+    """The patients of a block of trials before treatment acts, (trials, patients) each, in order of screening.
 
     Attributes:
         index: Into the pool.
         arm: 1 experimental.
         enrolled: Calendar month.
-        dropout: Months after enrolment.
+        site: Number of the site.
+        stratum: Of the analysis.
         amount: Cumulative baseline hazard at which the event comes in the control arm.
+        leaving: Cumulative hazard of dropout at which the patient leaves.
+        changes: What each change of treatment needs.
     """
 
     index: Ints
     arm: Ints
     enrolled: Floats
-    dropout: Floats
+    site: Ints
+    stratum: Ints
     amount: Floats
+    leaving: Floats
+    changes: Sequence[ChangeDraws] = ()
 
     def doubled(self) -> Patients:
         """Every patient in both arms, with the same draws."""
-        twice = {name: np.hstack([getattr(self, name)] * 2) for name in Patients.__annotations__}
+        twice = {name: np.hstack([getattr(self, name)] * 2) for name in Patients.__annotations__ if name != "changes"}
         twice["arm"] = np.hstack([np.zeros_like(self.arm), np.ones_like(self.arm)])
-        return Patients(**twice)
+        changes = [ChangeDraws(*(np.hstack([each] * 2) for each in (c.amount, c.uniform))) for c in self.changes]
+        return Patients(**twice, changes=changes)
 
 
 @dataclass(frozen=True)
@@ -112,17 +147,33 @@ class Stops:
         return Stops(*(np.concatenate([getattr(part, name) for part in parts]) for name in Stops.__annotations__))
 
 
-def draw_patients(plan: TrialPlan, seed: int, block: int) -> Patients:
-    """The patients of one block of trials: the same for every hazard ratio."""
-    source = generator(seed, "trial", block)
-    shape = (BLOCK, plan.num_subjects)
-    index = source.integers(len(plan.pool.log_risk), size=shape)
-    enrolled = poisson_arrivals(source, shape, plan.enroll_rate)
-    arm = permuted_blocks(source, plan.pool.stratum[index], plan.design.allocation_ratio, plan.block_size)
-    amount = source.standard_exponential(shape) * np.exp(-plan.pool.log_risk)[index]
-    leaving = source.standard_exponential(shape)
-    dropout = leaving / plan.dropout_rate if plan.dropout_rate > 0 else np.full(shape, np.inf)
-    return Patients(index, arm, enrolled, dropout, amount)
+def draw_patients(plan: TrialPlan, seed: int, block: int, scope: str = "trial") -> Patients:
+    """The patients of one block of trials: the same for every hazard ratio.
+
+    Args:
+        plan: The trial.
+        seed: Of the run.
+        block: Which hundred trials.
+        scope: Draws of different scopes are independent.
+    """
+    draws, count = TrialDraws(seed, BLOCK, block * BLOCK, scope), plan.num_subjects
+    size = len(plan.pool.log_risk)
+    index = (draws.uniform(count, "patient") * size).astype(np.int64)
+    enrolment = plan.accrual.enrol(draws, count)
+    levels = levels_of(plan.randomisation.balanced, plan.pool, index, enrolment.site)
+    if plan.accrual.screening.lag is None:
+        arm = plan.randomisation.assign(levels, plan.parts, draws)
+    else:  # those who are screened first need not be randomised first
+        order, arm = enrolment.order, np.empty(index.shape, dtype=np.int64)
+        in_order = np.take_along_axis(levels, np.broadcast_to(order, levels.shape), axis=2)
+        np.put_along_axis(arm, order, plan.randomisation.assign(in_order, plan.parts, draws), axis=1)
+    amount = draws.exponential(count, "event") * np.exp(-plan.pool.log_risk)[index]
+    leaving = draws.exponential(count, "dropout")
+    changes = [ChangeDraws.of(draws, count, number) for number in range(len(plan.changes))]
+    stratum = np.zeros(index.shape, dtype=np.int64)
+    if plan.analysis_strata:
+        stratum, _ = strata(levels_of(plan.analysis_strata, plan.pool, index, enrolment.site))
+    return Patients(index, arm, enrolment.enrolled, enrolment.site, stratum, amount, leaving, changes)
 
 
 @dataclass(frozen=True)
@@ -131,12 +182,15 @@ class Course:
 
     Attributes:
         patients: Who they are.
-        leaves: Months from enrolment to event or dropout, the first of them.
+        event, dropout: Months from enrolment to each, were there no other.
+        leaves: Months from enrolment to the first of them.
         is_event: Whether it is the event.
         calendar: Calendar month of the event; inf where it never comes.
     """
 
     patients: Patients
+    event: Floats
+    dropout: Floats
     leaves: Floats
     is_event: Bools
     calendar: Floats
@@ -144,11 +198,20 @@ class Course:
 
 def course_of(plan: TrialPlan, patients: Patients, hazard_ratio: float) -> Course:
     """The course of the patients in the arms that they are in."""
-    factor = np.array([1.0, 1.0 / hazard_ratio])
-    event = plan.pool.hazard.time_at(patients.amount * factor[patients.arm])
-    is_event = event <= patients.dropout
+    arm = patients.arm
+    dropout = plan.dropout.months(patients.leaving, arm)
+    if plan.changes:
+        risk = np.exp(plan.pool.log_risk)[patients.index]
+        changes = [
+            (change.months(draws, arm, patients.enrolled, risk), change.effect)
+            for change, draws in zip(plan.changes, patients.changes, strict=True)
+        ]
+        event = event_months(plan.pool.hazard, patients.amount, hazard_ratio, arm, changes)
+    else:
+        event = plan.pool.hazard.time_at(patients.amount * np.array([1.0, 1.0 / hazard_ratio])[arm])
+    is_event = event <= dropout
     calendar = np.where(is_event, patients.enrolled + event, np.inf)
-    return Course(patients, np.minimum(event, patients.dropout), is_event, calendar)
+    return Course(patients, event, dropout, np.minimum(event, dropout), is_event, calendar)
 
 
 @dataclass(frozen=True)
@@ -169,6 +232,13 @@ def snapshot(course: Course, rows: Ints, months: Floats) -> Snapshot:
     """
     until = np.maximum(months[:, None] - course.patients.enrolled[rows], 0.0)
     return Snapshot(np.minimum(course.leaves[rows], until), course.calendar[rows] <= months[:, None])
+
+
+def in_order(plan: TrialPlan, data: Snapshot, arm: Ints, stratum: Ints) -> Ordered:
+    """The data in order of time, with the risk sets of the trial's analysis."""
+    if plan.analysis_strata:
+        return order_continuous_in_strata(data.time, data.event, arm, stratum)
+    return order_continuous(data.time, data.event, arm)
 
 
 def run_block(plan: TrialPlan, seed: int, block: int, hazard_ratio: float, *, obeys_futility: bool = True) -> Stops:
@@ -204,7 +274,7 @@ def run_trials(plan: TrialPlan, patients: Patients, hazard_ratio: float, *, obey
         months = np.where(is_capped, plan.max_months, calendar[running, wanted - 1])
         events = np.minimum(available[running], wanted)
         data = snapshot(course, running, months)
-        ordered = order_continuous(data.time, data.event, patients.arm[running])
+        ordered = in_order(plan, data, patients.arm[running], patients.stratum[running])
         z = logrank_z_continuous(ordered)
         is_last = is_capped | (k + 1 == len(planned))
         limit = np.full(len(running), bounds.efficacy[k])
@@ -359,10 +429,10 @@ def marginal_log_hazard_ratio(plan: TrialPlan, seed: int, hazard_ratio: float, *
         return Estimate(0.0, 0.0, 0.0, 0.0)  # both arms of a patient are the same
     estimates = []
     for block in range(num_blocks):
-        course = course_of(plan, draw_patients(plan, seed, -1 - block).doubled(), hazard_ratio)
+        course = course_of(plan, draw_patients(plan, seed, block, "both arms").doubled(), hazard_ratio)
         wanted = min(2 * plan.design.events[-1], course.calendar.shape[1]) - 1
         months = np.minimum(np.partition(course.calendar, wanted, axis=1)[:, wanted], plan.max_months)
         data = snapshot(course, np.arange(BLOCK), months)
-        ordered = order_continuous(data.time, data.event, course.patients.arm)
+        ordered = in_order(plan, data, course.patients.arm, course.patients.stratum)
         estimates.append(cox_log_hazard_ratio_continuous(ordered).estimate)
     return mean_of(np.concatenate(estimates))

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from medtwin.core.errors import ConfigError
 from medtwin.core.seeds import generator
 from medtwin.trials.design.group_sequential import GroupSequential, SurvivalDesign
-from medtwin.trials.design.hazard import PiecewiseRate, dropout_rate
 from medtwin.trials.design.timing import Arm, expected_events, time_of_events
 from medtwin.trials.engine.batch import BLOCK, TrialPlan, course_of, draw_patients, snapshot
-from medtwin.trials.enrolment import block_arms, ramped_rate
+from medtwin.trials.enrolment.accrual import Accrual, RampedAccrual
+from medtwin.trials.enrolment.adherence import Dropout, TreatmentChange
+from medtwin.trials.enrolment.factors import Factor, as_factors
+from medtwin.trials.enrolment.minimisation import Minimisation
+from medtwin.trials.enrolment.randomisation import PermutedBlocks, Randomisation, ratio_parts
 from medtwin.trials.outcome.endpoint import Endpoint, follow_up
 from medtwin.trials.outcome.prognosis import (
     MIN_EVENTS,
@@ -55,17 +59,21 @@ class SurvivalTrial:
             `medtwin.trials.population.language`, and each of the propositions that `&` joins in it is a criterion.
         measures: What names in `eligibility` stand for, beside those of `labs` and the common ones.
         endpoint: What is waited for. labs: Baseline covariates beside age and sex.
-        allocation_ratio: Experimental : control. block_size: Of the randomisation, stratified by sex.
+        allocation_ratio: Experimental : control. randomisation: In that ratio.
+        analysis_strata: Factors in whose strata the log-rank test and the Cox model compare; empty or None: no strata.
+            With minimisation it has to be said: its factors, or none of them.
         num_subjects: Patients; None: as many as make the events expected by the planned end.
-        accrual_months: Enrolment's duration. ramp_months: Until its full rate.
+        accrual: How they come, at rates that follow their number (`RampedAccrual`) or are absolute (`Accrual`).
         follow_up_months: From the last patient in to the planned end.
         max_months: The last analysis comes by then; None: twice the planned duration.
-        annual_dropout: Share of patients who leave within a year.
+        annual_dropout: Share of patients who leave within a year, or how they leave by arm and time.
+        treatment_changes: Who stops or switches treatment, when.
         ridge: Penalty of the prognostic score (`fit_outcome`).
         assumed: The outcome where there is no cohort. assume_if_too_few: Also where too few events occurred in it.
 
     Raises:
-        ValueError: If durations are not positive or the block cannot hold the ratio.
+        ValueError: If durations are not positive, the randomisation cannot allocate in the ratio, minimisation comes
+            without a word on the analysis, or patients change treatment in a trial whose size is left open.
     """
 
     title: str
@@ -76,13 +84,14 @@ class SurvivalTrial:
     endpoint: Endpoint = field(default_factory=Endpoint)
     labs: Sequence[Lab] = ()
     allocation_ratio: float = 1.0
-    block_size: int = 4
+    randomisation: Randomisation = field(default_factory=lambda: PermutedBlocks(4, ("sex",)))
+    analysis_strata: Sequence[Factor | str] | None = None
     num_subjects: int | None = None
-    accrual_months: float = 24.0
-    ramp_months: float = 6.0
+    accrual: RampedAccrual | Accrual = field(default_factory=lambda: RampedAccrual(24.0, 6.0))
     follow_up_months: float = 36.0
     max_months: float | None = None
-    annual_dropout: float = 0.05
+    annual_dropout: float | Dropout = 0.05
+    treatment_changes: Sequence[TreatmentChange] = ()
     ridge: float = 4.0
     assumed: AssumedOutcome | None = None
     assume_if_too_few: bool = False
@@ -92,17 +101,18 @@ class SurvivalTrial:
         if isinstance(self.eligibility, str):
             raise ValueError(f"eligibility must be a list, got {self.eligibility!r}")
         _ = self.criteria  # raises where a text is no expression
-        if not (self.accrual_months > 0 and self.follow_up_months > 0):
-            raise ValueError("accrual_months and follow_up_months must be above 0")
+        if not self.follow_up_months > 0:
+            raise ValueError(f"follow_up_months must be above 0, got {self.follow_up_months!r}")
         if self.num_subjects is not None and self.num_subjects < 1:
             raise ValueError(f"num_subjects must be 1 or more, got {self.num_subjects}")
-        if self.max_months is not None and self.max_months < self.accrual_months:
-            raise ValueError(f"max_months must be at least accrual_months, got {self.max_months!r}")
+        if self.treatment_changes and self.num_subjects is None:
+            raise ValueError("num_subjects must be given where patients change treatment, got None")
+        if self.analysis_strata is None and isinstance(self.randomisation, Minimisation):
+            raise ValueError("analysis_strata must be given with minimisation (its factors, or []), got None")
         if self.assume_if_too_few and self.assumed is None:
             raise ValueError("assume_if_too_few needs an assumed outcome")
-        block_arms(self.allocation_ratio, self.block_size)
-        ramped_rate(1.0, self.accrual_months, self.ramp_months)
-        dropout_rate(self.annual_dropout)
+        self.randomisation.check(ratio_parts(self.allocation_ratio))
+        _ = self.dropout, as_factors(self.analysis_strata or ())  # raise where they make no sense
         _ = self.design.bounds  # raises where the looks are less than an event apart or the power is out of reach
 
     @cached_property
@@ -120,9 +130,18 @@ class SurvivalTrial:
         return found
 
     @property
-    def planned_months(self) -> float:
-        """The planned duration."""
-        return self.accrual_months + self.follow_up_months
+    def dropout(self) -> Dropout:
+        """How patients leave."""
+        share = self.annual_dropout
+        return share if isinstance(share, Dropout) else Dropout.of_share(share)
+
+    def enrolment_months(self, num_subjects: float) -> float:
+        """The month by which so many patients are expected to be enrolled."""
+        return self.accrual.of_size(num_subjects).enrolment_months(num_subjects)
+
+    def planned_months(self, num_subjects: float) -> float:
+        """The planned duration with so many patients."""
+        return self.enrolment_months(num_subjects) + self.follow_up_months
 
     def codes(self) -> list[Code]:
         """Every code, and family of codes, that it asks a cohort for."""
@@ -154,18 +173,24 @@ class Study:
 
     def arms(self, hazard_ratio: float, hazard_factor: float = 1.0) -> tuple[Arm, Arm]:
         """Experimental and control arm, for expected event counts."""
-        pool = self.plan.pool
-        control = Arm(pool.hazard.scaled(hazard_factor), self.plan.dropout_rate, pool.risk_groups())
-        return control.treated(hazard_ratio), control
+        return arms_of(self.plan.pool, self.plan.dropout, hazard_ratio, hazard_factor)
 
     def months_of_looks(self, hazard_ratio: float, hazard_factor: float = 1.0) -> Floats:
         """Calendar month at which each look's events are expected, (looks,); at most the trial's last month.
+
+        Where patients change treatment it is the mean of 100 simulated trials.
 
         Args:
             hazard_ratio: Of each patient.
             hazard_factor: On the hazard of all.
         """
-        arms, plan = self.arms(hazard_ratio, hazard_factor), self.plan
+        plan = self.plan
+        if plan.changes:
+            drawn = draw_patients(plan, 0, 0, "months of looks")
+            course = course_of(plan, replace(drawn, amount=drawn.amount / hazard_factor), hazard_ratio)
+            months = np.sort(course.calendar, axis=1)[:, np.array(plan.design.events) - 1]
+            return np.asarray(np.minimum(months, plan.max_months).mean(axis=0))
+        arms = self.arms(hazard_ratio, hazard_factor)
         share = self.trial.allocation_ratio / (1 + self.trial.allocation_ratio)
 
         def expected(month: float) -> float:
@@ -173,6 +198,21 @@ class Study:
 
         found = time_of_events(plan.design.events, expected, latest=plan.max_months)
         return np.minimum(found, plan.max_months)
+
+
+def arms_of(pool: PatientPool, dropout: Dropout, hazard_ratio: float, hazard_factor: float = 1.0) -> tuple[Arm, Arm]:
+    """Experimental and control arm, for expected event counts.
+
+    Args:
+        pool: From which patients are drawn.
+        dropout: How they leave.
+        hazard_ratio: Of each patient.
+        hazard_factor: On the hazard of all.
+    """
+    control, experimental = (
+        Arm(pool.hazard.scaled(hazard_factor), leaving, pool.risk_groups()) for leaving in dropout.arms
+    )
+    return experimental.treated(hazard_ratio), control
 
 
 def prepare(trial: SurvivalTrial, cohort: Cohort | None, seed: int) -> Study:
@@ -208,35 +248,63 @@ def engine_plan(trial: SurvivalTrial, pool: PatientPool) -> TrialPlan:
     """The plan of the engine: solves for the number of patients where the trial leaves it open.
 
     Raises:
-        ConfigError: If more than 20,000 patients would be needed, or fewer are planned than events.
+        ConfigError: If more than 20,000 patients would be needed or more than can ever be enrolled, fewer are planned
+            than events, the trial ends before its enrolment, or a factor is unknown.
     """
-    design = trial.design
-    leaving = dropout_rate(trial.annual_dropout)
+    design, accrual = trial.design, trial.accrual
+    unit = trial.randomisation.check(ratio_parts(trial.allocation_ratio))
     num_subjects = trial.num_subjects
     if num_subjects is None:
-        needed = required_subjects(trial, pool, design.events[-1], leaving)
-        if not needed <= MAX_SUBJECTS:
-            raise ConfigError(
-                f"too few events: {design.events[-1]} are needed, for which {needed:,.0f} patients would have to be "
-                f"followed for {trial.planned_months:g} months: choose a more frequent trial.endpoint, a longer "
-                "trial.follow_up_months, or a stronger trial.hazard_ratio"
-            )
-        num_subjects = math.ceil(max(needed, design.events[-1]) / trial.block_size) * trial.block_size
+        needed = max(required_subjects(trial, pool, design.events[-1]), design.events[-1])
+        num_subjects = math.ceil(needed / unit - 1e-9) * unit
     if num_subjects < design.events[-1]:
         raise ConfigError(f"trial.num_subjects must be at least the {design.events[-1]} events, got {num_subjects}")
-    rate = ramped_rate(num_subjects, trial.accrual_months, trial.ramp_months)
-    last = 2 * trial.planned_months if trial.max_months is None else trial.max_months
-    return TrialPlan(design, pool, num_subjects, rate, leaving, trial.block_size, last)
+    try:
+        ends = trial.enrolment_months(num_subjects)
+        last = 2 * trial.planned_months(num_subjects) if trial.max_months is None else trial.max_months
+        if last < ends - 1e-6:
+            raise ConfigError(f"trial.max_months must be at least the {ends:g} months of enrolment, got {last!r}")
+        strata = as_factors(trial.analysis_strata or ())
+        return TrialPlan(
+            design,
+            pool,
+            num_subjects,
+            accrual.of_size(num_subjects),
+            trial.dropout,
+            last,
+            trial.randomisation,
+            strata,
+            trial.treatment_changes,
+        )
+    except ValueError as error:
+        raise ConfigError(f"trial: {error}") from error
 
 
-def required_subjects(trial: SurvivalTrial, pool: PatientPool, events: float, leaving: float) -> float:
-    """Patients, fractional, of whom so many events are expected by the planned end under the alternative."""
-    control = Arm(pool.hazard, leaving, pool.risk_groups())
+def required_subjects(trial: SurvivalTrial, pool: PatientPool, events: float) -> float:
+    """Patients, fractional, of whom so many events are expected by the planned end under the alternative.
+
+    Raises:
+        ConfigError: If more than 20,000 would be needed, or more than can ever be enrolled.
+    """
+    arms = arms_of(pool, trial.dropout, trial.hazard_ratio)
     share = trial.allocation_ratio / (1 + trial.allocation_ratio)
-    rate: PiecewiseRate = ramped_rate(1.0, trial.accrual_months, trial.ramp_months)
-    arms = (control.treated(trial.hazard_ratio), control)
-    per_subject = float(expected_events([trial.planned_months], arms, rate, 1.0, share)[0])
-    return events / per_subject if per_subject > 0 else math.inf
+
+    def excess(num_subjects: float) -> float:
+        """Expected events with so many patients, above those wanted."""
+        end, rate = trial.planned_months(num_subjects), trial.accrual.of_size(num_subjects).enroll_rate(num_subjects)
+        return float(expected_events([end], arms, rate, num_subjects, share)[0]) - events
+
+    most = min(float(MAX_SUBJECTS), trial.accrual.most)
+    beyond = excess(most) if most >= 1 else -events
+    if beyond < 0:
+        found = events + beyond
+        needed = f"{most * events / found:,.0f} patients" if found > 0 else "more patients than there are"
+        raise ConfigError(
+            f"too few events: {events:g} are needed, for which {needed} would have to be enrolled and followed for "
+            f"at least {trial.follow_up_months:g} months (at most {most:,.0f} can be): choose a more frequent "
+            "trial.endpoint, a longer trial.follow_up_months, or a stronger trial.hazard_ratio"
+        )
+    return float(brentq(excess, min(1.0, most), most, xtol=1e-9, rtol=1e-12))
 
 
 def example_patients(study: Study, seed: int, months: float, trial_index: int = 0) -> dict[str, Sequence[object]]:
@@ -254,22 +322,24 @@ def example_patients(study: Study, seed: int, months: float, trial_index: int = 
     ratio = study.trial.hazard_ratio
     drawn = draw_patients(study.plan, seed, trial_index // BLOCK)
     row = trial_index % BLOCK
-    data = snapshot(course_of(study.plan, drawn, ratio), np.array([row]), np.array([months]))
+    course, both = course_of(study.plan, drawn, ratio), course_of(study.plan, drawn.doubled(), ratio)
+    data = snapshot(course, np.array([row]), np.array([months]))
     keep = np.flatnonzero(drawn.enrolled[row] <= months)
     index, time, event = drawn.index[row][keep], data.time[0][keep], data.event[0][keep]
-    amount = drawn.amount[row][keep]
-    left = ~event & (drawn.dropout[row][keep] <= time)
+    potential = both.event[row].reshape(2, -1)[:, keep]
+    left = ~event & (course.dropout[row][keep] <= time)
     columns: dict[str, Sequence[object]] = {"patient": list(range(1, len(keep) + 1))}
     columns |= _covariate_columns(study.plan.pool.baseline, index)
     columns |= {
         "arm": ["experimental" if arm else "control" for arm in drawn.arm[row][keep]],
         "stratum": study.plan.pool.stratum[index].tolist(),
+        "site": (drawn.site[row][keep] + 1).tolist(),
         "enrolled_month": drawn.enrolled[row][keep].round(3).tolist(),
         "months_at_risk": time.round(3).tolist(),
         "event": event.astype(int).tolist(),
         "ended_by": np.where(event, "event", np.where(left, "dropout", "analysis")).tolist(),
-        "months_to_event_control": _finite(study.plan.pool.hazard.time_at(amount)),
-        "months_to_event_experimental": _finite(study.plan.pool.hazard.time_at(amount / ratio)),
+        "months_to_event_control": _finite(potential[0]),
+        "months_to_event_experimental": _finite(potential[1]),
         "log_risk": study.plan.pool.log_risk[index].round(4).tolist(),
     }
     return columns
