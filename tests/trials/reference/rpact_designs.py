@@ -32,8 +32,14 @@ def group_sequential(given: Arguments) -> dict[str, Any]:
 def _described(design: RpactDesign, given: Mapping[str, Any]) -> dict[str, Any]:
     bounds = design.bounds
     null = _null_exits(design)
-    spent = np.cumsum(null.upper + (null.lower if design.sided == 2 else 0.0))
+    spent = np.cumsum(null.reject)
     alternative = _exits(design, bounds.drift)
+    if design.wedge is not None:
+        futility = design.wedge.wedge[:-1]
+    elif design.sided == 2:
+        futility = np.full(len(bounds.efficacy) - 1, NO_FUTILITY)
+    else:
+        futility = np.maximum(bounds.futility[:-1], NO_FUTILITY)
     has_beta = given["typeBetaSpending"] != "none" or given["typeOfDesign"] == "PT"
     unknown = np.full(len(bounds.efficacy), np.nan)
     return {
@@ -44,9 +50,7 @@ def _described(design: RpactDesign, given: Mapping[str, Any]) -> dict[str, Any]:
         "sided": float(design.sided),
         "informationRates": bounds.fractions,
         "criticalValues": bounds.efficacy,
-        "futilityBounds": np.maximum(bounds.futility[:-1], NO_FUTILITY)
-        if design.sided == 1
-        else np.full(len(unknown) - 1, NO_FUTILITY),
+        "futilityBounds": futility,
         "alphaSpent": spent,
         "stageLevels": norm.sf(bounds.efficacy),
         "power": np.cumsum(alternative.upper) if has_beta else unknown,
@@ -54,30 +58,54 @@ def _described(design: RpactDesign, given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _beta_spent(alternative: Exits) -> Floats:
+def _beta_spent(alternative: Stops) -> Floats:
     """Missed by each look; at the last all that is not rejected."""
-    missed = np.cumsum(alternative.lower)
+    missed = np.cumsum(alternative.futility)
     missed[-1] = 1 - alternative.upper.sum()
     return missed
 
 
-def _null_exits(design: RpactDesign) -> Exits:
+@dataclass(frozen=True)
+class Stops:
+    """Where a design stops, (looks,): for the upper side, for the lower side of two, for futility."""
+
+    upper: Floats
+    lower: Floats
+    futility: Floats
+
+    @property
+    def reject(self) -> Floats:
+        """For either side."""
+        return self.upper + self.lower
+
+    def expected(self, amounts: Floats) -> float:
+        """The mean of an amount at the stop."""
+        return Exits(self.upper, self.lower + self.futility).expected(amounts)
+
+
+def _one_or_two_sides(design: RpactDesign, exits: Exits) -> Stops:
+    nothing = np.zeros(len(exits.lower))
+    return Stops(exits.upper, *((exits.lower, nothing) if design.sided == 2 else (nothing, exits.lower)))
+
+
+def _null_exits(design: RpactDesign) -> Stops:
     """Under the null; futility bounds count where they bind."""
     bounds = design.bounds
+    if design.wedge is not None and bounds.binding:
+        return _exits(design, 0.0)
     lower = bounds.futility if bounds.binding or design.sided == 2 else None
-    return exit_probabilities(bounds.fractions, bounds.efficacy, lower, 0.0)
+    return _one_or_two_sides(design, exit_probabilities(bounds.fractions, bounds.efficacy, lower, 0.0))
 
 
-def _exits(design: RpactDesign, drift: float) -> Exits:
+def _exits(design: RpactDesign, drift: float) -> Stops:
     """Where it stops; no futility at the last look."""
+    if design.wedge is not None:
+        exits = design.wedge.exits(drift)
+        return Stops(exits.upper, exits.lower, np.append(exits.wedge[:-1], 0.0))
     lower = design.bounds.futility.copy()
     if design.sided == 1:
         lower[-1] = -np.inf
-    return exit_probabilities(design.bounds.fractions, design.bounds.efficacy, lower, drift)
-
-
-def _rejects(design: RpactDesign, exits: Exits) -> Floats:
-    return exits.upper + exits.lower if design.sided == 2 else exits.upper
+    return _one_or_two_sides(design, exit_probabilities(design.bounds.fractions, design.bounds.efficacy, lower, drift))
 
 
 def _design_of(value: Any) -> RpactDesign:
@@ -94,7 +122,7 @@ def characteristics(given: Arguments) -> dict[str, Any]:
     if len(bounds.efficacy) == 1:
         return _of_one_look(design)
     exits = _exits(design, bounds.drift)
-    futility = exits.lower[:-1] if design.sided == 1 else np.zeros(len(exits.lower) - 1)
+    futility = exits.futility[:-1]
     return {
         "nFixed": fixed_drift(design.one_sided_alpha, 1 - design.beta) ** 2,
         "shift": bounds.drift**2,
@@ -155,8 +183,8 @@ def group_sequential_probabilities(given: Arguments) -> Any:
 def _course(design: RpactDesign, drift: float, subjects: float) -> dict[str, Any]:
     """Where a trial of so many patients stops under a drift."""
     exits = _exits(design, drift)
-    futility = exits.lower[:-1] if design.sided == 1 else np.zeros(len(exits.lower) - 1)
-    reject = _rejects(design, exits)
+    futility = exits.futility[:-1]
+    reject = exits.reject
     return {
         "overallReject": reject.sum(),
         "rejectPerStage": reject,
@@ -310,9 +338,10 @@ def _size_results(test: AnyTest, design: RpactDesign, fixed: float, ratio: float
         for name, at in (("H0", 0.0), ("H01", 0.5), ("H1", 1.0))
     }
     subjects = most * bounds.fractions
-    towards = Exits(_exits(design, bounds.drift).upper, np.zeros(len(bounds.efficacy)))
     if design.sided == 2:
-        found |= {"rejectPerStage": towards.upper, "earlyStop": towards.upper[:-1].sum()}
+        towards = _exits(design, bounds.drift)
+        early = towards.upper[:-1].sum() + towards.futility.sum()
+        found |= {"rejectPerStage": towards.upper, "earlyStop": early}
     return {
         **found,
         **expected,

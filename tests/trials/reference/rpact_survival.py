@@ -226,6 +226,8 @@ def _planned(given: Arguments, scenario: Scenario, entry: Accrual, events: float
 
 def _design(given: Arguments) -> RpactDesign:
     if isinstance(given["design"], RpactDesign):
+        if given["design"].wedge is not None:
+            raise NotCoveredError("a two-sided design with futility")
         return given["design"]
     own = {name: given[name] for name in _FIXED if not is_missing(given[name])}
     return rpact_design({**RPACT_DESIGN, "kMax": 1.0, **own})

@@ -23,6 +23,7 @@ from medtwin.trials.design.boundaries import (
     spending_both,
     with_futility,
 )
+from medtwin.trials.design.inner_wedge import WedgeBounds, pampallona_tsiatis_wedge, spending_wedge
 from medtwin.trials.design.optimal_shape import Criterion, optimal_shape
 from medtwin.trials.design.spending import Spending
 from tests.trials.reference.cases import NotCoveredError
@@ -94,12 +95,14 @@ class RpactDesign:
 
     Attributes:
         bounds: At the information rates. alpha: As given. beta: As given. sided: 1 or 2.
+        wedge: Of a two-sided design that also stops because neither side can be shown.
     """
 
     bounds: Bounds
     alpha: float
     beta: float
     sided: int
+    wedge: WedgeBounds | None = None
 
     @property
     def one_sided_alpha(self) -> float:
@@ -129,6 +132,7 @@ RPACT_DESIGN: dict[str, Any] = {
     "userAlphaSpending": None,
     "userBetaSpending": None,
     "gammaB": None,
+    "betaAdjustment": None,
     "bindingFutility": False,
     "constantBoundsHP": 3.0,
     "twoSidedPower": False,
@@ -177,25 +181,37 @@ def rpact_design(given: Mapping[str, Any]) -> RpactDesign:
     alpha = 0.025 if is_missing(given["alpha"]) else float(given["alpha"])
     beta, sided, t = float(given["beta"]), int(given["sided"]), _information_rates(given)
     if given["typeOfDesign"] == "PT":
-        if sided == 2:
-            raise NotCoveredError("PT of a two-sided design")
         shapes = float(given["deltaPT1"]), float(given["deltaPT0"])
+        if sided == 2:
+            wedge = pampallona_tsiatis_wedge(t, alpha, beta, shapes, binding=bool(given["bindingFutility"]))
+            return _with_wedge(wedge, alpha, beta)
         bounds = pampallona_tsiatis_bounds(t, alpha, beta, shapes, binding=bool(given["bindingFutility"]))
         return RpactDesign(bounds, alpha, beta, sided)
     if given["typeBetaSpending"] != "none":
-        if sided == 2:
-            raise NotCoveredError("beta spending of a two-sided design")
-        spending = (
-            _late_spending(t, alpha)
-            if given["typeOfDesign"] == "noEarlyEfficacy"
-            else _rpact_spending(given["typeOfDesign"], given["gammaA"], given["userAlphaSpending"], "as"),
-            _rpact_spending(given["typeBetaSpending"], given["gammaB"], given["userBetaSpending"], "bs"),
-        )
-        # rpact lets futility bind only where alpha is spent before the end.
-        binding = bool(given["bindingFutility"]) and given["typeOfDesign"] != "noEarlyEfficacy"
-        both = spending_both(t, alpha, beta, spending, binding=binding)  # type: ignore[arg-type]
-        return RpactDesign(both, alpha, beta, sided)
+        return _with_beta_spending(given, t, alpha, beta, sided)
     return _without_beta_spending(given, t, alpha, beta, sided)
+
+
+def _with_beta_spending(given: Mapping[str, Any], t: list[float], alpha: float, beta: float, sided: int) -> RpactDesign:
+    one_sided: AnySpending = _late_spending(t, alpha / sided)
+    if given["typeOfDesign"] != "noEarlyEfficacy":
+        one_sided = _rpact_spending(given["typeOfDesign"], given["gammaA"], given["userAlphaSpending"], "as")
+    spending = one_sided, _rpact_spending(given["typeBetaSpending"], given["gammaB"], given["userBetaSpending"], "bs")
+    # rpact lets futility bind only where alpha is spent before the end.
+    binding = bool(given["bindingFutility"]) and given["typeOfDesign"] != "noEarlyEfficacy"
+    if sided == 2:
+        if isinstance(one_sided, UserSpending):
+            raise NotCoveredError("beta spending of a two-sided design with userAlphaSpending")
+        spend_all = is_missing(given["betaAdjustment"]) or bool(given["betaAdjustment"])
+        wedge = spending_wedge(t, alpha, beta, spending, binding=binding, spend_all=spend_all)  # type: ignore[arg-type]
+        return _with_wedge(wedge, alpha, beta)
+    both = spending_both(t, alpha, beta, spending, binding=binding)  # type: ignore[arg-type]
+    return RpactDesign(both, alpha, beta, sided)
+
+
+def _with_wedge(wedge: WedgeBounds, alpha: float, beta: float) -> RpactDesign:
+    bounds = Bounds(wedge.fractions, wedge.efficacy, -wedge.efficacy, wedge.drift, wedge.binding)
+    return RpactDesign(bounds, alpha, beta, 2, wedge)
 
 
 def _without_beta_spending(
