@@ -69,7 +69,7 @@ def wedge_exits(information: ArrayLike, efficacy: ArrayLike, wedge: ArrayLike, d
         ValueError: If information does not increase, or a wedge is negative or above its efficacy bound.
 
     >>> exits = wedge_exits([0.5, 1.0], [2.9626, 1.9686], [np.nan, 1.9686], 0.0)
-    >>> round(exits.upper.sum() + exits.lower.sum(), 4), round(exits.wedge[1], 4)
+    >>> round(float(exits.upper.sum() + exits.lower.sum()), 4), round(float(exits.wedge[1]), 4)
     (0.05, 0.95)
     """
     t = fractions(information)
