@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from scipy.optimize import brentq
 from scipy.stats import binom, norm
 
+from medtwin.trials.design.log_rates import LogRatesTest
 from medtwin.trials.restricted_rates import Scale, restricted_rates
 
 
@@ -184,6 +185,24 @@ class OneRateTest:
                 return number
         raise ValueError(f"no number of patients up to {most} has the power {power!r}")
 
+    def lasting_exact_subjects(self, alpha: float, power: float) -> int:
+        """The least number of patients from which on the exact test of every number has the power.
+
+        The search comes down from well above the normal approximation, where the power is past its ups and downs.
+
+        Raises:
+            ValueError: If the rate is that of the null.
+
+        >>> OneRateTest(0.25, 0.15).lasting_exact_subjects(0.05, 0.8)
+        110
+        """
+        subjects = 2 * math.ceil(self.subjects(alpha, power)) + 20
+        while self.exact_power(subjects, alpha) < power:
+            subjects *= 2
+        while self.exact_power(subjects - 1, alpha) >= power:
+            subjects -= 1
+        return subjects
+
 
 def odds_ratio_subjects(
     rates: tuple[float, float],
@@ -206,15 +225,7 @@ def odds_ratio_subjects(
 
     Source: Chow, Shao, Wang & Lokhnygina 2018, Sample Size Calculations in Clinical Research, 4.6.
     """
-    p1, p2 = rates
-    effect = math.log(p1 / (1 - p1) / (p2 / (1 - p2)) / null)
-    if effect == 0:
-        raise ValueError("the odds ratio must differ from that under the null")
-
-    def deviation(first: float, second: float) -> float:
-        r = allocation_ratio
-        return math.sqrt((1 + r) / r / (first * (1 - first)) + (1 + r) / (second * (1 - second)))
-
-    under_null = restricted_rates(rates, null, scale="odds_ratio", allocation_ratio=allocation_ratio)
-    at_null = deviation(*under_null) if null_variance else deviation(p1, p2)
-    return float(((norm.isf(alpha) * at_null + norm.ppf(power) * deviation(p1, p2)) / effect) ** 2)
+    test = LogRatesTest(
+        rates[0], rates[1], null, "odds_ratio", allocation_ratio=allocation_ratio, null_variance=null_variance
+    )
+    return test.subjects(alpha, power)

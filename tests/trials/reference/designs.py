@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.trials.reference import gsdesign_bounds, r_vectors, rpact_designs, stats_power
+from tests.trials.reference import gsdesign_bounds, lrstat_sizes, r_vectors, rpact_designs, stats_power
 from tests.trials.reference.cases import Case
 from tests.trials.reference.evaluate import Environment, plain, vector
 
@@ -17,7 +17,13 @@ _GENERAL: dict[str, Callable[..., Any]] = {
     "var": lambda a: float(np.var(vector(a), ddof=1)),
     "as.vector": lambda a: vector(a).ravel(order="F"),
 }
-_FUNCTIONS = {**_GENERAL, **rpact_designs.FUNCTIONS, **gsdesign_bounds.FUNCTIONS, **stats_power.FUNCTIONS}
+_FUNCTIONS = {
+    **_GENERAL,
+    **rpact_designs.FUNCTIONS,
+    **gsdesign_bounds.FUNCTIONS,
+    **stats_power.FUNCTIONS,
+    **lrstat_sizes.FUNCTIONS,
+}
 
 
 def _answer(case: Case) -> Mapping[str, Any]:
