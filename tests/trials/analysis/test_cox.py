@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medtwin.trials.analysis.concordance import concordance
-from medtwin.trials.analysis.cox import Ties, cox_model
+from medtwin.trials.analysis.cox import Ties, TimeScale, cox_model, proportional_hazards_test
 from medtwin.trials.analysis.logrank import logrank_test
 from medtwin.trials.analysis.survival_batch import cox_log_hazard_ratio, risk_sets
 
@@ -162,3 +162,49 @@ def test_refusals() -> None:
         cox_model(time, event, x).interval(95)
     with pytest.raises(ValueError, match="risk_score must be"):
         concordance(time, event, [1.0])
+
+
+def test_proportionality_of_two_constant_hazards_is_not_refused() -> None:
+    rng = np.random.default_rng(7)
+    arm = np.repeat([0.0, 1.0], 150)
+    time = rng.exponential(np.where(arm == 1, 2.0, 1.0))
+    found = proportional_hazards_test(time, np.ones(300), arm)
+    assert found.overall.p_value > 0.05
+    assert found.tests[0].chi_square == pytest.approx(found.overall.chi_square)
+
+
+@pytest.mark.parametrize("scale", ["km", "rank", "identity", "log"])
+def test_proportionality_sees_a_late_effect(scale: TimeScale) -> None:
+    """Hazards 1 and 1 until time 0.7, then 1 and 0.2: the negative control of the test above."""
+    rng = np.random.default_rng(8)
+    arm = np.repeat([0.0, 1.0], 150)
+    total = rng.exponential(size=300)
+    late = 0.7 + (total - 0.7) / 0.2
+    time = np.where((arm == 1) & (total > 0.7), late, total)
+    found = proportional_hazards_test(np.minimum(time, 3.0), time < 3.0, arm, scale=scale)
+    assert found.overall.p_value < 0.001
+
+
+def test_proportionality_by_hand() -> None:
+    """Times 1, 2, 3 of x = 1, 0, 1, all events, on the scale of time: score residuals against times less their mean."""
+    x, time = np.array([1.0, 0.0, 1.0, 0.0]), np.array([1.0, 2.0, 3.0, 4.0])
+    risk = np.exp(cox_model(time, np.ones(4), x).coefficients[0] * x)
+    mean = np.array([(risk[k:] @ x[k:]) / risk[k:].sum() for k in range(4)])
+    spread, g = mean * (1 - mean), time - 2.5
+    score = g @ (x - mean)
+    variance = (g**2) @ spread - (g @ spread) ** 2 / spread.sum()
+    found = proportional_hazards_test(time, np.ones(4), x, scale="identity")
+    assert found.overall.chi_square == pytest.approx(score**2 / variance)
+
+
+def test_proportionality_of_terms() -> None:
+    """A term of two columns has two degrees of freedom; all of them together are the overall test."""
+    rng = np.random.default_rng(9)
+    x = rng.normal(size=(60, 3))
+    found = proportional_hazards_test(rng.exponential(size=60), np.ones(60), x, terms=[[0, 1], [2]])
+    assert [each.degrees_of_freedom for each in (*found.tests, found.overall)] == [2, 1, 3]
+
+
+def test_refuses_an_unknown_scale() -> None:
+    with pytest.raises(ValueError, match="scale must be one of"):
+        proportional_hazards_test([1, 2, 3], [1, 1, 1], [0, 1, 0], scale="square")  # type: ignore[arg-type]

@@ -64,6 +64,12 @@ class ModelFrame:
                 names.append(name)
         return (np.column_stack(columns) if columns else np.zeros((count, 0))), names
 
+    def columns_of_terms(self) -> list[list[int]]:
+        """Which columns of the matrix without an intercept are of each term."""
+        sizes = [len(self._columns(term)) for term in self.terms]
+        ends = np.cumsum(sizes).tolist()
+        return [list(range(end - size, end)) for size, end in zip(sizes, ends, strict=True)]
+
     def _columns(self, term: tuple[str, ...]) -> list[tuple[str, NDArray[np.float64]]]:
         found: list[tuple[str, NDArray[np.float64]]] = [("", np.ones(int(self.rows.sum())))]
         for name in term:

@@ -26,6 +26,7 @@ from tests.trials.reference import survival_fits as fits
 from tests.trials.reference.cases import Case, NotCoveredError, read_columns
 from tests.trials.reference.evaluate import Environment, Frame, Named, as_factor, as_number, is_missing, plain, vector
 from tests.trials.reference.rcalls import Call
+from tests.trials.reference.signatures import bound
 from tests.trials.reference.survival_fits import Arguments
 
 _LEVELS = {
@@ -382,6 +383,7 @@ def _timepoints(fit: Any, times: Any) -> dict[str, Any]:
     return {name: Named(np.stack(rows), axes) for name, rows in values.items()}
 
 
+_ZPH: dict[str, Any] = {"fit": None, "transform": "km", "terms": True, "singledf": False, "global": True}
 _NATIVES: dict[str, Callable[[Environment, Call], Any]] = {
     "Surv": fits.surv,
     "survdiff": fits.survdiff,
@@ -408,6 +410,9 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "confint": fits.confint,
     "logLik": fits.log_likelihood,
     "timepoints": _timepoints,
+    "cox.zph": bound("cox.zph", _ZPH, fits.cox_zph),
+    "concordance": fits.concordance_of,
+    "AIC": fits.information_criterion,
 }
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from medtwin.trials.analysis.concordance import concordance
-from medtwin.trials.analysis.cox import CoxModel, cox_model
+from medtwin.trials.analysis.cox import CoxModel, cox_model, proportional_hazards_test
 from medtwin.trials.analysis.kaplan_meier import (
     HazardTies,
     Limits,
@@ -173,8 +173,41 @@ def coxph(env: Environment, call: Call) -> dict[str, Any]:
             (["concordant", "discordant", "tied.x", "tied.y", "tied.xy", "concordance", "std"],),
         ),
         "fit": fit,
+        "proportionality": lambda scale: _proportionality(frame, kept, scale),
     }
     return {**found, "naive.var": fit.naive_covariance} if is_robust else found
+
+
+def _proportionality(frame: ModelFrame, kept: Estimable, scale: Any) -> Named:
+    """The table of `cox.zph()`."""
+    y, x, columns = frame.response, frame.matrix()[0], frame.columns_of_terms()
+    if not kept.columns.all():
+        raise NotCoveredError("cox.zph() of covariates that depend on each other")
+    options = {"entry": y.start, "strata": frame.strata, "terms": columns}
+    found = proportional_hazards_test(y.time, y.event, x, scale=scale, **options)
+    rows = [[each.chi_square, float(each.degrees_of_freedom), each.p_value] for each in (*found.tests, found.overall)]
+    return Named(np.array(rows), ([":".join(term) for term in frame.terms] + ["GLOBAL"], ["chisq", "df", "p"]))
+
+
+def cox_zph(given: Mapping[str, Any]) -> dict[str, Any]:
+    """`cox.zph()`."""
+    if given["singledf"] or not given["terms"] or not given["global"]:
+        raise NotCoveredError("the arguments terms, singledf or global of cox.zph()")
+    if given["fit"]["class"] != "coxph" or given["fit"]["method"] != "efron":
+        raise NotCoveredError("cox.zph() of other models, or ties by Breslow")
+    return {"table": given["fit"]["proportionality"](given["transform"]), "transform": given["transform"]}
+
+
+def concordance_of(fit: Any) -> dict[str, Any]:
+    """`concordance()` of a Cox model."""
+    values = dict(zip(fit["concordance"].names[0], fit["concordance"].values, strict=True))
+    return {"concordance": float(values["concordance"]), "var": float(values["std"] ** 2), "n": fit["n"]}
+
+
+def information_criterion(fit: Any, k: float = 2.0) -> float:
+    """`AIC()`."""
+    size = len(fit["coefficients"].values) if fit["class"] == "coxph" else len(fit["var"].values)
+    return -2 * log_likelihood(fit) + k * size
 
 
 def survreg(env: Environment, call: Call) -> dict[str, Any]:
