@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from itertools import pairwise
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -219,8 +220,11 @@ def _check_counts(events: float, subjects: float) -> None:
         raise ValueError(f"events must be between 0 and subjects, got {events!r} of {subjects!r}")
 
 
+C = TypeVar("C", Beta, Normal, Gamma)
+
+
 @dataclass(frozen=True)
-class Mixture[C: (Beta, Normal, Gamma)]:
+class Mixture(Generic[C]):
     """A mixture of conjugate laws of one kind.
 
     Attributes:
@@ -327,9 +331,11 @@ def expectation(law: Component, function: Callable[[float], float]) -> float:
     steps = law.mean + sd * np.array([-38.0, -12, -6, -3, -1, 0, 1, 3, 6, 12, 38])
     inner = [float(at) for at in steps if low < at < high]
     ends = [*([low] if math.isfinite(low) else []), *inner, *([high] if math.isfinite(high) else [])]
-    pieces = [quad(lambda at: function(at) * law.density(at), a, b, epsabs=1e-13, epsrel=1e-11, limit=200)[0]
-              for a, b in zip(ends, ends[1:], strict=False)]  # fmt: skip
-    return float(sum(pieces))
+
+    def integrand(at: float) -> float:
+        return float(function(at) * law.density(at))
+
+    return float(sum(quad(integrand, a, b, epsabs=1e-13, epsrel=1e-11, limit=200)[0] for a, b in pairwise(ends)))
 
 
 def probability_better(experimental: Component, control: Component, margin: float = 0.0) -> float:

@@ -285,7 +285,7 @@ def miettinen_nurminen_test(
     correction = total / (total - 1) if bias_corrected else 1.0
     v1, v2 = q1 * (1 - q1) / subjects[0] * correction, q2 * (1 - q2) / subjects[1] * correction
     if scale == "odds_ratio":
-        estimate = p1 * (1 - p2) / (p2 * (1 - p1)) if 0 < p2 and p1 < 1 else math.inf
+        estimate = p1 * (1 - p2) / (p2 * (1 - p1)) if p2 > 0 and p1 < 1 else math.inf
         z = (p1 - q1) * subjects[0] * math.sqrt(1 / (subjects[0] * q1 * (1 - q1)) + 1 / (subjects[1] * q2 * (1 - q2)))
         z = z / math.sqrt(correction)
     else:
@@ -332,14 +332,14 @@ def miettinen_nurminen_interval(
     return Interval(estimate, shown[0], shown[1], level)
 
 
-def wilson_interval(events: float, subjects: float, *, level: float = 0.95, continuity: bool = False) -> Interval:
+def wilson_interval(events: float, subjects: float, *, level: float = 0.95, continuity: float = 0.0) -> Interval:
     """The values of a rate that the score test does not reject.
 
     Args:
         events: Of the subjects.
         subjects: More than 0.
         level: Of the limits.
-        continuity: Whether the test is corrected by one half.
+        continuity: By how many events the test is corrected, most often 0 or 0.5.
 
     Raises:
         ValueError: If the counts make no sense.
@@ -347,7 +347,7 @@ def wilson_interval(events: float, subjects: float, *, level: float = 0.95, cont
     Source: Wilson 1927, J Am Stat Assoc 22:209.
     """
     (p, _), _ = _counts((events, events), (subjects, subjects))
-    z, n, step = float(norm.isf((1 - as_level("level", level)) / 2)), subjects, 0.5 if continuity else 0.0
+    z, n, step = float(norm.isf((1 - as_level("level", level)) / 2)), subjects, continuity
 
     def limit(sign: float) -> float:
         a = p + sign * step / n
@@ -374,7 +374,7 @@ def newcombe_interval(
     Source: Newcombe 1998, Stat Med 17:873, methods 10 and 11.
     """
     one, other = (
-        wilson_interval(k, n, level=level, continuity=continuity) for k, n in zip(events, subjects, strict=True)
+        wilson_interval(k, n, level=level, continuity=0.5 * continuity) for k, n in zip(events, subjects, strict=True)
     )
     gap = one.estimate - other.estimate
     low = gap - math.hypot(one.estimate - one.low, other.high - other.estimate)

@@ -83,6 +83,9 @@ class Environment:
             return node
         if isinstance(node, Name):
             return self._look_up(node.name)
+        if callable(self.variables.get(node.name)):
+            named = {key: self.run(each) for key, each in node.named.items()}
+            return self.variables[node.name](*(self.run(each) for each in node.args), **named)
         if node.name in self.natives:
             return self.natives[node.name](self, node)
         if node.name in _SPECIAL:
@@ -152,6 +155,8 @@ def _assign(env: Environment, node: Call) -> Any:
     if isinstance(target, Call) and target.name == "$":
         frame = Frame(env.variables[target.args[0].name])
         size = len(frame)
+        if isinstance(value, Factor) and len(value) == 1:
+            value = value.take(np.zeros(size, dtype=np.int64))
         is_scalar = not isinstance(value, Factor) and np.ndim(plain(value)) == 0
         frame[target.args[1].name] = np.full(size, value) if is_scalar else value
         env.variables[target.args[0].name] = frame

@@ -1,10 +1,116 @@
-"""Other analyses of one trial: tests, regressions, MMRM; Bayesian answers."""
+"""Other analyses of one trial: tests, regressions, MMRM; sizes with prognostic scores; Bayesian answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tests.trials.reference.cases import Case
+import numpy as np
 
-ANSWERS: dict[str, Callable[[Case], Mapping[str, Any]]] = {}
+from tests.trials.reference import model_fits as fits
+from tests.trials.reference import r_laws
+from tests.trials.reference.bayes_answers import bayesian_answers, prognostic_answers
+from tests.trials.reference.cases import Case, NotCoveredError
+from tests.trials.reference.evaluate import Environment, Frame, as_factor, plain
+from tests.trials.reference.model_frames import variables
+from tests.trials.reference.model_tests import NATIVES as TESTS
+from tests.trials.reference.model_tests import table
+from tests.trials.reference.rcalls import Call
+
+_NATIVES: dict[str, Callable[[Environment, Call], Any]] = {
+    **TESTS,
+    "function": r_laws.function,
+    "lm": fits.lm,
+    "glm": fits.glm,
+    "glm.nb": fits.glm_nb,
+    "geeglm": fits.geeglm,
+    "lme": fits.lme,
+    "mmrm": fits.mmrm,
+    "predict": fits.predict,
+    "model.matrix": fits.model_matrix,
+}
+
+
+def _taken(name: str) -> Callable[[Any], Any]:
+    def take(fit: Any) -> Any:
+        return fit[name]
+
+    return take
+
+
+def _row_names(value: Any) -> Any:
+    return np.array(value.names[0])
+
+
+def _by_group(values: Any, group: Any, apply: Callable[..., Any], **named: Any) -> Any:
+    """`tapply()`."""
+    factor, whole = as_factor(group), np.asarray(plain(values), dtype=np.float64)
+    return np.array([apply(whole[factor.codes == i], **named) for i in range(len(factor.levels))])
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **r_laws.FUNCTIONS,
+    "summary": fits.summary,
+    "coef": fits.coefficients,
+    "coefficients": fits.coefficients,
+    "fixef": fits.coefficients,
+    "vcov": fits.variance,
+    "vcovHC": fits.robust_variance,
+    "sandwich": fits.sandwich,
+    "coeftest": fits.coefficient_tests,
+    "confint": fits.strict_confint,
+    "confint.default": fits.wald_confint,
+    "logLik": fits.log_likelihood,
+    "AIC": fits.aic,
+    "BIC": fits.bic,
+    "deviance": _taken("deviance"),
+    "fitted": _taken("fitted.values"),
+    "residuals": _taken("residuals"),
+    "resid": _taken("residuals"),
+    "df.residual": _taken("df.residual"),
+    "sigma": lambda fit: fit["fit"].sigma if fit["class"] == "lm" else fit["sigma"],
+    "nobs": lambda fit: float(len(fit["design"].x)),
+    "VarCorr": _taken("varcorr"),
+    "df_1d": fits.contrast,
+    "df_md": fits.contrasts,
+    "component": fits.component,
+    "rownames": _row_names,
+    "colnames": lambda value: np.array(list(value) if isinstance(value, Frame) else value.names[1]),
+    "table": table,
+    "tapply": _by_group,
+    "droplevels": as_factor,
+}
+
+
+def _evaluated(case: Case) -> dict[str, Any]:
+    """The outputs of a case by its expressions."""
+    env = Environment({"T": True, "F": False, **variables(case.folder)}, _FUNCTIONS, _NATIVES)
+    env.variables["x"] = env.run(case.call)
+    found = env.run(case.extract)
+    if not isinstance(found, Mapping):
+        raise NotCoveredError("an extract that names no outputs")
+    return {name: plain(each) for name, each in found.items()}
+
+
+def analysis(case: Case) -> Mapping[str, Any]:
+    """The outputs of a case: its call is evaluated with fits and tests of medtwin."""
+    return _evaluated(case)
+
+
+def bayesian(case: Case) -> Mapping[str, Any]:
+    """The outputs of a case: by the function of medtwin its inputs ask for, else by its expression in medtwin's laws."""
+    found = bayesian_answers(case.inputs)
+    return found if set(found) >= set(case.outputs) else {**_evaluated(case), **found}
+
+
+def prognostic(case: Case) -> Mapping[str, Any]:
+    """The outputs of a case: by the function of medtwin its inputs ask for, else by its expression."""
+    found = prognostic_answers(case.inputs)
+    return found if set(found) >= set(case.outputs) else {**_evaluated(case), **found}
+
+
+ANSWERS: dict[str, Callable[[Case], Mapping[str, Any]]] = {
+    "analysis_other": analysis,
+    "bayesian": bayesian,
+    "procova": prognostic,
+}

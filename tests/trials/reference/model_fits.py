@@ -1,0 +1,501 @@
+"""Fits of R's stats, MASS, geepack, nlme and mmrm by medtwin: arguments, and results as R names them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.stats import chi2, f, norm, t
+
+from medtwin.trials.analysis.covariance_structures import StructureName
+from medtwin.trials.analysis.gee import GEE
+from medtwin.trials.analysis.glm import (
+    Family,
+    GeneralisedLinearModel,
+    generalised_linear_model,
+    negative_binomial_model,
+)
+from medtwin.trials.analysis.linear import LinearModel, linear_model
+from medtwin.trials.analysis.mixed import random_intercept_model
+from medtwin.trials.analysis.mmrm import MMRM
+from tests.trials.reference.cases import NotCoveredError
+from tests.trials.reference.evaluate import Environment, Factor, Formula, Named, plain, vector
+from tests.trials.reference.model_frames import Design, column, design, sum_of, terms_of
+from tests.trials.reference.rcalls import Call, Name
+from tests.trials.reference.survival_fits import Arguments
+
+_DISTRIBUTIONS = {"binomial": "binomial", "poisson": "poisson", "gaussian": "gaussian", "Gamma": "gamma"}
+_STRUCTURES = ("us", "toep", "toeph", "ar1", "ar1h", "cs", "csh", "ad", "adh", "sp_exp")
+_INFERENCE: dict[str, Any] = {
+    "Satterthwaite": "satterthwaite",
+    "Kenward-Roger": "kenward_roger",
+    "Residual": "residual",
+    "Between-Within": "between_within",
+}
+
+
+def _refuse(given: Arguments, name: str, *unknown: str) -> None:
+    for each in unknown:
+        if given.value(each) is not None:
+            raise NotCoveredError(f"the argument {each} of {name}()")
+
+
+def _design(given: Arguments, *more: str) -> Design:
+    nodes = tuple(given.nodes[name] for name in more if name in given.nodes)
+    return design(given.env, given.value("formula"), given.value("data"), given.nodes.get("subset"), nodes)
+
+
+def _fit(kind: str, of: Design, coefficients: Any, variance: Any, **others: Any) -> dict[str, Any]:
+    names = of.names
+    return {
+        "class": kind,
+        "coefficients": Named(of.kept.vector(coefficients, first=1), (names,)),
+        "vcov": Named(variance, ([names[0], *np.array(names[1:])[of.kept.columns]],) * 2),
+        "design": of,
+        **others,
+    }
+
+
+def lm(env: Environment, call: Call) -> dict[str, Any]:
+    """`lm()`."""
+    given = Arguments.of(env, call, ("formula", "data", "subset", "weights", "na.action"))
+    _refuse(given, "lm", "weights")
+    of = _design(given)
+    fit = linear_model(of.y.numbers - of.offset, of.x)
+    return _fit(
+        "lm",
+        of,
+        fit.coefficients,
+        fit.covariance,
+        fit=fit,
+        residuals=fit.residuals,
+        df=float(fit.degrees_of_freedom),
+        loglik=fit.log_likelihood,
+        parameters=fit.x.shape[1] + 1,
+        **{"fitted.values": of.y.numbers - fit.residuals, "df.residual": float(fit.degrees_of_freedom)},
+    )
+
+
+def family(node: Any, default: str = "gaussian") -> Family:
+    """The argument family, not evaluated: a name, a call with a link, or text."""
+    if node is None:
+        return Family(_DISTRIBUTIONS[default])  # type: ignore[arg-type]
+    link = None
+    if isinstance(node, Call):
+        chosen = node.get("link", 0)
+        link = chosen.name if isinstance(chosen, Name) else chosen
+    name = node if isinstance(node, str) else node.name
+    is_quasi = name.startswith("quasi")
+    name = name.removeprefix("quasi")
+    if name not in _DISTRIBUTIONS:
+        raise NotCoveredError(f"the family {name}")
+    return Family(_DISTRIBUTIONS[name], link, is_quasi=is_quasi)  # type: ignore[arg-type]
+
+
+def _weighted(given: Arguments, of: Design, law: Family) -> tuple[Any, Any]:
+    """Response and prior weights; counts of successes and failures become shares of trials."""
+    y, weights = of.y.columns, np.ones(len(of.x))
+    if "weights" in given.nodes:
+        weights = column(given.env, given.nodes["weights"], given.value("data"), of.frame.rows).astype(np.float64)
+    if y.ndim == 2:
+        if law.distribution != "binomial":
+            raise NotCoveredError("a response of several columns")
+        trials = y.sum(axis=1)
+        y, weights = y[:, 0] / np.maximum(trials, 1e-300), weights * trials
+    return y, weights
+
+
+def glm(env: Environment, call: Call) -> dict[str, Any]:
+    """`glm()`."""
+    signature = ("formula", "family", "data", "weights", "subset", "na.action", "start", "offset")
+    given = Arguments.of(env, call, signature)
+    _refuse(given, "glm", "start")
+    of, law = _design(given), family(given.nodes.get("family"))
+    y, weights = _weighted(given, of, law)
+    offset = of.offset
+    if "offset" in given.nodes:
+        offset = offset + column(env, given.nodes["offset"], given.value("data"), of.frame.rows)
+    fit = generalised_linear_model(y, of.x, law, weights=weights, offset=offset)
+    return _glm(of, fit, offset)
+
+
+def _glm(of: Design, fit: GeneralisedLinearModel, offset: Any, **others: Any) -> dict[str, Any]:
+    null = generalised_linear_model(
+        fit.response, np.ones((len(fit.response), 1)), fit.family, weights=fit.weights, offset=offset
+    )
+    rank = fit.num_parameters - int(not np.isnan(fit.theta_error))
+    return _fit(
+        "glm",
+        of,
+        fit.coefficients,
+        fit.covariance,
+        fit=fit,
+        loglik=fit.log_likelihood,
+        aic=2 * rank - 2 * fit.log_likelihood,
+        parameters=fit.num_parameters,
+        deviance=fit.deviance,
+        residuals=fit.response - fit.fitted,
+        y=fit.response,
+        **{
+            "fitted.values": fit.fitted,
+            "df.residual": float(fit.degrees_of_freedom),
+            "null.deviance": null.deviance,
+            "df.null": float(null.degrees_of_freedom),
+            **others,
+        },
+    )
+
+
+def glm_nb(env: Environment, call: Call) -> dict[str, Any]:
+    """`MASS::glm.nb()`."""
+    given = Arguments.of(env, call, ("formula", "data", "weights", "subset", "na.action", "link", "init.theta"))
+    of = _design(given)
+    y, weights = _weighted(given, of, Family("poisson"))
+    link = given.nodes.get("link")
+    name = link.name if isinstance(link, Name) else link or "log"
+    fit = negative_binomial_model(y, of.x, link=name, weights=weights, offset=of.offset)
+    others = {"theta": fit.family.theta, "SE.theta": fit.theta_error, "twologlik": 2 * fit.log_likelihood}
+    return {
+        **_glm(of, fit, of.offset, **others),
+        "class": "negbin",
+        "aic": 2 * (fit.num_parameters - fit.log_likelihood),
+    }
+
+
+def geeglm(env: Environment, call: Call) -> dict[str, Any]:
+    """`geepack::geeglm()`: a cluster is a run of rows with one id."""
+    signature = (
+        "formula",
+        "family",
+        "data",
+        "weights",
+        "subset",
+        "na.action",
+        "start",
+        "id",
+        "waves",
+        "zcor",
+        "corstr",
+    )
+    given = Arguments.of(env, call, (*signature, "scale.fix", "scale.value", "std.err"))
+    _refuse(given, "geeglm", "weights", "start", "zcor")
+    if given.value("std.err", "san.se") != "san.se":
+        raise NotCoveredError("the argument std.err of geeglm()")
+    of = _design(given)
+    if of.y.columns.ndim > 1:
+        raise NotCoveredError("a response of several columns in geeglm()")
+    data = given.value("data")
+    label = vector(column(env, given.nodes["id"], data, of.frame.rows))
+    cluster = np.cumsum(np.concatenate([[True], label[1:] != label[:-1]]))
+    waves = None if "waves" not in given.nodes else vector(column(env, given.nodes["waves"], data, of.frame.rows))
+    scale = float(given.value("scale.value", 1.0)) if given.value("scale.fix", False) else None
+    model = GEE(family(given.nodes.get("family")), given.value("corstr", "independence"), scale)
+    fit = model.fit(of.y.columns, of.x, cluster, wave=waves, offset=of.offset)
+    found = _fit("geeglm", of, fit.coefficients, fit.covariance, fit=fit, **{"fitted.values": fit.fitted})
+    geese = {
+        "beta": found["coefficients"],
+        "vbeta": fit.covariance,
+        "vbeta.naiv": fit.naive_covariance,
+        "alpha": fit.correlation,
+        "gamma": fit.scale,
+    }
+    return {**found, "geese": geese, "df.residual": float(len(of.x) - of.x.shape[1])}
+
+
+def lme(env: Environment, call: Call) -> dict[str, Any]:
+    """`nlme::lme()` with a random intercept."""
+    given = Arguments.of(env, call, ("fixed", "data", "random", "correlation", "weights", "subset", "method"))
+    _refuse(given, "lme", "correlation", "weights")
+    method, data = given.value("method", "REML"), given.value("data")
+    bar = given.value("random")
+    is_intercept = isinstance(bar, Formula) and isinstance(bar.right, Call) and bar.right.name == "|"
+    if not is_intercept or bar.right.args[0] != 1.0 or method not in ("REML", "ML"):
+        raise NotCoveredError("random effects of lme() other than one intercept")
+    subject = bar.right.args[1]
+    of = design(env, given.value("fixed"), data, given.nodes.get("subset"))
+    labels = vector(column(env, subject, data, of.frame.rows))
+    fit = random_intercept_model(of.y.numbers, of.x, labels, is_restricted=method == "REML")
+    spread = np.array([[fit.between_sd**2, fit.between_sd], [fit.within_sd**2, fit.within_sd]])
+    b, se = fit.coefficients, fit.standard_errors
+    columns = np.column_stack([b, se, fit.degrees_of_freedom, b / se, fit.p_values])
+    heads = ["Value", "Std.Error", "DF", "t-value", "p-value"]
+    return _fit(
+        "lme",
+        of,
+        b,
+        fit.covariance,
+        fit=fit,
+        sigma=fit.within_sd,
+        loglik=fit.log_likelihood,
+        parameters=len(b) + 2,
+        tTable=Named(columns, (of.names, heads)),
+        varcorr=Named(spread, (["(Intercept)", "Residual"], ["Variance", "StdDev"])),
+        size=len(of.x) - (len(b) if method == "REML" else 0),
+    )
+
+
+def mmrm(env: Environment, call: Call) -> dict[str, Any]:
+    """`mmrm::mmrm()`."""
+    signature = ("formula", "data", "weights", "covariance", "reml", "control", "method", "vcov", "optimizer")
+    given = Arguments.of(env, call, signature)
+    _refuse(given, "mmrm", "weights", "covariance")
+    control = given.nodes.get("control")
+    options = {} if control is None else dict(control.named)
+    chosen = {name: given.value(name) or env.run(options.get(name)) for name in ("method", "vcov")}
+    formula, data = given.value("formula"), given.value("data")
+    terms = terms_of(formula.right)
+    bars = [each for each in terms if isinstance(each, Call) and each.name in _STRUCTURES]
+    if len(bars) != 1:
+        raise NotCoveredError("a covariance structure of mmrm() that is not known")
+    visit, subject, group = _roles(bars[0])
+    nodes = tuple(each for each in (visit, subject, group) if each is not None)
+    of = design(env, Formula(formula.left, sum_of([each for each in terms if each is not bars[0]])), data, None, nodes)
+    method = chosen["method"] or "Satterthwaite"
+    structure: StructureName = bars[0].name  # type: ignore[assignment]
+    model = MMRM(structure, _inference(method, chosen["vcov"]), bool(given.value("reml", True)))
+    places = column(env, visit, data, of.frame.rows)
+    groups = None if group is None else _order(column(env, group, data, of.frame.rows))
+    labels = vector(column(env, subject, data, of.frame.rows))
+    fit = model.fit(of.y.numbers, of.x, labels, _order(places), group=groups)
+    several = len(fit.covariances) > 1
+    return _fit(
+        "mmrm",
+        of,
+        fit.coefficients,
+        fit.covariance,
+        fit=fit,
+        loglik=fit.log_likelihood,
+        varcorr=list(fit.covariances) if several else fit.covariances[0],
+        aic=fit.aic,
+        bic=fit.bic,
+        deviance=-2 * fit.log_likelihood,
+    )
+
+
+def _order(values: Any) -> Any:
+    return values.codes if isinstance(values, Factor) else vector(values)
+
+
+def _roles(bar: Call) -> tuple[Any, Any, Any]:
+    """Visit, subject and group of `us(visit | group / subject)`."""
+    inner = bar.args[0]
+    if len(bar.args) != 1 or not isinstance(inner, Call) or inner.name != "|":
+        raise NotCoveredError("several coordinates of a covariance structure")
+    visit, right = inner.args
+    if isinstance(right, Call) and right.name == "/":
+        return visit, right.args[1], right.args[0]
+    return visit, right, None
+
+
+def _inference(method: str, vcov: str | None) -> Any:
+    if method not in _INFERENCE:
+        raise NotCoveredError(f"the method {method} of mmrm()")
+    if method == "Kenward-Roger":
+        if vcov not in (None, "Kenward-Roger", "Kenward-Roger-Linear"):
+            raise NotCoveredError(f"the vcov {vcov} of mmrm()")
+        return "kenward_roger_linear" if vcov == "Kenward-Roger-Linear" else "kenward_roger"
+    if vcov not in (None, "Asymptotic"):
+        raise NotCoveredError(f"the vcov {vcov} of mmrm()")
+    return _INFERENCE[method]
+
+
+def summary(fit: Any) -> dict[str, Any]:
+    """`summary()`."""
+    if fit["class"] == "mmrm":
+        own = fit["fit"]
+        table = [own.coefficients, own.standard_errors, own.degrees_of_freedom, own.t, own.p_values]
+        heads = ["Estimate", "Std. Error", "df", "t value", "Pr(>|t|)"]
+        return {**fit, "coefficients": Named(np.column_stack(table), (_kept(fit), heads))}
+    if fit["class"] == "geeglm":
+        own = fit["fit"]
+        table = [own.coefficients, own.standard_errors, own.wald, chi2.sf(own.wald, 1)]
+        heads = ["Estimate", "Std.err", "Wald", "Pr(>|W|)"]
+        return {**fit, "coefficients": Named(np.column_stack(table), (_kept(fit), heads))}
+    if fit["class"] == "lme":
+        return dict(fit)
+    return _lm_summary(fit) if fit["class"] == "lm" else _glm_summary(fit)
+
+
+def _kept(fit: Any) -> list[str]:
+    return list(fit["vcov"].names[0])
+
+
+def _table(fit: Any, variance: Any, df: float | None) -> Named:
+    b, se = fit["fit"].coefficients, np.sqrt(np.diag(variance))
+    p = 2 * (norm.sf(np.abs(b / se)) if df is None else t.sf(np.abs(b / se), df))
+    letter = "z" if df is None else "t"
+    heads = ["Estimate", "Std. Error", f"{letter} value", f"Pr(>|{letter}|)"]
+    return Named(np.column_stack([b, se, b / se, p]), (_kept(fit), heads))
+
+
+def _lm_summary(fit: Any) -> dict[str, Any]:
+    own: LinearModel = fit["fit"]
+    rest = float(own.residuals @ own.residuals)
+    total = float(((own.response - own.response.mean()) ** 2).sum())
+    first, second = own.x.shape[1] - 1, own.degrees_of_freedom
+    share = 1 - rest / total
+    ratio = share / max(first, 1) / ((1 - share) / second)
+    return {
+        **fit,
+        "coefficients": _table(fit, own.covariance, second),
+        "sigma": own.sigma,
+        "r.squared": share,
+        "adj.r.squared": 1 - (1 - share) * (first + second) / second,
+        "fstatistic": Named(np.array([ratio, first, second]), (["value", "numdf", "dendf"],)),
+        "df": np.array([first + 1, second, first + 1]),
+        "pvalue": float(f.sf(ratio, first, second)),
+    }
+
+
+def _glm_summary(fit: Any) -> dict[str, Any]:
+    own: GeneralisedLinearModel = fit["fit"]
+    df = own.degrees_of_freedom if own.family.has_free_dispersion else None
+    return {**fit, "coefficients": _table(fit, own.covariance, df), "dispersion": own.dispersion}
+
+
+def coefficients(fit: Any) -> Any:
+    """`coef()`; of a summary its table."""
+    return fit["coefficients"]
+
+
+def variance(fit: Any) -> Any:
+    """`vcov()`."""
+    return fit["vcov"]
+
+
+def robust_variance(fit: Any, type: str = "HC3", **unknown: Any) -> Named:
+    """`sandwich::vcovHC()`."""
+    if unknown or fit["class"] not in ("lm", "glm", "negbin"):
+        raise NotCoveredError(f"vcovHC() of {fit['class']} with {sorted(unknown)}")
+    kind = {"HC": "HC0"}.get(type, type)
+    return Named(fit["fit"].robust_covariance(kind), fit["vcov"].names)
+
+
+def sandwich(fit: Any) -> Named:
+    """`sandwich::sandwich()`."""
+    return robust_variance(fit, "HC0")
+
+
+def coefficient_tests(fit: Any, variance: Any = None, **named: Any) -> Named:
+    """`lmtest::coeftest()`."""
+    given = named.pop("vcov.", named.pop("vcov", variance))
+    if named:
+        raise NotCoveredError(f"the arguments {sorted(named)} of coeftest()")
+    matrix = plain(given(fit) if callable(given) else fit["vcov"] if given is None else given)
+    df = fit["df.residual"] if fit["class"] == "lm" else None
+    return _table(fit, matrix, df)
+
+
+def confint(fit: Any, parm: Any = None, level: float = 0.95) -> Named:
+    """`confint()` of lm and mmrm, `confint.default()` of all."""
+    own = fit["fit"]
+    se = np.sqrt(np.diag(plain(fit["vcov"])))
+    df = own.degrees_of_freedom if fit["class"] in ("lm", "mmrm") else np.inf
+    half = t.ppf(0.5 + level / 2, df) * se
+    tails = [f"{50 * (1 - level):.3g} %", f"{100 - 50 * (1 - level):.3g} %"]
+    table = Named(np.column_stack([own.coefficients - half, own.coefficients + half]), (_kept(fit), tails))
+    if parm is None:
+        return table
+    wanted = vector(parm)
+    names = _kept(fit)
+    rows = [names.index(each) if isinstance(each, str) else int(each) - 1 for each in wanted.tolist()]
+    return Named(table.values[rows], ([names[row] for row in rows], tails))
+
+
+def strict_confint(fit: Any, parm: Any = None, level: float = 0.95) -> Named:
+    """`confint()`, which of a glm is by profiles of the likelihood."""
+    if fit["class"] in ("glm", "negbin", "lme"):
+        raise NotCoveredError(f"confint() of {fit['class']}")
+    return confint(fit, parm, level)
+
+
+def wald_confint(fit: Any, parm: Any = None, level: float = 0.95) -> Named:
+    """`confint.default()`."""
+    return confint({**fit, "class": "default"}, parm, level)
+
+
+def log_likelihood(fit: Any) -> float:
+    """`logLik()`."""
+    return float(fit["loglik"])
+
+
+def aic(fit: Any) -> float:
+    """`AIC()`."""
+    return float(fit["aic"] if fit["class"] == "mmrm" else 2 * fit["parameters"] - 2 * fit["loglik"])
+
+
+def bic(fit: Any) -> float:
+    """`BIC()`."""
+    if fit["class"] == "mmrm":
+        return float(fit["bic"])
+    return float(np.log(fit.get("size", len(fit["design"].x))) * fit["parameters"] - 2 * fit["loglik"])
+
+
+def predict(env: Environment, call: Call) -> Any:
+    """`predict()` of lm and glm."""
+    given = Arguments.of(env, call, ("object", "newdata", "type", "se.fit", "interval"))
+    fit = given.value("object")
+    if (
+        given.value("se.fit", False)
+        or "interval" in given.nodes
+        or fit["class"] not in ("lm", "glm", "negbin", "geeglm")
+    ):
+        raise NotCoveredError(f"predict() of {fit['class']} with errors")
+    data = given.value("newdata")
+    of: Design = fit["design"]
+    x, offset = (of.x, of.offset) if data is None else of.with_data(env, data)
+    own = fit["fit"]
+    eta = x @ own.coefficients + offset
+    if fit["class"] == "lm" or given.value("type", "link") == "link":
+        return eta
+    if given.value("type") != "response" or fit["class"] == "geeglm":
+        raise NotCoveredError(f"the type {given.value('type')} of predict()")
+    return own.predict(x, offset)
+
+
+def model_matrix(env: Environment, call: Call) -> Named:
+    """`model.matrix()` of a fit or a formula, also at other data."""
+    given = Arguments.of(env, call, ("object", "data"))
+    what, data = given.value("object"), given.value("data")
+    if isinstance(what, Formula):
+        of = design(env, Formula(1.0, what.right), data) if data is not None else None
+        if of is None:
+            raise NotCoveredError("model.matrix() of a formula without data")
+        return Named(of.x, (None, of.names))
+    of = what["design"]
+    x = of.x if data is None else of.with_data(env, data)[0]
+    return Named(x, (None, _kept(what)))
+
+
+def contrast(fit: Any, weights: Any) -> dict[str, float]:
+    """`mmrm::df_1d()`."""
+    one = fit["fit"].contrast(vector(weights).astype(np.float64))
+    return {
+        "est": one.estimate,
+        "se": one.standard_error,
+        "df": one.degrees_of_freedom,
+        "t_stat": one.t,
+        "p_val": one.p_value,
+    }
+
+
+def contrasts(fit: Any, weights: Any) -> dict[str, float]:
+    """`mmrm::df_md()`."""
+    one = fit["fit"].joint_test(np.asarray(plain(weights), dtype=np.float64))
+    return {"num_df": float(one.numerator_df), "denom_df": one.denominator_df, "f_stat": one.f, "p_val": one.p_value}
+
+
+def component(fit: Any, name: Any) -> Any:
+    """`mmrm::component()`, for one name."""
+    known = {
+        "beta_est": fit["coefficients"],
+        "beta_vcov": Named(fit["fit"].model_covariance, fit["vcov"].names),
+        "varcor": fit["varcorr"],
+        "n_theta": float(len(fit["fit"].theta)),
+        "n_subjects": float(fit["fit"].num_subjects),
+        "n_obs": float(fit["fit"].num_rows),
+        "n_timepoints": float(len(fit["fit"].visits)),
+    }
+    if name not in known:
+        raise NotCoveredError(f"the component {name} of mmrm()")
+    return known[name]

@@ -1,0 +1,229 @@
+"""What R's model functions take from a call: response, design, offset, new data; and the data frames of the cases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.trials.reference.cases import NotCoveredError, read_columns
+from tests.trials.reference.evaluate import Environment, Factor, Formula, Frame, as_factor, is_missing, plain, vector
+from tests.trials.reference.model_frame import Estimable, ModelFrame, model_frame
+from tests.trials.reference.rcalls import Call, Name
+
+_LEVELS = {
+    "orthodont": {"Sex": ["Male", "Female"]},
+    "fev_data": {
+        "SEX": ["Male", "Female"],
+        "ARMCD": ["PBO", "TRT"],
+        "RACE": ["Asian", "Black or African American", "White"],
+        "AVISIT": ["VIS1", "VIS2", "VIS3", "VIS4"],
+    },
+    "anorexia": {"Treat": ["CBT", "Cont", "FT"]},
+    "epil": {"trt": ["placebo", "progabide"]},
+}
+"""Levels of the factors of R's data sets in their order, which a CSV file does not keep."""
+
+_FRAMES = {
+    "an2": "anorexia_cont_vs_ft",
+    "anorexia": "anorexia",
+    "epil": "epil",
+    "ohio": "ohio",
+    "respiratory": "respiratory",
+    "rsp1": "respiratory_visit4",
+    "Orth": "orthodont",
+    "Orthodont": "orthodont",
+    "fev": "fev_data",
+    "fev_data": "fev_data",
+    "lung": "lung",
+    "veteran": "veteran",
+    "vet": "veteran",
+    "colon": "colon",
+    "gbsg": "gbsg",
+    "cgd": "cgd",
+    "col2": "colon_os_obs_vs_lev5fu",
+    "pbcr": "pbc_randomised",
+    "retinopathy": "retinopathy",
+    "bladder2": "bladder2",
+    "mgus2": "mgus2",
+    "myeloid": "myeloid",
+}
+"""What R's names of data frames are called in `trial_data/`."""
+
+
+@lru_cache(maxsize=32)
+def _read(path: Path) -> Frame:
+    frame = Frame(read_columns(path))
+    for name, levels in _LEVELS.get(path.stem, {}).items():
+        frame[name] = as_factor(frame[name], levels)
+    return frame
+
+
+def variables(folder: Path) -> dict[str, Any]:
+    """The data frames of the set-up in `meta.r_setup`, those whose files are there."""
+    paths = {name: folder / "trial_data" / f"{file}.csv" for name, file in _FRAMES.items()}
+    return {name: _read(path) for name, path in paths.items() if path.is_file()}
+
+
+@dataclass(frozen=True)
+class Response:
+    """The left side of a formula: (rows,) or (rows, columns) numbers."""
+
+    columns: NDArray[np.float64]
+
+    def rows(self, keep: NDArray[np.bool_]) -> Response:
+        """Some of the rows."""
+        return Response(self.columns[keep])
+
+    @property
+    def numbers(self) -> NDArray[np.float64]:
+        """As one column."""
+        if self.columns.ndim > 1:
+            raise NotCoveredError("a response of several columns")
+        return self.columns
+
+
+def response(env: Environment, call: Call) -> Response:
+    """The value of a left side; of a factor whether it is another level than the first."""
+    value = env.run(call.args[0])
+    if isinstance(value, Factor):
+        return Response((value.codes > 0).astype(np.float64))
+    return Response(np.asarray(plain(value), dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class Design:
+    """A regression as R reads it.
+
+    Attributes:
+        frame: With the variables of the formula. formula: Without offsets.
+        names: Of the columns. kept: Which of them are estimable. offset: (rows,).
+    """
+
+    frame: ModelFrame
+    formula: Formula
+    offsets: tuple[Any, ...]
+    names: list[str]
+    kept: Estimable
+    x: NDArray[np.float64]
+    offset: NDArray[np.float64]
+
+    @property
+    def y(self) -> Response:
+        """The left side."""
+        found: Response = self.frame.response
+        return found
+
+    def with_data(self, env: Environment, data: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Estimable columns, (rows, columns), and offset, (rows,), at other data, with the levels of this design."""
+        frame = model_frame(env, Formula(None, self.formula.right), data)
+        known = {name: _levels(each) for name, each in self.frame.variables.items()}
+        recoded = {
+            name: each if known[name] is None else as_factor(_labels(each), list(known[name] or ()))
+            for name, each in frame.variables.items()
+        }
+        x = replace(frame, variables=recoded).matrix(intercept=True)[0]
+        return x[:, np.insert(self.kept.columns, 0, True)], _offset(env, data, self.offsets, frame.rows)
+
+
+def _levels(variable: Any) -> tuple[str, ...] | None:
+    if isinstance(variable, Factor):
+        return variable.levels
+    return as_factor(variable).levels if plain(variable).dtype.kind == "U" else None
+
+
+def _labels(variable: Any) -> Any:
+    return variable.labels if isinstance(variable, Factor) else variable
+
+
+def _split(node: Any) -> tuple[list[Any], list[Call]]:
+    """The terms of a sum, and the offsets among them."""
+    if isinstance(node, Call) and node.name == "+" and len(node.args) == 2:
+        left, right = _split(node.args[0]), _split(node.args[1])
+        return left[0] + right[0], left[1] + right[1]
+    if isinstance(node, Call) and node.name == "-" and node.args[-1] == 1.0:
+        raise NotCoveredError("a formula without intercept")
+    if node == 0.0:
+        raise NotCoveredError("a formula without intercept")
+    return ([], [node]) if isinstance(node, Call) and node.name == "offset" else ([node], [])
+
+
+def terms_of(node: Any) -> list[Any]:
+    """The terms of a sum."""
+    return _split(node)[0]
+
+
+def sum_of(terms: list[Any]) -> Any:
+    """A sum of terms, 1 of none."""
+    found: Any = terms[0] if terms else 1.0
+    for each in terms[1:]:
+        found = Call("+", (found, each))
+    return found
+
+
+def _offset(env: Environment, data: Frame | None, offsets: tuple[Any, ...], rows: Any) -> NDArray[np.float64]:
+    inner = env if data is None else env.within(data)
+    total = np.zeros(int(rows.sum()))
+    for each in offsets:
+        total = total + np.broadcast_to(np.asarray(plain(inner.run(each)), dtype=np.float64), rows.shape)[rows]
+    return total
+
+
+def design(
+    env: Environment, formula: Formula, data: Frame | None, subset: Any = None, more: tuple[Any, ...] = ()
+) -> Design:
+    """The regression of a formula in a data frame, rows without anything missing.
+
+    Args:
+        env: Where names are looked up.
+        formula: Of the regression.
+        data: The frame.
+        subset: Condition on its rows, not evaluated.
+        more: Other variables that must be there, not evaluated, and the offset.
+    """
+    kept, offsets = _split(formula.right)
+    inner = env if data is None else env.within(data)
+    there = None
+    for each in more:
+        full = ~is_missing(inner.run(each))
+        there = full if there is None else there & full
+    plain_formula = Formula(Call("response", (formula.left,)), sum_of(kept))
+    if there is not None and data is not None and not there.all():
+        if subset is not None:
+            raise NotCoveredError("a subset with missing values elsewhere")
+        data = data.rows(there)
+    inner = env if data is None else env.within(data)
+    natives = {**env.natives, "response": response}
+    frame = model_frame(Environment(env.variables, env.functions, natives), plain_formula, data, subset)
+    x, names = _matrix(frame, inner, plain_formula)
+    estimable = Estimable.of(x[:, 1:])
+    columns = np.insert(estimable.columns, 0, True)
+    nodes = tuple(each.args[0] for each in offsets)
+    return Design(frame, plain_formula, nodes, names, estimable, x[:, columns], _offset(env, data, nodes, frame.rows))
+
+
+def _matrix(frame: ModelFrame, env: Environment, formula: Formula) -> tuple[NDArray[np.float64], list[str]]:
+    if frame.cluster is not None or frame.strata is not None:
+        raise NotCoveredError("strata or clusters of this regression")
+    return frame.matrix(intercept=True)
+
+
+def is_name(node: Any, *names: str) -> bool:
+    """Whether a tree is one of these names."""
+    return isinstance(node, Name) and node.name in names
+
+
+def column(env: Environment, node: Any, data: Frame | None, rows: Any) -> Any:
+    """A variable at the kept rows."""
+    value = (env if data is None else env.within(data)).run(node)
+    return value.take(rows) if isinstance(value, Factor) else vector(value)[rows]
+
+
+def frame_of(given: Mapping[str, Any]) -> Frame | None:
+    """The argument data."""
+    return given.get("data")
