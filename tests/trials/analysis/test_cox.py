@@ -182,7 +182,7 @@ def test_proportionality_sees_a_late_effect(scale: TimeScale) -> None:
     late = 0.7 + (total - 0.7) / 0.2
     time = np.where((arm == 1) & (total > 0.7), late, total)
     found = proportional_hazards_test(np.minimum(time, 3.0), time < 3.0, arm, scale=scale)
-    assert found.overall.p_value < 0.001
+    assert found.overall.p_value < 0.01
 
 
 def test_proportionality_by_hand() -> None:
