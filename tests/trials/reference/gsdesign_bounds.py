@@ -20,7 +20,14 @@ from medtwin.trials.design.boundaries import (
     spending_both,
     with_futility,
 )
-from medtwin.trials.design.changing_effects import null_spending_bounds
+from medtwin.trials.design.changing_effects import futility_bounds, null_spending_bounds
+from medtwin.trials.design.selected_looks import (
+    TestedLooks,
+    exits_with_harm,
+    harm_bounds,
+    selected_spending_both,
+    spent_where_tested,
+)
 from medtwin.trials.design.spending import (
     BetaSpending,
     ExponentialSpending,
@@ -31,7 +38,7 @@ from medtwin.trials.design.spending import (
     TwoParameterSpending,
 )
 from tests.trials.reference.cases import NotCoveredError
-from tests.trials.reference.signatures import Arguments, bound, is_missing, numbers, refuse
+from tests.trials.reference.signatures import Arguments, bound, flags, is_missing, numbers, refuse
 
 Floats = NDArray[np.float64]
 VARIABLES = {
@@ -70,8 +77,8 @@ DESIGN: Arguments = {
     "lsTime": None,
     "testUpper": True,
     "testLower": True,
-    "sfharm": None,
-    "sfharmparam": None,
+    "sfharm": "sfHSD",
+    "sfharmparam": -2.0,
     "testHarm": True,
 }
 
@@ -138,29 +145,56 @@ class Spent:
 
 def design(given: Arguments) -> dict[str, Any]:
     """gsDesign()."""
-    refuse("gsDesign", given, DESIGN, "overrun", "maxn.IPlan", "testUpper", "testLower", "sfharm")
+    refuse("gsDesign", given, DESIGN, "overrun", *([] if _is_updated(given) else ["maxn.IPlan"]))
     kind, alpha, beta = int(given["test.type"]), float(given["alpha"]), float(given["beta"])
-    t = _timing(given)
-    bounds = _bounds(given, kind, t, alpha, beta)
-    fixed = float(given["n.fix"])
-    delta = float(given["delta"])
-    unit = fixed_drift(alpha, 1 - beta)
+    unit, delta, fixed = fixed_drift(alpha, 1 - beta), float(given["delta"]), float(given["n.fix"])
     fixed = fixed if delta == 0 else (unit / delta) ** 2
     delta = unit / math.sqrt(fixed)
-    information = fixed * (bounds.drift / unit) ** 2 * t
+    if _is_updated(given):
+        information = np.array(numbers(given["n.I"]))
+        bounds = _updated(given, kind, information, delta)
+    else:
+        bounds = _bounds(given, kind, _timing(given), alpha, beta)
+        information = fixed * (bounds.drift / unit) ** 2 * bounds.fractions
     theta = np.array([0.0, delta])
     return {
-        "k": float(len(t)),
+        "k": float(len(information)),
         "test.type": float(kind),
         "alpha": alpha,
         "beta": beta,
         "n.fix": fixed,
-        "timing": t,
+        "timing": information / information[-1],
         "delta": delta,
         "theta": theta,
         "n.I": information,
-        **probabilities(information, bounds.efficacy, bounds.futility, theta),
+        **_crossings(given, kind, information, bounds, theta),
     }
+
+
+def _crossings(given: Arguments, kind: int, information: Floats, bounds: Bounds, theta: Floats) -> dict[str, Any]:
+    """Bounds and crossing probabilities; with bounds for harm, those of the three are exclusive."""
+    if kind not in (7, 8):
+        return probabilities(information, bounds.efficacy, bounds.futility, theta)
+    looks = len(information)
+    total = float(given["astar"]) or 0.1
+    spends = spent(given["sfharm"], given["sfharmparam"], information / information[-1], total)
+    spends = spent_where_tested(spends, flags(given["testHarm"], looks))
+    if flags(given["testHarm"], looks)[-1] and not flags(given["testLower"], looks)[-1]:
+        raise NotCoveredError("testHarm at the last analysis without testLower")
+    harm = harm_bounds(information, bounds.efficacy, bounds.futility, spends)
+    drifts = [each * math.sqrt(information[-1]) for each in theta]
+    exits = [exits_with_harm(information, bounds.efficacy, bounds.futility, harm, drift) for drift in drifts]
+    stops = [each.upper + each.futility + each.harm for each in exits]
+    return {
+        "upper": _side(bounds.efficacy, [each.upper for each in exits]),
+        "lower": _side(bounds.futility, [each.futility for each in exits]),
+        "harm": _side(harm, [each.harm for each in exits]),
+        "en": np.array([each[:-1] @ information[:-1] + (1 - each[:-1].sum()) * information[-1] for each in stops]),
+    }
+
+
+def _side(bound_: Floats, probability: list[Floats]) -> dict[str, Any]:
+    return {"bound": np.clip(bound_, -NO_BOUND, NO_BOUND), "prob": np.column_stack(probability)}
 
 
 def probabilities(information: Floats, upper: Floats, lower: Floats, theta: Floats) -> dict[str, Any]:
@@ -168,21 +202,59 @@ def probabilities(information: Floats, upper: Floats, lower: Floats, theta: Floa
     exits = [exit_probabilities(information, upper, lower, each * math.sqrt(information[-1])) for each in theta]
     en = np.array([each.expected(information) for each in exits])
     return {
-        "upper": {"bound": upper, "prob": np.column_stack([each.upper for each in exits])},
-        "lower": {"bound": np.maximum(lower, -NO_BOUND), "prob": np.column_stack([each.lower for each in exits])},
+        "upper": _side(upper, [each.upper for each in exits]),
+        "lower": _side(lower, [each.lower for each in exits]),
         "en": en,
     }
 
 
 def _timing(given: Arguments) -> Floats:
     looks, timing = int(given["k"]), numbers(given["timing"])
-    if not is_missing(given["n.I"]) and len(numbers(given["n.I"])) > 1:
-        raise NotCoveredError("n.I of gsDesign()")
     if len(timing) == looks - 1:
         timing = [*timing, 1.0]
     if len(timing) != looks or looks == 1:
         return np.arange(1, looks + 1) / looks
     return np.array(timing)
+
+
+def _is_updated(given: Arguments) -> bool:
+    return not is_missing(given["n.I"]) and len(numbers(given["n.I"])) > 1
+
+
+def _updated(given: Arguments, kind: int, information: Floats, delta: float) -> Bounds:
+    """Bounds at the information that was observed, spent by its fraction of the planned maximum."""
+    planned = float(given["maxn.IPlan"]) or information[-1]
+    at = np.minimum(information / planned, 1.0)
+    looks, alpha, beta = len(at), float(given["alpha"]), float(given["beta"])
+    upper_at, lower_at = (
+        at if is_missing(given[name]) else np.array(numbers(given[name])) for name in ("usTime", "lsTime")
+    )
+    if given["sfu"] in ("OF", "Pocock", "WT") or kind > 6:
+        raise NotCoveredError(f"n.I with test.type={kind} and sfu={given['sfu']!r}")
+    drift = delta * math.sqrt(information[-1])
+    efficacy, futility = _flags(given, kind, looks)
+    alphas = spent_where_tested(spent(given["sfu"], given["sfupar"], upper_at, alpha), efficacy)
+    if kind in (1, 2):
+        upper = cumulative_bounds(information, alphas, two_sided=kind == 2)
+        lower = -upper if kind == 2 else np.full(looks, -np.inf)
+        return Bounds(at, upper, lower, drift)
+    total = beta if kind in (3, 4) else float(given["astar"]) or 1 - alpha
+    lows = spent_where_tested(spent(given["sfl"], given["sflpar"], lower_at, total), futility)
+    if kind in (5, 6):
+        return Bounds(at, *null_spending_bounds(information, alphas, lows, binding=kind == 5), drift)
+    upper, means = cumulative_bounds(information, alphas), delta * np.sqrt(information)
+    lower = futility_bounds(information, upper, means, lows)
+    for _ in range(50 if kind == 3 else 0):
+        upper = cumulative_bounds(information, alphas, lower=lower)
+        lower = futility_bounds(information, upper, means, lows)
+    return Bounds(at, upper, lower, drift)
+
+
+def _flags(given: Arguments, kind: int, looks: int) -> tuple[list[bool], list[bool]]:
+    """At which looks there is an efficacy and a futility bound."""
+    if kind in (1, 2):
+        return [True] * looks, [True] * looks
+    return flags(given["testUpper"], looks), flags(given["testLower"], looks)
 
 
 def _bounds(given: Arguments, kind: int, t: Floats, alpha: float, beta: float) -> Bounds:
@@ -200,11 +272,20 @@ def _bounds(given: Arguments, kind: int, t: Floats, alpha: float, beta: float) -
     if shaped:
         raise NotCoveredError(f"sfu={given['sfu']!r} with test.type={kind}")
     spending = Spent(given["sfu"], given["sfupar"], upper_at), Spent(given["sfl"], given["sflpar"], lower_at)
-    if kind in (3, 4):
-        return spending_both(t, alpha, beta, spending, binding=kind == 3)  # type: ignore[arg-type]
+    tested = _flags(given, kind, len(t))
+    if kind in (3, 4, 7, 8):
+        binding = kind in (3, 7)
+        if all(map(all, tested)):
+            return spending_both(t, alpha, beta, spending, binding=binding)  # type: ignore[arg-type]
+        return selected_spending_both(t, alpha, beta, spending, TestedLooks(*tested), binding=binding)
     if kind not in (5, 6):
         raise NotCoveredError(f"test.type={kind}")
-    return _null_lower(t, alpha, beta, spending, float(given["astar"]) or 1 - alpha, binding=kind == 5)
+    total = float(given["astar"]) or 1 - alpha
+    wanted = [
+        spent_where_tested(each.spent(t, error), looks)
+        for each, error, looks in zip(spending, (alpha, total), tested, strict=True)
+    ]
+    return _null_lower(t, beta, wanted, binding=kind == 5)
 
 
 def _symmetric(t: Floats, upper: Floats, power: float) -> Bounds:
@@ -212,12 +293,9 @@ def _symmetric(t: Floats, upper: Floats, power: float) -> Bounds:
     return Bounds(t, upper, -upper, float(drift))
 
 
-def _null_lower(
-    t: Floats, alpha: float, beta: float, spending: tuple[Spent, Spent], total: float, *, binding: bool
-) -> Bounds:
+def _null_lower(t: Floats, beta: float, cumulative: list[Floats], *, binding: bool) -> Bounds:
     """Lower bounds that spend an error under the null."""
-    wanted, low = (each.spent(t, error) for each, error in zip(spending, (alpha, total), strict=True))
-    upper, lower = null_spending_bounds(t, wanted, low, binding=binding)
+    upper, lower = null_spending_bounds(t, cumulative[0], cumulative[1], binding=binding)
     kept = lower[-1]
     found = with_futility(t, upper, lower, 1 - beta)
     found.futility[-1] = kept

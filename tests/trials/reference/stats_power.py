@@ -6,13 +6,17 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from medtwin.trials.design.log_rates import LogRatesTest
 from medtwin.trials.design.means import MeansTest, anova_power
-from medtwin.trials.design.rates import RatesTest, odds_ratio_subjects
+from medtwin.trials.design.rates import RatesTest
+from medtwin.trials.restricted_rates import restricted_rates
 from tests.trials.reference.cases import NotCoveredError
-from tests.trials.reference.signatures import Arguments, bound, is_missing
+from tests.trials.reference.evaluate import Frame
+from tests.trials.reference.signatures import Arguments, bound, is_missing, numbers
 
 _PROPORTIONS: Arguments = {
     "n": None,
@@ -149,26 +153,64 @@ _BINOMIAL: Arguments = {
 }
 
 
-def n_binomial(given: Arguments) -> Any:
-    """nBinomial(): patients in all, or power where n is given; arm 2 : arm 1 is the ratio."""
-    if float(given["outtype"]) != 1:
-        raise NotCoveredError("outtype of nBinomial()")
+def _one_binomial(given: Arguments) -> dict[str, float]:
+    """One comparison of nBinomial(); arm 2 : arm 1 is the ratio."""
     alpha, ratio = float(given["alpha"]) / float(given["sided"]), 1 / float(given["ratio"])
     p1, p2, delta = (float(given[name]) for name in ("p1", "p2", "delta0"))
     scale = str(given["scale"]).lower()
-    if scale in ("or", "lnor") and is_missing(given["n"]):
-        power = 1 - float(given["beta"])
-        null = math.exp(delta)
-        return odds_ratio_subjects(
-            (p1, p2), alpha, power, null=null, allocation_ratio=ratio, null_variance=scale == "or"
-        )
-    if scale not in ("difference", "rr"):
+    test: RatesTest | LogRatesTest
+    if scale in ("or", "lnor"):
+        test = LogRatesTest(p1, p2, math.exp(delta), "odds_ratio", ratio, null_variance=scale == "or")
+        null_rates = restricted_rates((p1, p2), math.exp(delta), scale="odds_ratio", allocation_ratio=ratio)
+    elif scale in ("difference", "rr"):
+        kind, null = ("difference", delta) if scale == "difference" else ("ratio", math.exp(delta))
+        test = RatesTest(p1, p2, null, kind, ratio)  # type: ignore[arg-type]
+        null_rates = test.null_rates
+    else:
         raise NotCoveredError(f"scale={given['scale']!r} of nBinomial()")
-    kind, null = ("difference", delta) if scale == "difference" else ("ratio", math.exp(delta))
-    test = RatesTest(p1, p2, null, kind, ratio)  # type: ignore[arg-type]
-    if is_missing(given["n"]):
-        return test.subjects(alpha, 1 - float(given["beta"]))
-    return test.power(float(given["n"]), alpha)
+    n = test.subjects(alpha, 1 - float(given["beta"])) if is_missing(given["n"]) else float(given["n"])
+    power = 1 - float(given["beta"]) if is_missing(given["n"]) else test.power(n, alpha)
+    return {
+        "n": n,
+        **_arm_sizes(n, float(given["ratio"])),
+        "alpha": float(given["alpha"]),
+        "sided": float(given["sided"]),
+        "beta": 1 - power,
+        "Power": power,
+        "sigma0": test.null_deviation,
+        "sigma1": test.deviation,
+        "p1": p1,
+        "p2": p2,
+        "delta0": delta,
+        "p10": null_rates[0],
+        "p20": null_rates[1],
+    }
+
+
+def _arm_sizes(n: float, ratio: float) -> dict[str, float]:
+    return {"n1": n / (1 + ratio), "n2": n * ratio / (1 + ratio)}
+
+
+def _over_vectors(given: Arguments, one: Callable[[Arguments], dict[str, float]], *names: str) -> Any:
+    """The results for each element of the vectors, in the form of outtype."""
+    lists = {name: numbers(given[name]) for name in names if not is_missing(given[name])}
+    size = max(map(len, lists.values()))
+    rows = [one({**given, **{name: values[i % len(values)] for name, values in lists.items()}}) for i in range(size)]
+    table = Frame({name: np.array([row[name] for row in rows]) for name in rows[0]})
+    has_n = not is_missing(given["n"])
+    match int(given["outtype"]):
+        case 1:
+            return table["Power" if has_n else "n"]
+        case 2:
+            return Frame({name: table[name] for name in ("n1", "n2", *(["Power"] if has_n else []))})
+        case 3:
+            return table
+    raise NotCoveredError(f"outtype={given['outtype']!r}")
+
+
+def n_binomial(given: Arguments) -> Any:
+    """nBinomial(): patients in all, or power where n is given."""
+    return _over_vectors(given, _one_binomial, "p1", "p2", "n", "delta0", "ratio", "beta")
 
 
 _NORMAL: Arguments = {
@@ -185,19 +227,34 @@ _NORMAL: Arguments = {
 }
 
 
-def n_normal(given: Arguments) -> Any:
-    """nNormal(): patients in all, or power where n is given; deviations known."""
-    if float(given["outtype"]) != 1:
-        raise NotCoveredError("outtype of nNormal()")
+def _one_normal(given: Arguments) -> dict[str, float]:
+    """One comparison of nNormal(); deviations known."""
     sd, r = float(given["sd"]), float(given["ratio"])
     other = sd if is_missing(given["sd2"]) else float(given["sd2"])
     # Arms with deviations of their own are one of a common one, at the allocation 1 : ratio.
     common = math.sqrt((1 + r) * (sd**2 + other**2 / r)) / 2
     test = MeansTest(float(given["delta1"]), common, float(given["delta0"]), known_sd=True)
-    alpha = float(given["alpha"]) / float(given["sided"])
-    if is_missing(given["n"]):
-        return test.subjects(alpha, 1 - float(given["beta"]))
-    return test.rejects(float(given["n"]), alpha)
+    alpha, beta = float(given["alpha"]) / float(given["sided"]), float(given["beta"])
+    n = test.subjects(alpha, 1 - beta) if is_missing(given["n"]) else float(given["n"])
+    power = 1 - beta if is_missing(given["n"]) else test.rejects(n, alpha)
+    return {
+        "n": n,
+        **_arm_sizes(n, r),
+        "alpha": float(given["alpha"]),
+        "sided": float(given["sided"]),
+        "beta": 1 - power,
+        "Power": power,
+        "sd": sd,
+        "sd2": other,
+        "delta1": float(given["delta1"]),
+        "delta0": float(given["delta0"]),
+        "se": test.standard_error / math.sqrt(n),
+    }
+
+
+def n_normal(given: Arguments) -> Any:
+    """nNormal(): patients in all, or power where n is given."""
+    return _over_vectors(given, _one_normal, "delta1", "n", "delta0", "ratio", "sd", "sd2", "beta")
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
