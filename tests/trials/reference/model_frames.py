@@ -2,72 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.trials.reference.cases import NotCoveredError, read_columns
-from tests.trials.reference.evaluate import Environment, Factor, Formula, Frame, as_factor, is_missing, plain, vector
+from tests.trials.reference.cases import NotCoveredError
+from tests.trials.reference.data_frames import data_frames
+from tests.trials.reference.evaluate import Environment, Factor, Formula, Frame, Named, as_factor, is_missing, plain, vector
 from tests.trials.reference.model_frame import Estimable, ModelFrame, model_frame
 from tests.trials.reference.rcalls import Call, Name
 
-_LEVELS = {
-    "orthodont": {"Sex": ["Male", "Female"]},
-    "fev_data": {
-        "SEX": ["Male", "Female"],
-        "ARMCD": ["PBO", "TRT"],
-        "RACE": ["Asian", "Black or African American", "White"],
-        "AVISIT": ["VIS1", "VIS2", "VIS3", "VIS4"],
-    },
-    "anorexia": {"Treat": ["CBT", "Cont", "FT"]},
-    "epil": {"trt": ["placebo", "progabide"]},
-}
-"""Levels of the factors of R's data sets in their order, which a CSV file does not keep."""
-
-_FRAMES = {
-    "an2": "anorexia_cont_vs_ft",
-    "anorexia": "anorexia",
-    "epil": "epil",
-    "ohio": "ohio",
-    "respiratory": "respiratory",
-    "rsp1": "respiratory_visit4",
-    "Orth": "orthodont",
-    "Orthodont": "orthodont",
-    "fev": "fev_data",
-    "fev_data": "fev_data",
-    "lung": "lung",
-    "veteran": "veteran",
-    "vet": "veteran",
-    "colon": "colon",
-    "gbsg": "gbsg",
-    "cgd": "cgd",
-    "col2": "colon_os_obs_vs_lev5fu",
-    "pbcr": "pbc_randomised",
-    "retinopathy": "retinopathy",
-    "bladder2": "bladder2",
-    "mgus2": "mgus2",
-    "myeloid": "myeloid",
-}
-"""What R's names of data frames are called in `trial_data/`."""
-
-
-@lru_cache(maxsize=32)
-def _read(path: Path) -> Frame:
-    frame = Frame(read_columns(path))
-    for name, levels in _LEVELS.get(path.stem, {}).items():
-        frame[name] = as_factor(frame[name], levels)
-    return frame
-
 
 def variables(folder: Path) -> dict[str, Any]:
-    """The data frames of the set-up in `meta.r_setup`, those whose files are there."""
-    paths = {name: folder / "trial_data" / f"{file}.csv" for name, file in _FRAMES.items()}
-    return {name: _read(path) for name, path in paths.items() if path.is_file()}
+    """The data frames by R's names."""
+    return dict(data_frames(folder))
+
+
+def whole_column(value: Any, size: int) -> Any:
+    """A column of a data frame, one value repeated."""
+    if isinstance(value, Factor):
+        return value.take(np.zeros(size, dtype=np.int64)) if len(value) == 1 else value
+    found = vector(value)
+    return np.full(size, found[0]) if len(found) == 1 else found
+
+
+def transform(env: Environment, call: Call) -> Frame:
+    """`transform()` of a data frame."""
+    frame: Frame = env.run(call.args[0])
+    inner = env.within(frame)
+    columns = {name: whole_column(inner.run(each), len(frame)) for name, each in call.named.items()}
+    return Frame({**frame, **columns})
+
+
+def assign(env: Environment, call: Call) -> Any:
+    """`<-` to a name, a column of a frame, or a part of a matrix or vector."""
+    target, value = call.args[0], env.run(call.args[1])
+    if isinstance(target, Name):
+        env.variables[target.name] = value
+        return value
+    holder = target.args[0]
+    if not isinstance(holder, Name) or target.name not in ("$", "[", "[["):
+        raise NotCoveredError(f"assignment to {target}")
+    old = env.variables[holder.name]
+    keys = [target.args[1].name] if target.name == "$" else [env.run(each) for each in target.args[1:]]
+    if isinstance(old, Frame):
+        if not isinstance(keys[-1], str) or any(each is not None for each in keys[:-1]):
+            raise NotCoveredError("assignment to rows of a data frame")
+        env.variables[holder.name] = Frame({**old, keys[-1]: whole_column(value, len(old))})
+        return value
+    values = np.array(plain(old))
+    values[tuple(_place(key, old, axis) for axis, key in enumerate(keys))] = plain(value)
+    env.variables[holder.name] = Named(values, old.names) if isinstance(old, Named) else values
+    return value
+
+
+def _place(key: Any, holder: Any, axis: int) -> Any:
+    if key is None:
+        return slice(None)
+    wanted = vector(key)
+    if wanted.dtype.kind == "b":
+        return wanted
+    if wanted.dtype.kind == "U":
+        return [list(holder.names[axis]).index(each) for each in wanted.tolist()]
+    return wanted.astype(np.int64) - 1
 
 
 @dataclass(frozen=True)
@@ -213,17 +213,7 @@ def _matrix(frame: ModelFrame, env: Environment, formula: Formula) -> tuple[NDAr
     return frame.matrix(intercept=True)
 
 
-def is_name(node: Any, *names: str) -> bool:
-    """Whether a tree is one of these names."""
-    return isinstance(node, Name) and node.name in names
-
-
 def column(env: Environment, node: Any, data: Frame | None, rows: Any) -> Any:
     """A variable at the kept rows."""
     value = (env if data is None else env.within(data)).run(node)
     return value.take(rows) if isinstance(value, Factor) else vector(value)[rows]
-
-
-def frame_of(given: Mapping[str, Any]) -> Frame | None:
-    """The argument data."""
-    return given.get("data")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,61 +22,12 @@ from medtwin.trials.analysis.restricted_mean import (
 from medtwin.trials.analysis.weighted_logrank import max_combo_test, weighted_logrank_test
 from medtwin.trials.analysis.weights import EarlyZero, FlemingHarrington, MagirrBurman
 from tests.trials.reference import survival_fits as fits
-from tests.trials.reference.cases import Case, NotCoveredError, read_columns
+from tests.trials.reference.cases import Case, NotCoveredError
+from tests.trials.reference.data_frames import data_frames
 from tests.trials.reference.evaluate import Environment, Frame, Named, as_factor, as_number, is_missing, plain, vector
 from tests.trials.reference.rcalls import Call
 from tests.trials.reference.signatures import bound
 from tests.trials.reference.survival_fits import Arguments
-
-_LEVELS = {
-    "veteran": {"celltype": ["squamous", "smallcell", "adeno", "large"]},
-    "cgd": {
-        "center": [
-            "Harvard Medical Sch",
-            "Scripps Institute",
-            "Copenhagen",
-            "NIH",
-            "L.A. Children's Hosp",
-            "Mott Children's Hosp",
-            "Univ. of Utah",
-            "Univ. of Washington",
-            "Univ. of Minnesota",
-            "Univ. of Zurich",
-            "Texas Children's Hosp",
-            "Amsterdam",
-            "Mt. Sinai Medical Ctr",
-        ],
-        "treat": ["placebo", "rIFN-g"],
-        "sex": ["male", "female"],
-        "inherit": ["X-linked", "autosomal"],
-        "hos.cat": ["US:NIH", "US:other", "Europe:Amsterdam", "Europe:other"],
-    },
-    "colon": {"rx": ["Obs", "Lev", "Lev+5FU"]},
-    "colon_os_obs_vs_lev5fu": {"rx": ["Obs", "Lev", "Lev+5FU"]},
-    "mgus2": {"sex": ["F", "M"]},
-    "myeloid": {"trt": ["A", "B"], "sex": ["f", "m"]},
-    "pbc_randomised": {"sex": ["m", "f"]},
-    "retinopathy": {"laser": ["xenon", "argon"], "eye": ["right", "left"], "type": ["juvenile", "adult"]},
-}
-"""Levels of the factors of R's data sets in their order, which a CSV file does not keep."""
-
-_FRAMES = {
-    "vet": "veteran",
-    "veteran": "veteran",
-    "lung": "lung",
-    "cancer": "lung",
-    "gbsg": "gbsg",
-    "cgd": "cgd",
-    "colon": "colon",
-    "col2": "colon_os_obs_vs_lev5fu",
-    "mgus2": "mgus2",
-    "myeloid": "myeloid",
-    "pbcr": "pbc_randomised",
-    "retinopathy": "retinopathy",
-    "bladder2": "bladder2",
-}
-"""What R's names of data frames are called in `trial_data/`."""
-
 
 _TITLES: dict[Contrast, str] = {
     "difference": "RMST.difference.adjusted",
@@ -85,14 +35,6 @@ _TITLES: dict[Contrast, str] = {
     "loss_ratio": "RMTL.ratio.adjusted",
 }
 """Of the tables of coefficients of `rmst2()`."""
-
-
-@lru_cache(maxsize=32)
-def _read(path: Path) -> Frame:
-    frame = Frame(read_columns(path))
-    for name, levels in _LEVELS.get(path.stem, {}).items():
-        frame[name] = as_factor(frame[name], levels)
-    return frame
 
 
 def _two_arm_frame(frame: Frame, arm: Any) -> Frame:
@@ -104,13 +46,7 @@ def _two_arm_frame(frame: Frame, arm: Any) -> Frame:
 
 def _variables(folder: Path) -> dict[str, Any]:
     """The data frames of the set-up in `meta.r_setup`, those whose files are there."""
-    found: dict[str, Any] = {}
-    for name, file in _FRAMES.items():
-        path = folder / "trial_data" / f"{file}.csv"
-        if path.is_file():
-            found[name] = _read(path)
-    if "colon" in found:
-        found["col_os"] = found["colon"].rows(found["colon"]["etype"] == 2)
+    found: dict[str, Any] = dict(data_frames(folder))
     if "vet" in found:
         found["vt"] = _two_arm_frame(found["vet"], found["vet"]["trt"] == 2)
     if "col2" in found:
