@@ -240,3 +240,66 @@ class PointSpending:
         if self.steps:
             return np.asarray(total * y[np.searchsorted(x, at, side="right") - 1])
         return np.asarray(total * np.interp(at, x, y))
+
+
+@dataclass(frozen=True)
+class _InRange:
+    """A spending function that is another one in a range of fractions.
+
+    Attributes:
+        inner: The other. start, end: Of the range, 0 <= start < end <= 1.
+
+    Raises:
+        ValueError: If the range is none.
+    """
+
+    inner: SpendingFunction
+    start: float
+    end: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end <= 1:
+            raise ValueError(f"start and end must increase between 0 and 1, got {self.start!r} and {self.end!r}")
+
+
+@dataclass(frozen=True)
+class TrimmedSpending(_InRange):
+    """Nothing is spent up to the start, all from the end on, and what `inner` says between them."""
+
+    def spent(self, fraction: ArrayLike, total: float) -> Floats:
+        """The error spent by each fraction, in the shape of `fraction`.
+
+        >>> TrimmedSpending(Spending("kim_demets", 1.0), 0.3, 0.9).spent([0.2, 0.5, 0.95], 0.02).tolist()
+        [0.0, 0.01, 0.02]
+        """
+        at = np.asarray(fraction, dtype=np.float64)
+        inside = self.inner.spent(np.maximum(at, self.start), total)
+        return np.where(at <= self.start, 0.0, np.where(at >= self.end, total, inside))
+
+
+@dataclass(frozen=True)
+class TruncatedSpending(_InRange):
+    """All of `inner` is spent between the start and the end, on the scale of that range."""
+
+    def spent(self, fraction: ArrayLike, total: float) -> Floats:
+        """The error spent by each fraction, in the shape of `fraction`.
+
+        >>> TruncatedSpending(Spending("kim_demets", 1.0), 0.2, 0.6).spent([0.1, 0.4, 0.8], 0.02).round(6).tolist()
+        [0.0, 0.01, 0.02]
+        """
+        at = np.clip((np.asarray(fraction, dtype=np.float64) - self.start) / (self.end - self.start), 0.0, 1.0)
+        return np.where(at > 0, self.inner.spent(np.where(at > 0, at, 1.0), total), 0.0)
+
+
+@dataclass(frozen=True)
+class GappedSpending(_InRange):
+    """What `inner` says up to the start, nothing more until the end, and all beyond it."""
+
+    def spent(self, fraction: ArrayLike, total: float) -> Floats:
+        """The error spent by each fraction, in the shape of `fraction`.
+
+        >>> GappedSpending(Spending("kim_demets", 1.0), 0.3, 0.9).spent([0.2, 0.5, 0.95], 0.02).round(6).tolist()
+        [0.004, 0.006, 0.02]
+        """
+        at = np.asarray(fraction, dtype=np.float64)
+        return np.where(at > self.end, total, self.inner.spent(np.minimum(at, self.start), total))

@@ -6,9 +6,12 @@ import pytest
 from medtwin.trials.design.spending import (
     BetaSpending,
     ExponentialSpending,
+    GappedSpending,
     PointSpending,
     Spending,
     SpendingFunction,
+    TrimmedSpending,
+    TruncatedSpending,
     TwoParameterSpending,
 )
 
@@ -24,6 +27,9 @@ FUNCTIONS: list[SpendingFunction] = [
     ExponentialSpending(0.8),
     PointSpending((0.2, 0.7), (0.05, 0.4)),
     PointSpending((0.2, 0.7), (0.05, 0.4), steps=True),
+    TrimmedSpending(Spending("hwang_shih_decani", -2.0), 0.3, 0.9),
+    TruncatedSpending(Spending("obrien_fleming"), 0.2, 0.8),
+    GappedSpending(Spending("pocock"), 0.2, 0.9),
 ]
 
 
@@ -62,6 +68,7 @@ def test_known_values() -> None:
         (lambda: ExponentialSpending(0.0), "nu must be above 0"),
         (lambda: PointSpending((0.7, 0.2), (0.1, 0.2)), "must increase"),
         (lambda: PointSpending((0.2,), (0.1, 0.2)), "must increase"),
+        (lambda: TrimmedSpending(Spending(), 0.9, 0.3), "must increase between 0 and 1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(build: object, message: str) -> None:

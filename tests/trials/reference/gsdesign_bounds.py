@@ -31,10 +31,13 @@ from medtwin.trials.design.selected_looks import (
 from medtwin.trials.design.spending import (
     BetaSpending,
     ExponentialSpending,
+    GappedSpending,
     PointSpending,
     Quantiles,
     Spending,
     SpendingFunction,
+    TrimmedSpending,
+    TruncatedSpending,
     TwoParameterSpending,
 )
 from tests.trials.reference.cases import NotCoveredError
@@ -46,7 +49,7 @@ VARIABLES = {
     for name in (
         *("sfLDOF", "sfLDPocock", "sfHSD", "sfPower", "sfPoints", "z2NC", "z2Z", "z2Fisher", "sfExponential"),
         *("sfLogistic", "sfNormal", "sfCauchy", "sfExtremeValue", "sfExtremeValue2", "sfTDist", "sfBetaDist"),
-        *("sfLinear", "sfStep"),
+        *("sfLinear", "sfStep", "sfTrimmed", "sfTruncated", "sfGapped"),
     )
 }
 NO_BOUND = 20.0  # gsDesign's bound where there is none
@@ -117,19 +120,33 @@ _OTHERS: dict[str, Callable[[list[float]], SpendingFunction]] = {
 }
 
 
+_IN_RANGE: dict[str, Callable[[SpendingFunction, float, float], SpendingFunction]] = {
+    "sfTrimmed": TrimmedSpending,
+    "sfTruncated": TruncatedSpending,
+    "sfGapped": GappedSpending,
+}
+_NAMED = {"sfLDOF": "obrien_fleming", "sfLDPocock": "pocock", "sfHSD": "hwang_shih_decani", "sfPower": "kim_demets"}
+
+
 def spent(kind: Any, parameter: Any, t: Floats, total: float) -> Floats:
-    named = {"sfLDOF": "obrien_fleming", "sfLDPocock": "pocock", "sfHSD": "hwang_shih_decani", "sfPower": "kim_demets"}
+    """The error that a spending function of gsDesign has spent at the looks."""
     if kind == "sfPoints":
-        return total * np.array(numbers(parameter))[: len(t)]
-    if kind in _OTHERS:
-        return np.asarray(_OTHERS[kind](numbers(parameter)).spent(t, total))
-    if kind not in named:
-        raise NotCoveredError(f"the spending function {kind!r}")
-    ours = named[kind]
+        return total * np.array([*numbers(parameter), 1.0])[: len(t)]
     if kind == "sfLDOF" and not is_missing(parameter) and np.ndim(parameter) == 0 and float(parameter) > 0:
         t = t ** float(parameter)
-    parametric = ours in ("hwang_shih_decani", "kim_demets")
-    return Spending(ours, float(parameter) if parametric else None).spent(t, total)  # type: ignore[arg-type]
+    return np.asarray(_function(kind, parameter).spent(t, total))
+
+
+def _function(kind: Any, parameter: Any) -> SpendingFunction:
+    if kind in _IN_RANGE:
+        start, end = numbers(parameter["trange"])
+        return _IN_RANGE[kind](_function(parameter["sf"], parameter.get("param")), start, end)
+    if kind in _OTHERS:
+        return _OTHERS[kind](numbers(parameter))
+    if kind not in _NAMED:
+        raise NotCoveredError(f"the spending function {kind!r}")
+    parametric = kind in ("sfHSD", "sfPower")
+    return Spending(_NAMED[kind], float(parameter) if parametric else None)  # type: ignore[arg-type]
 
 
 class Spent:
