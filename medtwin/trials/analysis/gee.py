@@ -108,7 +108,7 @@ class GEE:
             sd = np.sqrt(self.family.variance(mu))
             residuals = (y - mu) / sd
             scale = float((residuals**2).mean()) if self.scale is None else self.scale
-            alpha = _ESTIMATES[self.correlation](residuals / np.sqrt(scale), blocks)
+            alpha = _ESTIMATES[self.correlation](residuals / np.sqrt((residuals**2).mean()), blocks)
             slopes = design * (link.slope(eta) / sd)[:, None]
             bread, scores = self._sums(slopes, residuals, blocks, alpha)
             step = np.linalg.solve(bread, scores.sum(axis=0))

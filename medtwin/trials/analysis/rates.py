@@ -17,6 +17,15 @@ from medtwin.trials.analysis.means import Alternative, check_alternative
 from medtwin.trials.restricted_rates import Scale, restricted_rates
 
 
+RootFinder = Callable[[Callable[[float], float], float, float], float]
+"""A root of a function between two numbers where its signs differ."""
+
+
+def exact_root(function: Callable[[float], float], low: float, high: float) -> float:
+    """To the last digits."""
+    return float(brentq(function, low, high, xtol=1e-300, rtol=1e-14))
+
+
 @dataclass(frozen=True)
 class ChiSquare:
     """A chi-square test."""
@@ -126,7 +135,12 @@ def mcnemar_test(counts: ArrayLike, *, continuity: bool = True) -> ChiSquare:
 
 
 def fisher_test(
-    counts: ArrayLike, *, null: float = 1.0, alternative: Alternative = "two_sided", level: float = 0.95
+    counts: ArrayLike,
+    *,
+    null: float = 1.0,
+    alternative: Alternative = "two_sided",
+    level: float = 0.95,
+    find_root: RootFinder = exact_root,
 ) -> FisherTest:
     """Fisher's exact test of a 2 x 2 table, conditional on its margins.
 
@@ -136,6 +150,7 @@ def fisher_test(
         alternative: Whether the odds ratio differs from it, is above or below it; two-sided: all tables that are
             no more likely than the one observed.
         level: Of the limits.
+        find_root: Of the equations of the odds ratio and its limits, or of their reciprocals, between 0 and 1.
 
     Raises:
         ValueError: If it is no 2 x 2 table, or the rest makes no sense.
@@ -149,7 +164,7 @@ def fisher_test(
     if table.shape != (2, 2) or not null > 0:
         raise ValueError(f"counts must be a 2 x 2 table and null above 0, got {counts!r} and {null!r}")
     check_alternative(alternative)
-    law = _Hypergeometric.of(table)
+    law = _Hypergeometric.of(table, find_root)
     x = round(float(table[0, 0]))
     at_null = law.probabilities(null)
     here = law.support == x
@@ -169,15 +184,18 @@ class _Hypergeometric:
 
     support: Floats
     log_weights: Floats
+    find_root: RootFinder
 
     @classmethod
-    def of(cls, table: Floats) -> _Hypergeometric:
+    def of(cls, table: Floats, find_root: RootFinder) -> _Hypergeometric:
         row, column, total = float(table[0].sum()), float(table[:, 0].sum()), float(table.sum())
         k = np.arange(max(0.0, row + column - total), min(row, column) + 1)
         weights = [gammaln(a + 1) for a in (k, row - k, column - k, total - row - column + k)]
-        return cls(k, -np.sum(weights, axis=0))
+        return cls(k, -np.sum(weights, axis=0), find_root)
 
     def probabilities(self, odds_ratio: float) -> Floats:
+        if odds_ratio == 0:
+            return np.asarray(self.support == self.support[0], dtype=np.float64)
         logs = self.log_weights + self.support * math.log(odds_ratio)
         weights = np.exp(logs - logs.max())
         return np.asarray(weights / weights.sum())
@@ -186,7 +204,12 @@ class _Hypergeometric:
         return float(self.probabilities(odds_ratio)[self.support >= x if upper else self.support <= x].sum())
 
     def _solve(self, excess: Callable[[float], float]) -> float:
-        return math.exp(brentq(lambda log: excess(math.exp(log)), -300, 300, xtol=1e-13, rtol=1e-13))
+        """The odds ratio where an excess vanishes that rises or falls with it."""
+        if excess(1.0) == 0:
+            return 1.0
+        if (excess(0.0) > 0) != (excess(1.0) > 0):
+            return self.find_root(excess, 0.0, 1.0)
+        return 1 / self.find_root(lambda inverse: excess(1 / inverse), float(np.finfo(np.float64).eps), 1.0)
 
     def most_likely(self, x: float) -> float:
         if x == self.support[0]:

@@ -17,7 +17,7 @@ from medtwin.trials.analysis.glm import (
 )
 from medtwin.trials.analysis.linear import LinearModel, linear_model
 from medtwin.trials.analysis.mixed import random_intercept_model
-from medtwin.trials.analysis.mmrm import MMRM
+from medtwin.trials.analysis.mmrm import MMRM, quick_search
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import Environment, Factor, Formula, Named, plain, vector
 from tests.trials.reference.model_frames import Design, column, design, sum_of, terms_of
@@ -134,7 +134,6 @@ def _glm(of: Design, fit: GeneralisedLinearModel, offset: Any, **others: Any) ->
         aic=2 * rank - 2 * fit.log_likelihood,
         parameters=fit.num_parameters,
         deviance=fit.deviance,
-        residuals=fit.response - fit.fitted,
         y=fit.response,
         **{
             "fitted.values": fit.fitted,
@@ -241,6 +240,8 @@ def mmrm(env: Environment, call: Call) -> dict[str, Any]:
     _refuse(given, "mmrm", "weights", "covariance")
     control = given.nodes.get("control")
     options = {} if control is None else dict(control.named)
+    if given.value("optimizer") is not None or set(options) - {"method", "vcov"}:
+        raise NotCoveredError(f"the control {sorted(options)} of mmrm()")
     chosen = {name: given.value(name) or env.run(options.get(name)) for name in ("method", "vcov")}
     formula, data = given.value("formula"), given.value("data")
     terms = terms_of(formula.right)
@@ -252,7 +253,7 @@ def mmrm(env: Environment, call: Call) -> dict[str, Any]:
     of = design(env, Formula(formula.left, sum_of([each for each in terms if each is not bars[0]])), data, None, nodes)
     method = chosen["method"] or "Satterthwaite"
     structure: StructureName = bars[0].name  # type: ignore[assignment]
-    model = MMRM(structure, _inference(method, chosen["vcov"]), bool(given.value("reml", True)))
+    model = MMRM(structure, _inference(method, chosen["vcov"]), bool(given.value("reml", True)), quick_search)
     places = column(env, visit, data, of.frame.rows)
     groups = None if group is None else _order(column(env, group, data, of.frame.rows))
     labels = vector(column(env, subject, data, of.frame.rows))
@@ -429,6 +430,21 @@ def bic(fit: Any) -> float:
     if fit["class"] == "mmrm":
         return float(fit["bic"])
     return float(np.log(fit.get("size", len(fit["design"].x))) * fit["parameters"] - 2 * fit["loglik"])
+
+
+def residuals(fit: Any, type: str | None = None) -> Any:  # noqa: A002
+    """`residuals()`: of a glm those of the deviance unless another type is asked for."""
+    if fit["class"] not in ("lm", "glm", "negbin"):
+        raise NotCoveredError(f"residuals() of {fit['class']}")
+    own = fit["fit"]
+    if fit["class"] == "lm":
+        return own.residuals
+    raw = own.response - own.fitted
+    roots = np.sqrt(own.weights * np.maximum(own.family.deviances(own.response, own.fitted), 0.0))
+    kinds = {"response": raw, "pearson": own.pearson, "deviance": np.sign(raw) * roots}
+    if (type or "deviance") not in kinds:
+        raise NotCoveredError(f"the type {type} of residuals()")
+    return kinds[type or "deviance"]
 
 
 def predict(env: Environment, call: Call) -> Any:

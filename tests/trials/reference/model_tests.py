@@ -23,6 +23,7 @@ from tests.trials.reference.evaluate import (
     plain,
     vector,
 )
+from tests.trials.reference.r_laws import zero
 from tests.trials.reference.rcalls import Call
 from tests.trials.reference.survival_fits import Arguments
 
@@ -210,10 +211,11 @@ def _one_proportion(
 
 
 def fisher_test(env: Environment, call: Call) -> dict[str, Any]:
-    """`fisher.test()` of a 2 x 2 table."""
+    """`fisher.test()` of a 2 x 2 table; its odds ratios are roots to the tolerance of R's `uniroot()`."""
     given = Arguments.of(env, call, ("x", "y", "or", "alternative", "conf.int", "conf.level"))
     options: dict[str, Any] = {
         "null": given.value("or", 1.0),
+        "find_root": zero,
         "alternative": side(given.value("alternative", "two.sided")),
         "level": given.value("conf.level", 0.95),
     }

@@ -12,13 +12,16 @@ from tests.trials.reference import r_laws
 from tests.trials.reference.bayes_answers import bayesian_answers, prognostic_answers
 from tests.trials.reference.cases import Case, NotCoveredError
 from tests.trials.reference.evaluate import Environment, Frame, as_factor, plain
-from tests.trials.reference.model_frames import variables
+from tests.trials.reference.model_frames import assign, transform, variables
 from tests.trials.reference.model_tests import NATIVES as TESTS
 from tests.trials.reference.model_tests import table
 from tests.trials.reference.rcalls import Call
 
 _NATIVES: dict[str, Callable[[Environment, Call], Any]] = {
     **TESTS,
+    "<-": assign,
+    "=": assign,
+    "transform": transform,
     "function": r_laws.function,
     "lm": fits.lm,
     "glm": fits.glm,
@@ -65,8 +68,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "BIC": fits.bic,
     "deviance": _taken("deviance"),
     "fitted": _taken("fitted.values"),
-    "residuals": _taken("residuals"),
-    "resid": _taken("residuals"),
+    "residuals": fits.residuals,
+    "resid": fits.residuals,
     "df.residual": _taken("df.residual"),
     "sigma": lambda fit: fit["fit"].sigma if fit["class"] == "lm" else fit["sigma"],
     "nobs": lambda fit: float(len(fit["design"].x)),
@@ -98,7 +101,7 @@ def analysis(case: Case) -> Mapping[str, Any]:
 
 
 def bayesian(case: Case) -> Mapping[str, Any]:
-    """The outputs of a case: by the function of medtwin its inputs ask for, else by its expression in medtwin's laws."""
+    """The outputs of a case: by the function of medtwin its inputs ask for, else by its expression."""
     found = bayesian_answers(case.inputs)
     return found if set(found) >= set(case.outputs) else {**_evaluated(case), **found}
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy import integrate, optimize, special, stats
+from scipy import integrate, special, stats
 
 from medtwin.trials.analysis.bayes import Beta, Gamma, Normal
 from tests.trials.reference.cases import NotCoveredError
@@ -164,19 +165,60 @@ def definite_integral(
         np.linspace(low, high, 17) if math.isfinite(low) and math.isfinite(high) else np.array([-10.0, -1, 0, 1, 10])
     )
     ends = [low, *(float(each) for each in inner if low < each < high), high]
-    pieces = [
-        integrate.quad(at, a, b, epsabs=1e-14, epsrel=1e-12, limit=200) for a, b in zip(ends, ends[1:], strict=False)
-    ]
+    pieces = [integrate.quad(at, a, b, epsabs=1e-14, epsrel=1e-12, limit=200) for a, b in pairwise(ends)]
     return {"value": float(sum(each[0] for each in pieces)), "abs.error": float(sum(each[1] for each in pieces))}
+
+
+def zero(function: Callable[[float], float], low: float, high: float, tolerance: float | None = None) -> float:
+    """What R's `uniroot()` returns: Brent's root to a tolerance, by default the fourth root of the unit roundoff.
+
+    Answers of R that rest on it are off by as much, and an exact root would not agree with them.
+
+    Source: Brent 1973, Algorithms for Minimization without Derivatives, chapter 4.
+    """
+    unit = float(np.finfo(np.float64).eps)
+    tolerance = unit**0.25 if tolerance is None else tolerance
+    a, b, fa, fb = low, high, function(low), function(high)
+    c, fc = a, fa
+    for _ in range(1000):
+        last = b - a
+        if abs(fc) < abs(fb):
+            a, b, c, fa, fb, fc = b, c, b, fb, fc, fb
+        least, half = 2 * unit * abs(b) + tolerance / 2, (c - b) / 2
+        if abs(half) <= least or fb == 0:
+            return b
+        step = _interpolated(a, b, c, fa, fb, fc, last, least) or half
+        step = step if abs(step) >= least else math.copysign(least, half)
+        a, fa, b = b, fb, b + step
+        fb = function(b)
+        if (fb > 0) == (fc > 0):
+            c, fc = a, fa
+    raise NotCoveredError("uniroot() without an end")
+
+
+def _interpolated(*points: float) -> float:
+    """A step of Brent's by a secant or a parabola, 0 where halving is safer."""
+    a, b, c, fa, fb, fc, last, least = points
+    if abs(last) < least or abs(fa) <= abs(fb):
+        return 0.0
+    half, s = (c - b) / 2, fb / fa
+    if a == c:
+        p, q = 2 * half * s, 1 - s
+    else:
+        q, r = fa / fc, fb / fc
+        p, q = s * (2 * half * q * (q - r) - (b - a) * (r - 1)), (q - 1) * (r - 1) * (s - 1)
+    p, q = (p, -q) if p > 0 else (-p, q)
+    return p / q if 2 * p < 3 * half * q - abs(least * q) and p < abs(last * q / 2) else 0.0
 
 
 def root(apply: Callable[..., Any], interval: Any = None, **named: Any) -> dict[str, float]:
     """`uniroot()`."""
     low, high = vector(interval) if interval is not None else (named.pop("lower"), named.pop("upper"))
-    for key in ("tol", "maxiter", "extendInt"):
-        named.pop(key, None)
-    found = optimize.brentq(lambda x: float(vector(apply(x, **named))[0]), float(low), float(high), xtol=1e-13)
-    return {"root": float(found)}
+    tolerance = named.pop("tol", None)
+    if "extendInt" in named:
+        raise NotCoveredError("the argument extendInt of uniroot()")
+    named.pop("maxiter", None)
+    return {"root": zero(lambda x: float(vector(apply(x, **named))[0]), float(low), float(high), tolerance)}
 
 
 def outer(one: Any, other: Any, apply: Any = "*") -> Any:
@@ -199,6 +241,31 @@ def product(one: Any, other: Any) -> Any:
     return (a @ b)[:, None] if b.ndim == 1 and a.shape[1] == len(b) else np.outer(a, b) if b.ndim == 1 else a @ b
 
 
+def _by_column(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An operator where a vector as long as a matrix has rows meets each column of it."""
+
+    def apply(one: Any, other: Any = None) -> Any:
+        names = next((each.names for each in (one, other) if isinstance(each, Named)), None)
+        a, b = (None if each is None else np.asarray(plain(each), dtype=np.float64) for each in (one, other))
+        if b is None:
+            found = function(0.0, a)
+        else:
+            if a is not None and a.ndim == 2 and b.shape == a.shape[:1]:
+                b = b[:, None]
+            elif a is not None and b.ndim == 2 and a.shape == b.shape[:1]:
+                a = a[:, None]
+            elif a is not None and a.ndim == b.ndim == 1 and 1 < min(len(a), len(b)) < max(len(a), len(b)):
+                size = max(len(a), len(b))
+                a, b = np.resize(a, size), np.resize(b, size)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                found = function(a, b)
+        if names is not None and found.ndim == len(names):
+            return Named(found, names)
+        return float(found) if np.ndim(found) == 0 else found
+
+    return apply
+
+
 def order(*keys: Any, **options: Any) -> Any:
     """`order()`: places from 1."""
     if options:
@@ -211,6 +278,13 @@ def bind_rows(*args: Any, **named: Any) -> Named:
     """`rbind()` of vectors."""
     rows = [np.asarray(plain(each), dtype=np.float64) for each in (*args, *named.values())]
     return Named(np.vstack(rows), (list(named) or None, None))
+
+
+def transposed(value: Any) -> Named:
+    """`t()`: a vector becomes a row."""
+    values = np.asarray(plain(value), dtype=np.float64)
+    names = value.names if isinstance(value, Named) else (None,) * values.ndim
+    return Named(values[None, :], (None, names[0])) if values.ndim == 1 else Named(values.T, names[::-1])
 
 
 def column_means(value: Any) -> Any:
@@ -241,6 +315,11 @@ def evenly(start: Any, end: Any = None, by: Any = None, **named: Any) -> Any:
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **LAWS,
+    "+": _by_column(np.add),
+    "-": _by_column(np.subtract),
+    "*": _by_column(np.multiply),
+    "/": _by_column(np.true_divide),
+    "^": _by_column(np.float_power),
     "sapply": for_each,
     "vapply": lambda values, apply, kind, *args, **named: for_each(values, apply, *args, **named),
     "Vectorize": lambda apply: lambda *args: in_parallel(apply, *args),
@@ -252,6 +331,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "crossprod": lambda a, b=None: product(np.transpose(plain(a)), a if b is None else b),
     "solve": lambda a, b=None: np.linalg.inv(plain(a)) if b is None else np.linalg.solve(plain(a), plain(b)),
     "order": order,
+    "t": transposed,
     "rbind": bind_rows,
     "colMeans": column_means,
     "rep": repeat,
