@@ -288,7 +288,7 @@ class Mixture(Generic[C]):
         logs = np.log(np.maximum(self.weights, 1e-300)) + [weight for _, weight in found]
         weights = np.exp(logs - logs.max())
         shares = tuple((weights / weights.sum()).tolist())
-        return Mixture(shares, tuple(law for law, _ in found))  # type: ignore[arg-type]
+        return Mixture(shares, tuple(law for law, _ in found))
 
     def quantile(self, probability: float) -> float:
         """Below which the parameter lies with such a probability.

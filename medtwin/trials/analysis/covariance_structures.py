@@ -75,7 +75,7 @@ class CovarianceStructure:
             root = np.eye(self.num_visits, dtype=theta.dtype)
             root[np.tril_indices(self.num_visits, -1)] = rest
             root = sd[:, None] * root
-            return root @ root.T
+            return np.asarray(root @ root.T)
         correlation = _CORRELATIONS[self.name.removesuffix("h")](rest, np.asarray(self.positions))
         sd = sd if len(sd) == self.num_visits else np.full(self.num_visits, sd[0])
         return np.asarray(sd[:, None] * correlation * sd)

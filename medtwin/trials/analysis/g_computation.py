@@ -74,7 +74,8 @@ def standardised_means(
 
     Args:
         model: The working model.
-        x_experimental, x_control: (rows, columns), the design of all subjects as if in that arm.
+        x_experimental: (rows, columns), the design of all subjects as if in the experimental arm.
+        x_control: (rows, columns), as if in the control arm.
         covariance: (columns, columns) of the coefficients; None: that of the model.
 
     Raises:
@@ -103,7 +104,8 @@ def augmented_means(
 
     Args:
         model: The working model.
-        x_experimental, x_control: (rows, columns), the design of all subjects as if in that arm.
+        x_experimental: (rows, columns), the design of all subjects as if in the experimental arm.
+        x_control: (rows, columns), as if in the control arm.
         experimental: (rows,) whether a subject is in the experimental arm.
 
     Raises:

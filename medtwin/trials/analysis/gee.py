@@ -114,7 +114,7 @@ class GEE:
             step = np.linalg.solve(bread, scores.sum(axis=0))
             b = b + step
             if np.abs(step).max() < 1e-10 * (1 + np.abs(b).max()):
-                inverse = np.linalg.inv(bread)
+                inverse: Floats = np.asarray(np.linalg.inv(bread), dtype=np.float64)
                 robust = inverse @ scores.T @ scores @ inverse
                 return EstimatingEquations(b, robust, scale * inverse, alpha, scale, mu, len(labels))
         raise ValueError(f"the estimating equations must have a solution, got none after {_MOST_STEPS} steps")
@@ -222,7 +222,7 @@ def _free(alpha: Floats, places: Ints) -> Floats:
     whole = np.eye(size)
     whole[np.triu_indices(size, 1)] = alpha
     whole = whole + np.triu(whole, 1).T
-    return whole[np.ix_(places, places)]
+    return np.asarray(whole[np.ix_(places, places)])
 
 
 _ESTIMATES: dict[str, Callable[[Floats, list[_Block]], Floats]] = {

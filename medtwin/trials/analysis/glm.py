@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -95,7 +95,7 @@ class Family:
         """Of a response with such a mean, for a dispersion of 1."""
         match self.distribution:
             case "binomial":
-                return mu * (1 - mu)
+                return np.asarray(mu * (1 - mu))
             case "poisson":
                 return mu
             case "gamma":
@@ -187,7 +187,7 @@ class GeneralisedLinearModel:
     @property
     def degrees_of_freedom(self) -> int:
         """Of the residuals."""
-        return int((self.weights > 0).sum()) - self.x.shape[1]
+        return int((self.weights > 0).sum() - self.x.shape[1])
 
     @property
     def deviance(self) -> float:
@@ -231,7 +231,7 @@ class GeneralisedLinearModel:
     def num_parameters(self) -> int:
         """Coefficients, and the dispersion or theta where it was estimated."""
         extra = self.family.has_free_dispersion or not np.isnan(self.theta_error)
-        return self.x.shape[1] + int(extra)
+        return int(self.x.shape[1] + extra)
 
     def interval(self, level: float = 0.95) -> tuple[Floats, Floats]:
         """Wald limits of the coefficients, (columns,) each.
@@ -244,7 +244,9 @@ class GeneralisedLinearModel:
 
     def predict(self, x: ArrayLike, offset: ArrayLike = 0.0) -> Floats:
         """Means at other covariates, (rows, columns) to (rows,)."""
-        return self.family.functions.inverse(np.asarray(x, dtype=np.float64) @ self.coefficients + offset)
+        return self.family.functions.inverse(
+            np.asarray(x, dtype=np.float64) @ self.coefficients + np.asarray(offset, dtype=np.float64)
+        )
 
     @property
     def scores(self) -> Floats:
@@ -308,7 +310,8 @@ def generalised_linear_model(
     added = np.broadcast_to(np.asarray(offset, dtype=np.float64), y.shape)
     _check_response(family, y, given)
     link, mu = family.functions, family.start(y, given)
-    eta, deviance, b = link.forward(mu), np.inf, np.zeros(design.shape[1])
+    eta, deviance = link.forward(mu), np.inf
+    b: Floats = np.zeros(design.shape[1])
     for step in range(_MOST_STEPS):
         slope = link.slope(eta)
         w = given * slope**2 / family.variance(mu)
@@ -363,7 +366,7 @@ def negative_binomial_model(
 
     Source: Lawless 1987, Can J Stat 15:209.
     """
-    options = {"weights": weights, "offset": offset, "tolerance": 1e-12}
+    options: dict[str, Any] = {"weights": weights, "offset": offset, "tolerance": 1e-12}
     fit = generalised_linear_model(response, x, Family("poisson", link), **options)
     theta = _moment_theta(fit)
     for _ in range(_MOST_STEPS):

@@ -67,7 +67,8 @@ def one_sample_t_test(
 
     Args:
         values: (rows,).
-        null: The mean under the null. alternative: Whether the mean differs from, is above or below it.
+        null: The mean under the null.
+        alternative: Whether the mean differs from, is above or below it.
         level: Of the limits.
 
     Raises:
@@ -92,8 +93,11 @@ def pooled_t_test(
     """Student's test of two means of equal variances, first less second.
 
     Args:
-        first, second: (rows,) each.
-        null: The difference under the null. alternative: Which way it differs. level: Of the limits.
+        first: (rows,).
+        second: (rows,).
+        null: The difference under the null.
+        alternative: Which way it differs.
+        level: Of the limits.
 
     Raises:
         ValueError: If a group has fewer than two values, nothing varies, or the rest makes no sense.
@@ -163,8 +167,10 @@ def rank_sum_test(
     """Wilcoxon's rank-sum test, which is Mann and Whitney's.
 
     Args:
-        first, second: (rows,) each.
-        null: The shift of the first group under the null. alternative: Which way it differs.
+        first: (rows,).
+        second: (rows,).
+        null: The shift of the first group under the null.
+        alternative: Which way it differs.
         exact: Whether by the permutation distribution, which knows no ties; None: where both groups have fewer than 50.
         continuity: Whether the normal approximation is corrected by one half.
 
@@ -202,7 +208,8 @@ def signed_rank_test(
 
     Args:
         differences: (rows,).
-        null: Their centre of symmetry under the null. alternative: Which way it differs.
+        null: Their centre of symmetry under the null.
+        alternative: Which way it differs.
         exact: Whether by the permutation distribution, which knows neither ties nor values at the null; None: where
             there are fewer than 50.
         continuity: Whether the normal approximation is corrected by one half.
@@ -229,7 +236,8 @@ def rank_sum_shift(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) 
     """The median of all differences first - second, with limits from the exact law of the rank sum.
 
     Args:
-        first, second: (rows,) each, without ties.
+        first: (rows,), without ties.
+        second: (rows,), without ties.
         level: Of the limits.
 
     Raises:
@@ -245,7 +253,8 @@ def signed_rank_shift(differences: ArrayLike, *, level: float = 0.95) -> Shift:
     """The median of all means of two differences, with limits from the exact law of the signed-rank sum.
 
     Args:
-        differences: (rows,). level: Of the limits.
+        differences: (rows,).
+        level: Of the limits.
 
     Raises:
         ValueError: If there are none, or the level does not lie between 0 and 1.

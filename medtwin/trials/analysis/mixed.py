@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.stats import t
 
-from medtwin.trials.analysis.follow_up import Floats, as_codes
+from medtwin.trials.analysis.follow_up import Floats, Ints, as_codes
 from medtwin.trials.analysis.linear import as_regression
 
 
@@ -74,7 +74,7 @@ def random_intercept_model(
         """Coefficients, the inverse of x'Wx, and y'Wy less what they explain, W of unit variance within."""
         shrink = ratio / (1 + ratio * counts)
         whole = squares - (sums.T * shrink) @ sums
-        inverse = np.linalg.inv(whole[:p, :p])
+        inverse: Floats = np.asarray(np.linalg.inv(whole[:p, :p]), dtype=np.float64)
         b = inverse @ whole[:p, p]
         return b, inverse, float(whole[p, p] - b @ whole[:p, p])
 
@@ -106,6 +106,6 @@ def random_intercept_model(
     )
 
 
-def _varies(column: Floats, codes: Floats, counts: Floats) -> bool:
+def _varies(column: Floats, codes: Ints, counts: Floats) -> bool:
     means = np.bincount(codes, column) / counts
     return bool(np.abs(column - means[codes]).max() > 1e-9 * max(float(np.abs(column).max()), 1e-300))

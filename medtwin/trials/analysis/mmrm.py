@@ -156,14 +156,14 @@ def quick_search(likelihood: Likelihood, start: Floats) -> Floats:
     That is the default of R's mmrm. It ends short of the maximum by some 1e-6 of log-likelihood, which moves weakly
     determined covariances in their third digit; `newton_search` does not.
 
+    Where it does not come to an end, as from far away, `newton_search` goes on.
+
     Raises:
-        ValueError: If it does not come to an end.
+        ValueError: If there is no maximum inside.
     """
     options = {"ftol": 1e7 * np.finfo(np.float64).eps, "gtol": 0.0, "maxcor": 5, "maxiter": 300}
     found = minimize(likelihood.negative, np.zeros_like(start), jac=True, method="L-BFGS-B", options=options)
-    if not found.success:
-        raise ValueError(f"the likelihood must have a maximum inside, got {found.message!r}")
-    return np.asarray(found.x)
+    return np.asarray(found.x) if found.success else newton_search(likelihood, start)
 
 
 @dataclass(frozen=True)
@@ -265,12 +265,12 @@ class MMRM:
         return RepeatedMeasures(
             coefficients=b,
             model_covariance=covariance,
-            parameter_covariance=np.linalg.inv(likelihood.hessian(theta)),
+            parameter_covariance=np.asarray(np.linalg.inv(likelihood.hessian(theta)), dtype=np.float64),
             pieces=likelihood.pieces(theta),
             inference=self.inference,
             residual_df=len(y) - design.shape[1],
             between_df=int(subjects.max()) + 1 - int((~within).sum()),
-            is_within=within,
+            is_within=within | (np.ptp(design, axis=0) == 0),
             covariances=np.array([structure.matrix(theta[likelihood.slice(g)]) for g in range(len(groups))]),
             theta=theta,
             log_likelihood=-likelihood.negative(theta)[0],

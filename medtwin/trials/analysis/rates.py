@@ -16,7 +16,6 @@ from medtwin.trials.analysis.follow_up import Floats, as_level
 from medtwin.trials.analysis.means import Alternative, check_alternative
 from medtwin.trials.restricted_rates import Scale, restricted_rates
 
-
 RootFinder = Callable[[Callable[[float], float], float, float], float]
 """A root of a function between two numbers where its signs differ."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import f, t
 
-from medtwin.trials.analysis.follow_up import Floats, as_level
+from medtwin.trials.analysis.follow_up import Bools, Floats, as_level
 
 Inference = Literal["satterthwaite", "kenward_roger", "kenward_roger_linear", "residual", "between_within"]
 
@@ -61,10 +61,11 @@ class SmallSample:
         coefficients: (columns,). model_covariance: (columns, columns), as if the parameters were known.
         parameter_covariance: (q, q), the inverse of the observed information.
         pieces: See `Pieces`. inference: How degrees of freedom are found.
-        residual_df: Rows less columns. between_df: Subjects less columns that are constant in each subject.
-        is_within: (columns,) whether a column varies in some subject.
+        residual_df: Rows less columns. between_df: Subjects less columns that vary in no subject.
+        is_within: (columns,) whether a column varies in some subject, or is the constant.
 
-    Source: Satterthwaite 1946, Biometrics Bull 2:110; Kenward & Roger 1997, Biometrics 53:983.
+    Source: Satterthwaite 1946, Biometrics Bull 2:110; Kenward & Roger 1997, Biometrics 53:983; between and within
+    Schluchter & Elashoff 1990, J Stat Comput Simul 37:69, of several coefficients the fewest.
     """
 
     coefficients: Floats
@@ -74,7 +75,7 @@ class SmallSample:
     inference: Inference
     residual_df: int
     between_df: int
-    is_within: Floats
+    is_within: Bools
 
     @property
     def covariance(self) -> Floats:
@@ -152,14 +153,14 @@ class SmallSample:
     def _slopes(self, row: Floats) -> Floats:
         """Derivatives of the variance of a combination by the parameters, (q,)."""
         left = self.model_covariance @ row
-        return -np.einsum("a,qab,b->q", left, self.pieces.first, left)
+        return np.asarray(-np.einsum("a,qab,b->q", left, self.pieces.first, left))
 
     def _df(self, row: Floats) -> float:
         if self.inference == "residual":
             return float(self.residual_df)
         if self.inference == "between_within":
-            is_within = bool(self.is_within[row != 0].any())
-            return float(self.residual_df - self.between_df if is_within else self.between_df)
+            each = np.where(self.is_within, self.residual_df - self.between_df, self.between_df)
+            return float(each[row != 0].min())
         slopes = self._slopes(row)
         return float(2 * (row @ self.model_covariance @ row) ** 2 / (slopes @ self.parameter_covariance @ slopes))
 

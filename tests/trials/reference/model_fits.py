@@ -16,7 +16,6 @@ from medtwin.trials.analysis.glm import (
     negative_binomial_model,
 )
 from medtwin.trials.analysis.linear import LinearModel, linear_model
-from medtwin.trials.analysis.mixed import random_intercept_model
 from medtwin.trials.analysis.mmrm import MMRM, quick_search
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import Environment, Factor, Formula, Named, plain, vector
@@ -34,7 +33,12 @@ _INFERENCE: dict[str, Any] = {
 }
 
 
-def _refuse(given: Arguments, name: str, *unknown: str) -> None:
+def refuse_arguments(given: Arguments, name: str, *unknown: str) -> None:
+    """Raises for arguments of a call that medtwin has no counterpart of.
+
+    Raises:
+        NotCoveredError: Naming the argument.
+    """
     for each in unknown:
         if given.value(each) is not None:
             raise NotCoveredError(f"the argument {each} of {name}()")
@@ -45,7 +49,8 @@ def _design(given: Arguments, *more: str) -> Design:
     return design(given.env, given.value("formula"), given.value("data"), given.nodes.get("subset"), nodes)
 
 
-def _fit(kind: str, of: Design, coefficients: Any, variance: Any, **others: Any) -> dict[str, Any]:
+def as_fit(kind: str, of: Design, coefficients: Any, variance: Any, **others: Any) -> dict[str, Any]:
+    """A fit as R shows it: what all classes have, and what is said of this one."""
     names = of.names
     return {
         "class": kind,
@@ -59,10 +64,10 @@ def _fit(kind: str, of: Design, coefficients: Any, variance: Any, **others: Any)
 def lm(env: Environment, call: Call) -> dict[str, Any]:
     """`lm()`."""
     given = Arguments.of(env, call, ("formula", "data", "subset", "weights", "na.action"))
-    _refuse(given, "lm", "weights")
+    refuse_arguments(given, "lm", "weights")
     of = _design(given)
     fit = linear_model(of.y.numbers - of.offset, of.x)
-    return _fit(
+    return as_fit(
         "lm",
         of,
         fit.coefficients,
@@ -109,7 +114,7 @@ def glm(env: Environment, call: Call) -> dict[str, Any]:
     """`glm()`."""
     signature = ("formula", "family", "data", "weights", "subset", "na.action", "start", "offset")
     given = Arguments.of(env, call, signature)
-    _refuse(given, "glm", "start")
+    refuse_arguments(given, "glm", "start")
     of, law = _design(given), family(given.nodes.get("family"))
     y, weights = _weighted(given, of, law)
     offset = of.offset
@@ -124,7 +129,7 @@ def _glm(of: Design, fit: GeneralisedLinearModel, offset: Any, **others: Any) ->
         fit.response, np.ones((len(fit.response), 1)), fit.family, weights=fit.weights, offset=offset
     )
     rank = fit.num_parameters - int(not np.isnan(fit.theta_error))
-    return _fit(
+    return as_fit(
         "glm",
         of,
         fit.coefficients,
@@ -151,7 +156,7 @@ def glm_nb(env: Environment, call: Call) -> dict[str, Any]:
     of = _design(given)
     y, weights = _weighted(given, of, Family("poisson"))
     link = given.nodes.get("link")
-    name = link.name if isinstance(link, Name) else link or "log"
+    name: Any = link.name if isinstance(link, Name) else link or "log"
     fit = negative_binomial_model(y, of.x, link=name, weights=weights, offset=of.offset)
     others = {"theta": fit.family.theta, "SE.theta": fit.theta_error, "twologlik": 2 * fit.log_likelihood}
     return {
@@ -177,7 +182,7 @@ def geeglm(env: Environment, call: Call) -> dict[str, Any]:
         "corstr",
     )
     given = Arguments.of(env, call, (*signature, "scale.fix", "scale.value", "std.err"))
-    _refuse(given, "geeglm", "weights", "start", "zcor")
+    refuse_arguments(given, "geeglm", "weights", "start", "zcor")
     if given.value("std.err", "san.se") != "san.se":
         raise NotCoveredError("the argument std.err of geeglm()")
     of = _design(given)
@@ -187,10 +192,10 @@ def geeglm(env: Environment, call: Call) -> dict[str, Any]:
     label = vector(column(env, given.nodes["id"], data, of.frame.rows))
     cluster = np.cumsum(np.concatenate([[True], label[1:] != label[:-1]]))
     waves = None if "waves" not in given.nodes else vector(column(env, given.nodes["waves"], data, of.frame.rows))
-    scale = float(given.value("scale.value", 1.0)) if given.value("scale.fix", False) else None
-    model = GEE(family(given.nodes.get("family")), given.value("corstr", "independence"), scale)
+    # geeglm() of geepack 1.3.9 takes scale.fix and estimates the scale all the same.
+    model = GEE(family(given.nodes.get("family")), given.value("corstr", "independence"))
     fit = model.fit(of.y.columns, of.x, cluster, wave=waves, offset=of.offset)
-    found = _fit("geeglm", of, fit.coefficients, fit.covariance, fit=fit, **{"fitted.values": fit.fitted})
+    found = as_fit("geeglm", of, fit.coefficients, fit.covariance, fit=fit, **{"fitted.values": fit.fitted})
     geese = {
         "beta": found["coefficients"],
         "vbeta": fit.covariance,
@@ -201,43 +206,11 @@ def geeglm(env: Environment, call: Call) -> dict[str, Any]:
     return {**found, "geese": geese, "df.residual": float(len(of.x) - of.x.shape[1])}
 
 
-def lme(env: Environment, call: Call) -> dict[str, Any]:
-    """`nlme::lme()` with a random intercept."""
-    given = Arguments.of(env, call, ("fixed", "data", "random", "correlation", "weights", "subset", "method"))
-    _refuse(given, "lme", "correlation", "weights")
-    method, data = given.value("method", "REML"), given.value("data")
-    bar = given.value("random")
-    is_intercept = isinstance(bar, Formula) and isinstance(bar.right, Call) and bar.right.name == "|"
-    if not is_intercept or bar.right.args[0] != 1.0 or method not in ("REML", "ML"):
-        raise NotCoveredError("random effects of lme() other than one intercept")
-    subject = bar.right.args[1]
-    of = design(env, given.value("fixed"), data, given.nodes.get("subset"))
-    labels = vector(column(env, subject, data, of.frame.rows))
-    fit = random_intercept_model(of.y.numbers, of.x, labels, is_restricted=method == "REML")
-    spread = np.array([[fit.between_sd**2, fit.between_sd], [fit.within_sd**2, fit.within_sd]])
-    b, se = fit.coefficients, fit.standard_errors
-    columns = np.column_stack([b, se, fit.degrees_of_freedom, b / se, fit.p_values])
-    heads = ["Value", "Std.Error", "DF", "t-value", "p-value"]
-    return _fit(
-        "lme",
-        of,
-        b,
-        fit.covariance,
-        fit=fit,
-        sigma=fit.within_sd,
-        loglik=fit.log_likelihood,
-        parameters=len(b) + 2,
-        tTable=Named(columns, (of.names, heads)),
-        varcorr=Named(spread, (["(Intercept)", "Residual"], ["Variance", "StdDev"])),
-        size=len(of.x) - (len(b) if method == "REML" else 0),
-    )
-
-
 def mmrm(env: Environment, call: Call) -> dict[str, Any]:
     """`mmrm::mmrm()`."""
     signature = ("formula", "data", "weights", "covariance", "reml", "control", "method", "vcov", "optimizer")
     given = Arguments.of(env, call, signature)
-    _refuse(given, "mmrm", "weights", "covariance")
+    refuse_arguments(given, "mmrm", "weights", "covariance")
     control = given.nodes.get("control")
     options = {} if control is None else dict(control.named)
     if given.value("optimizer") is not None or set(options) - {"method", "vcov"}:
@@ -259,7 +232,7 @@ def mmrm(env: Environment, call: Call) -> dict[str, Any]:
     labels = vector(column(env, subject, data, of.frame.rows))
     fit = model.fit(of.y.numbers, of.x, labels, _order(places), group=groups)
     several = len(fit.covariances) > 1
-    return _fit(
+    return as_fit(
         "mmrm",
         of,
         fit.coefficients,
@@ -332,7 +305,8 @@ def _table(fit: Any, variance: Any, df: float | None) -> Named:
 def _lm_summary(fit: Any) -> dict[str, Any]:
     own: LinearModel = fit["fit"]
     rest = float(own.residuals @ own.residuals)
-    total = float(((own.response - own.response.mean()) ** 2).sum())
+    fitted = own.response - own.residuals
+    total = rest + float(((fitted - fitted.mean()) ** 2).sum())
     first, second = own.x.shape[1] - 1, own.degrees_of_freedom
     share = 1 - rest / total
     ratio = share / max(first, 1) / ((1 - share) / second)
@@ -432,7 +406,7 @@ def bic(fit: Any) -> float:
     return float(np.log(fit.get("size", len(fit["design"].x))) * fit["parameters"] - 2 * fit["loglik"])
 
 
-def residuals(fit: Any, type: str | None = None) -> Any:  # noqa: A002
+def residuals(fit: Any, type: str | None = None) -> Any:
     """`residuals()`: of a glm those of the deviance unless another type is asked for."""
     if fit["class"] not in ("lm", "glm", "negbin"):
         raise NotCoveredError(f"residuals() of {fit['class']}")

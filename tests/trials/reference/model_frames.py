@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.data_frames import data_frames
-from tests.trials.reference.evaluate import Environment, Factor, Formula, Frame, Named, as_factor, is_missing, plain, vector
+from tests.trials.reference.evaluate import (
+    Environment,
+    Factor,
+    Formula,
+    Frame,
+    Named,
+    as_factor,
+    is_missing,
+    plain,
+    vector,
+)
 from tests.trials.reference.model_frame import Estimable, ModelFrame, model_frame
 from tests.trials.reference.rcalls import Call, Name
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.trials.reference import mixed_fits, r_laws
 from tests.trials.reference import model_fits as fits
-from tests.trials.reference import r_laws
 from tests.trials.reference.bayes_answers import bayesian_answers, prognostic_answers
 from tests.trials.reference.cases import Case, NotCoveredError
 from tests.trials.reference.evaluate import Environment, Frame, as_factor, plain
@@ -27,7 +27,7 @@ _NATIVES: dict[str, Callable[[Environment, Call], Any]] = {
     "glm": fits.glm,
     "glm.nb": fits.glm_nb,
     "geeglm": fits.geeglm,
-    "lme": fits.lme,
+    "lme": mixed_fits.lme,
     "mmrm": fits.mmrm,
     "predict": fits.predict,
     "model.matrix": fits.model_matrix,
