@@ -305,7 +305,7 @@ def _table(fit: Any, variance: Any, df: float | None) -> Named:
 def _lm_summary(fit: Any) -> dict[str, Any]:
     own: LinearModel = fit["fit"]
     rest = float(own.residuals @ own.residuals)
-    fitted = own.response - own.residuals
+    fitted = fit["fitted.values"]  # with the offset, as R 4.2 counts it
     total = rest + float(((fitted - fitted.mean()) ** 2).sum())
     first, second = own.x.shape[1] - 1, own.degrees_of_freedom
     share = 1 - rest / total
