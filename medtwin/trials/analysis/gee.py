@@ -210,7 +210,7 @@ def _identity(alpha: Floats, places: Ints) -> Floats:
 
 
 def _constant(alpha: Floats, places: Ints) -> Floats:
-    return np.full((len(places),) * 2, alpha[0]) + (1 - alpha[0]) * np.eye(len(places))
+    return np.asarray(alpha[0] + (1 - alpha[0]) * np.eye(len(places)))
 
 
 def _powers(alpha: Floats, places: Ints) -> Floats:

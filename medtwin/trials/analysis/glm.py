@@ -95,13 +95,13 @@ class Family:
         """Of a response with such a mean, for a dispersion of 1."""
         match self.distribution:
             case "binomial":
-                return np.asarray(mu * (1 - mu))
+                return mu * (1 - mu)
             case "poisson":
                 return mu
             case "gamma":
                 return mu**2
             case "negative_binomial":
-                return mu + mu**2 / self.theta
+                return np.asarray(mu + mu**2 / self.theta)
         return np.ones_like(mu)
 
     def start(self, y: Floats, weights: Floats) -> Floats:
@@ -112,7 +112,7 @@ class Family:
             case "poisson":
                 return y + 0.1
             case "negative_binomial":
-                return y + (y == 0) / 6
+                return np.asarray(y + (y == 0) / 6)
         return y
 
     def is_valid(self, mu: Floats) -> bool:
@@ -244,9 +244,8 @@ class GeneralisedLinearModel:
 
     def predict(self, x: ArrayLike, offset: ArrayLike = 0.0) -> Floats:
         """Means at other covariates, (rows, columns) to (rows,)."""
-        return self.family.functions.inverse(
-            np.asarray(x, dtype=np.float64) @ self.coefficients + np.asarray(offset, dtype=np.float64)
-        )
+        eta = np.asarray(x, dtype=np.float64) @ self.coefficients + np.asarray(offset, dtype=np.float64)
+        return self.family.functions.inverse(eta)
 
     @property
     def scores(self) -> Floats:
@@ -318,7 +317,8 @@ def generalised_linear_model(
         information = (design.T * w) @ design
         root = np.sqrt(w)
         working = eta - added + (y - mu) / slope
-        before, b = b, np.linalg.lstsq(design * root[:, None], working * root, rcond=None)[0]
+        before = b
+        b = np.asarray(np.linalg.lstsq(design * root[:, None], working * root, rcond=None)[0], dtype=np.float64)
         eta = design @ b + added
         while step and not family.is_valid(link.inverse(eta)):
             b = (b + before) / 2

@@ -40,7 +40,7 @@ def refuse_arguments(given: Arguments, name: str, *unknown: str) -> None:
         NotCoveredError: Naming the argument.
     """
     for each in unknown:
-        if given.value(each) is not None:
+        if each in given.nodes:
             raise NotCoveredError(f"the argument {each} of {name}()")
 
 
@@ -213,7 +213,7 @@ def mmrm(env: Environment, call: Call) -> dict[str, Any]:
     refuse_arguments(given, "mmrm", "weights", "covariance")
     control = given.nodes.get("control")
     options = {} if control is None else dict(control.named)
-    if given.value("optimizer") is not None or set(options) - {"method", "vcov"}:
+    if "optimizer" in given.nodes or set(options) - {"method", "vcov"}:
         raise NotCoveredError(f"the control {sorted(options)} of mmrm()")
     chosen = {name: given.value(name) or env.run(options.get(name)) for name in ("method", "vcov")}
     formula, data = given.value("formula"), given.value("data")
