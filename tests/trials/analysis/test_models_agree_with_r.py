@@ -80,7 +80,7 @@ def test_another_method_does_not_agree(stored: list[Case], name: str, right: str
         ("lm(Postwt~trt, data=an2, weights=Prewt)", "weights"),
         ("glm(outcome~treat, data=rsp1, family=inverse.gaussian)", "inverse.gaussian"),
         ("geeglm(resp~age, id=id, data=ohio, family=binomial, std.err='jack')", "std.err"),
-        ("lme(distance~age, random=~age|Subject, data=Orth)", "one intercept"),
+        ("lme(distance~age, random=~1|Subject/visit, data=Orth)", "nested groups"),
         ("mmrm(FEV1~ARMCD+us(AVISIT|USUBJID), data=fev, vcov='Empirical')", "vcov Empirical"),
         ("mmrm(FEV1~ARMCD+us(AVISIT|USUBJID), data=fev, weights=WEIGHT)", "weights"),
         ("confint(glm(outcome~treat, data=rsp1, family=binomial))", "confint"),

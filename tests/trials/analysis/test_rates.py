@@ -24,16 +24,16 @@ def test_newcombes_published_intervals() -> None:
 
 def test_the_score_interval_holds_what_the_test_accepts() -> None:
     for scale in ("difference", "ratio", "odds_ratio"):
-        found = rates.miettinen_nurminen_interval((12, 7), (40, 45), scale=scale)  # type: ignore[arg-type]
+        found = rates.miettinen_nurminen_interval((12, 7), (40, 45), scale=scale)
         for limit, sign in ((found.low, 1), (found.high, -1)):
-            test = rates.miettinen_nurminen_test((12, 7), (40, 45), limit, scale=scale)  # type: ignore[arg-type]
+            test = rates.miettinen_nurminen_test((12, 7), (40, 45), limit, scale=scale)
             assert test.z == pytest.approx(sign * 1.959964, abs=1e-5)
 
 
 def test_without_an_effect_the_score_test_is_the_chi_square() -> None:
     chi = rates.chi_square_test([[31, 20], [19, 30]], continuity=False)
     for scale in ("difference", "ratio", "odds_ratio"):
-        found = rates.miettinen_nurminen_test((31, 20), (50, 50), scale=scale, bias_corrected=False)  # type: ignore[arg-type]
+        found = rates.miettinen_nurminen_test((31, 20), (50, 50), scale=scale, bias_corrected=False)
         assert found.z**2 == pytest.approx(chi.chi_square)
     corrected = rates.miettinen_nurminen_test((31, 20), (50, 50))
     assert corrected.z**2 == pytest.approx(chi.chi_square * 99 / 100)

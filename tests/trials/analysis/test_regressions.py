@@ -55,7 +55,7 @@ def test_the_gaussian_family_is_least_squares(rng: np.random.Generator) -> None:
     assert one.covariance == pytest.approx(other.covariance)
     assert one.log_likelihood == pytest.approx(other.log_likelihood)
     for kind in ("HC0", "HC1", "HC2", "HC3"):
-        assert one.robust_covariance(kind) == pytest.approx(other.robust_covariance(kind))  # type: ignore[arg-type]
+        assert one.robust_covariance(kind) == pytest.approx(other.robust_covariance(kind))
 
 
 def test_theta_is_found_and_the_likelihood_is_at_its_top(rng: np.random.Generator) -> None:
