@@ -235,12 +235,18 @@ def _conditional_errors(one: Stages) -> Floats:
     return one.analysis.conditional_errors
 
 
+def _is_simulated(one: Stages, given: Arguments) -> bool:
+    """Whether rpact simulates the conditional power; it then shows none but in conditionalPowerSimulated."""
+    is_product = isinstance(one.analysis.test, FisherTest) and one.looks - one.analysis.data.stages > 1
+    return is_product and not is_missing(given["nPlanned"])
+
+
 def _conditional_power(one: Stages, given: Arguments) -> Floats:
     found = np.full(one.looks, np.nan)
     if is_missing(given["nPlanned"]):
         return found
     stage = one.analysis.data.stages
-    if isinstance(one.analysis.test, FisherTest) and one.looks - stage > 1:
+    if _is_simulated(one, given):
         raise NotCoveredError("conditional power of Fisher's product over several stages, which rpact simulates")
     ratio = float(given["allocationRatioPlanned"])
     planned = np.array(numbers(given["nPlanned"]))
@@ -333,7 +339,8 @@ def analysis_results(given: Arguments) -> dict[str, Any]:
             ".design": given["design"],
             "testActions": np.array(actions, dtype=object),
             "conditionalRejectionProbabilities": lambda: _conditional_errors(one),
-            "conditionalPower": lambda: _conditional_power(one, given),
+            "conditionalPower": lambda: np.zeros(0) if _is_simulated(one, given) else _conditional_power(one, given),
+            "conditionalPowerSimulated": lambda: _conditional_power(one, given) if _is_simulated(one, given) else None,
             "repeatedPValues": lambda: one.padded(one.analysis.repeated_p_values),
             "repeatedConfidenceIntervalLowerBounds": lambda: limit(0),
             "repeatedConfidenceIntervalUpperBounds": lambda: limit(1),
