@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.trials.reference import mixed_fits, r_laws
+from tests.trials.reference import mixed_fits, mmrm_fits, r_laws
 from tests.trials.reference import model_fits as fits
 from tests.trials.reference.bayes_answers import bayesian_answers, prognostic_answers
 from tests.trials.reference.cases import Case, NotCoveredError
@@ -28,7 +28,7 @@ _NATIVES: dict[str, Callable[[Environment, Call], Any]] = {
     "glm.nb": fits.glm_nb,
     "geeglm": fits.geeglm,
     "lme": mixed_fits.lme,
-    "mmrm": fits.mmrm,
+    "mmrm": mmrm_fits.mmrm,
     "predict": fits.predict,
     "model.matrix": fits.model_matrix,
 }
@@ -66,7 +66,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "logLik": fits.log_likelihood,
     "AIC": fits.aic,
     "BIC": fits.bic,
-    "deviance": _taken("deviance"),
+    "deviance": fits.deviance,
+    "hatvalues": fits.leverages,
     "fitted": _taken("fitted.values"),
     "residuals": fits.residuals,
     "resid": fits.residuals,
@@ -74,9 +75,9 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sigma": lambda fit: fit["fit"].sigma if fit["class"] == "lm" else fit["sigma"],
     "nobs": lambda fit: float(len(fit["design"].x)),
     "VarCorr": _taken("varcorr"),
-    "df_1d": fits.contrast,
-    "df_md": fits.contrasts,
-    "component": fits.component,
+    "df_1d": mmrm_fits.contrast,
+    "df_md": mmrm_fits.contrasts,
+    "component": mmrm_fits.component,
     "rownames": _row_names,
     "colnames": lambda value: np.array(list(value) if isinstance(value, Frame) else value.names[1]),
     "table": table,
