@@ -282,7 +282,7 @@ class Mixture(Generic[C]):
             ValueError: If what was seen is impossible.
 
         >>> Mixture((0.8, 0.2), (Beta(6, 18), Beta(1, 1))).after(9, 20).weights[1].__round__(4)
-        0.2398
+        0.2101
         """
         found = [each.after(seen, size) for each in self.components]
         logs = np.log(np.maximum(self.weights, 1e-300)) + [weight for _, weight in found]

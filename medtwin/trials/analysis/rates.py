@@ -102,7 +102,7 @@ def chi_square_test(counts: ArrayLike, *, continuity: bool = True) -> ChiSquare:
         ValueError: If it is no table of counts, or a margin is empty.
 
     >>> round(chi_square_test([[31, 20], [19, 30]]).chi_square, 4)
-    4.002
+    4.0016
     """
     table = as_table(counts)
     if not (table.sum(axis=0).all() and table.sum(axis=1).all()):
