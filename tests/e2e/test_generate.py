@@ -238,6 +238,7 @@ def test_twins_of_this_run_are_replayed_exactly_and_changed(medtwin: Medtwin, ti
     assert provenance["lineage_depth"] == 2
 
 
+@pytest.mark.slow
 def test_real_records_are_changed_and_continued(
     medtwin: Medtwin, timelines: Path, dataset: Path, tmp_path: Path
 ) -> None:

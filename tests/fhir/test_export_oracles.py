@@ -61,7 +61,7 @@ def us_core(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("profile", ["r4", "us-core-6.1"])
+@pytest.mark.parametrize("profile", [pytest.param("r4", marks=pytest.mark.slow), "us-core-6.1"])
 def test_the_export_of_the_hospital_is_valid_for_all(tmp_path: Path, us_core: Path, profile: str) -> None:
     _medtwin("hospital", "n=6", "seed=3", f"out={tmp_path / 'h'}")
     _medtwin("ingest", f"source={tmp_path / 'h'}", f"out={tmp_path / 'd'}")

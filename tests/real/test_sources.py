@@ -32,6 +32,7 @@ def checked(path: Path) -> tuple[Dataset, dict[str, Counter[str]]]:
     return dataset, balanced(dataset)
 
 
+@pytest.mark.slow
 def test_mimic_demo(medtwin: Medtwin, public_data: Path, tmp_path: Path) -> None:  # noqa: F811
     medtwin("ingest", f"source.fhir={public_data / 'mimic4_demo_fhir'}", f"out={tmp_path / 'd'}")
     dataset, counts = checked(tmp_path / "d")

@@ -52,6 +52,7 @@ def part(records: Records, first: int, number: int) -> Records:
     return records.take(np.arange(first, first + number))
 
 
+@pytest.mark.slow
 def test_real_stays_serve_as_well_as_real_stays(public_data: Path) -> None:
     task, vocabulary = shipped("icu_mortality_48h"), Vocabulary()
     dataset = open_dataset(public_data / "physionet2012_meds")
