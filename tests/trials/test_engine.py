@@ -118,9 +118,9 @@ def test_looks_come_with_their_events_and_the_cap_with_the_calendar() -> None:
     stops = run_block(plan(), 0, 0, 1.0)
     wanted = np.array(plan().design.events)
     np.testing.assert_array_equal(stops.events, wanted[stops.look])
-    capped = run_block(plan(max_months=14.0), 0, 0, 1.0)
+    capped = run_block(plan(max_months=10.0), 0, 0, 1.0)
     assert capped.is_capped.all()
-    assert (capped.months == 14.0).all()
+    assert (capped.months == 10.0).all()
     assert (capped.events < wanted[-1]).all()
 
 

@@ -113,13 +113,35 @@ def order_continuous(time: Floats, event: Bools, arm: Ints) -> Ordered:
         event: (trials, patients).
         arm: (trials, patients) 1 experimental, 0 control.
     """
-    keys = np.ascontiguousarray(time, dtype=np.float64).view(np.int64) & ~np.int64(3)
-    keys |= (event.astype(np.int64) << 1) | arm
+    return order_keys(packed_keys(time, event, arm))
+
+
+def packed_keys(time: Floats, event: Bools | int, arm: Ints, out: Ints | None = None) -> Ints:
+    """Numbers in the order of time, (trials, patients), whose lowest two bits are event and arm.
+
+    The least of two keys of a patient is that of what comes first, an event or the end of follow-up.
+
+    Args:
+        time: (trials, patients) 0 or more; its two lowest bits make room.
+        event: (trials, patients), or 0 where nobody has one.
+        arm: (trials, patients) 1 experimental, 0 control.
+        out: Where to put them; None: a new array. It may be that of `time`.
+    """
+    keys = np.bitwise_and(np.ascontiguousarray(time, dtype=np.float64).view(np.int64), ~np.int64(3), out=out)
+    keys |= arm
+    if not isinstance(event, int):
+        keys |= np.left_shift(event, 1, dtype=np.int64)
+    return keys
+
+
+def order_keys(keys: Ints) -> Ordered:
+    """The patients in order of packed keys, (trials, patients), which are sorted in place."""
     keys.sort(axis=1)
-    bits = (keys & 3).astype(np.uint8)
-    a, d = (bits & 1).astype(np.float32), (bits >> 1).astype(np.float32)
+    bits = keys.astype(np.uint8)
+    a, d = bits & 1, (bits >> 1 & 1).astype(np.float32)
     count = np.arange(a.shape[1], 0, -1, dtype=np.float32)[None]
-    return Ordered(a, d, np.cumsum(a[:, ::-1], axis=1)[:, ::-1], count)
+    at_risk_1 = np.cumsum(a[:, ::-1], axis=1, dtype=np.int32)[:, ::-1]
+    return Ordered(a.astype(np.float32), d, at_risk_1.astype(np.float32), count)
 
 
 def order_continuous_in_strata(time: Floats, event: Bools, arm: Ints, stratum: Ints) -> Ordered:
@@ -191,22 +213,30 @@ def cox_log_hazard_ratio(sets: RiskSets) -> LogHazardRatio:
 def cox_log_hazard_ratio_continuous(ordered: Ordered) -> LogHazardRatio:
     """The same where no two event times are equal, to five digits."""
     num_1 = np.einsum("ij,ij->i", ordered.arm, ordered.event)
-    return _newton(ordered.at_risk_1, ordered.at_risk - ordered.at_risk_1, ordered.event > 0, num_1, 1e-5)
+    # Newton's error is of the order of the last step's square
+    return _newton(ordered.at_risk_1, ordered.at_risk - ordered.at_risk_1, ordered.event, num_1, 1e-3)
 
 
 def _newton(
-    at_1: NDArray[np.floating], at_0: NDArray[np.floating], event: Bools, num_1: NDArray[np.generic], tolerance: float
+    at_1: NDArray[np.floating],
+    at_0: NDArray[np.floating],
+    event: Bools | Singles,
+    num_1: NDArray[np.generic],
+    tolerance: float,
 ) -> LogHazardRatio:
-    """Solves the score equation of one binary covariate from the numbers at risk at each event."""
-    is_mixed = ((at_1 > 0) & (at_0 > 0) & event).any(axis=1)
+    """Solves the score equation of one binary covariate from the numbers at risk at each event, not both 0."""
+    is_event = event > 0
+    is_mixed = ((at_1 > 0) & (at_0 > 0) & is_event).any(axis=1)
     observed = np.asarray(num_1, dtype=np.float64)
-    is_finite = (observed > 0) & (observed < event.sum(axis=1)) & is_mixed
-    odds = np.divide(at_0, at_1, out=np.full_like(at_0, np.inf), where=at_1 > 0)
-    odds[~event] = np.inf  # their share of the hazard is 0
+    is_finite = (observed > 0) & (observed < is_event.sum(axis=1)) & is_mixed
+    with np.errstate(divide="ignore"):
+        odds = at_0 / at_1
     beta = np.zeros(len(at_1))
     information = np.ones(len(at_1))
     for _ in range(25):
-        p = 1 / (1 + odds * np.exp(-beta).astype(odds.dtype)[:, None])
+        p = odds * np.exp(-beta).astype(odds.dtype)[:, None]
+        p += 1
+        np.divide(event, p, out=p)
         expected = p.sum(axis=1, dtype=np.float64)
         information = np.where(is_finite, expected - np.einsum("ij,ij->i", p, p), 1.0)
         step = np.where(is_finite, (observed - expected) / information, 0.0)

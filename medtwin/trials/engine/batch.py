@@ -21,6 +21,8 @@ from medtwin.trials.analysis.survival_batch import (
     logrank_z_continuous,
     order_continuous,
     order_continuous_in_strata,
+    order_keys,
+    packed_keys,
 )
 from medtwin.trials.design.boundaries import observed_bounds
 from medtwin.trials.design.group_sequential import SurvivalDesign
@@ -158,7 +160,8 @@ def draw_patients(plan: TrialPlan, seed: int, block: int, scope: str = "trial") 
     """
     draws, count = TrialDraws(seed, BLOCK, block * BLOCK, scope), plan.num_subjects
     size = len(plan.pool.log_risk)
-    index = (draws.uniform(count, "patient") * size).astype(np.int64)
+    nothing: Ints = np.broadcast_to(np.int64(0), (BLOCK, count))
+    index = (draws.uniform(count, "patient") * size).astype(np.int64) if size > 1 else nothing
     enrolment = plan.accrual.enrol(draws, count)
     levels = levels_of(plan.randomisation.balanced, plan.pool, index, enrolment.site)
     if plan.accrual.screening.lag is None:
@@ -167,10 +170,12 @@ def draw_patients(plan: TrialPlan, seed: int, block: int, scope: str = "trial") 
         order, arm = enrolment.order, np.empty(index.shape, dtype=np.int64)
         in_order = np.take_along_axis(levels, np.broadcast_to(order, levels.shape), axis=2)
         np.put_along_axis(arm, order, plan.randomisation.assign(in_order, plan.parts, draws), axis=1)
-    amount = draws.exponential(count, "event") * np.exp(-plan.pool.log_risk)[index]
+    amount = draws.exponential(count, "event")
+    if plan.pool.log_risk.any():
+        amount *= np.exp(-plan.pool.log_risk)[index]
     leaving = draws.exponential(count, "dropout")
     changes = [ChangeDraws.of(draws, count, number) for number in range(len(plan.changes))]
-    stratum = np.zeros(index.shape, dtype=np.int64)
+    stratum = nothing
     if plan.analysis_strata:
         stratum, _ = strata(levels_of(plan.analysis_strata, plan.pool, index, enrolment.site))
     return Patients(index, arm, enrolment.enrolled, enrolment.site, stratum, amount, leaving, changes)
@@ -208,9 +213,13 @@ def course_of(plan: TrialPlan, patients: Patients, hazard_ratio: float) -> Cours
         ]
         event = event_months(plan.pool.hazard, patients.amount, hazard_ratio, arm, changes)
     else:
-        event = plan.pool.hazard.time_at(patients.amount * np.array([1.0, 1.0 / hazard_ratio])[arm])
+        amount = np.array([1.0, 1.0 / hazard_ratio])[arm]
+        amount *= patients.amount
+        event = plan.pool.hazard.time_at(amount)
     is_event = event <= dropout
-    calendar = np.where(is_event, patients.enrolled + event, np.inf)
+    calendar = patients.enrolled + event
+    with np.errstate(divide="ignore"):
+        calendar /= is_event
     return Course(patients, event, dropout, np.minimum(event, dropout), is_event, calendar)
 
 
@@ -241,6 +250,39 @@ def in_order(plan: TrialPlan, data: Snapshot, arm: Ints, stratum: Ints) -> Order
     return order_continuous(data.time, data.event, arm)
 
 
+@dataclass(frozen=True)
+class _Follow:
+    """The data of trials at any calendar times, for the log-rank test without strata; (trials, patients) each.
+
+    Attributes:
+        arm: 1 experimental. enrolled: Calendar month. leaves: Packed keys of leaving, by an event or without.
+    """
+
+    arm: Ints
+    enrolled: Floats
+    leaves: Ints
+
+    @staticmethod
+    def of(course: Course) -> _Follow:
+        """That of a course."""
+        arm = course.patients.arm
+        return _Follow(arm, course.patients.enrolled, packed_keys(course.leaves, course.is_event, arm))
+
+    def rows(self, kept: Bools) -> _Follow:
+        """Some of the trials."""
+        return self if kept.all() else _Follow(self.arm[kept], self.enrolled[kept], self.leaves[kept])
+
+    def at(self, months: Floats) -> Ordered:
+        """The data at a calendar time of each trial, (trials,), in order of time: as `snapshot` in `in_order`.
+
+        Follow-up ends a little later, so that rounding does not hide the event which brings the look.
+        """
+        until = (months * (1 + 2.0**-48))[:, None] - self.enrolled
+        np.maximum(until, 0.0, out=until)
+        keys = packed_keys(until, 0, self.arm, out=until.view(np.int64))
+        return order_keys(np.minimum(keys, self.leaves, out=keys))
+
+
 def run_block(plan: TrialPlan, seed: int, block: int, hazard_ratio: float, *, obeys_futility: bool = True) -> Stops:
     """Simulates the trials of one block to their ends.
 
@@ -265,16 +307,21 @@ def run_trials(plan: TrialPlan, patients: Patients, hazard_ratio: float, *, obey
     """
     course = course_of(plan, patients, hazard_ratio)
     calendar = np.sort(course.calendar, axis=1)
-    available = (calendar <= plan.max_months).sum(axis=1)
+    follow = None if plan.analysis_strata else _Follow.of(course)
     planned, bounds = plan.design.events, plan.design.bounds
-    stops = _open_stops(len(planned))
-    running = np.arange(BLOCK)
+    stops = _open_stops(len(calendar), len(planned))
+    running = np.arange(len(calendar))
     for k, wanted in enumerate(planned):
-        is_capped = available[running] < wanted
-        months = np.where(is_capped, plan.max_months, calendar[running, wanted - 1])
-        events = np.minimum(available[running], wanted)
-        data = snapshot(course, running, months)
-        ordered = in_order(plan, data, patients.arm[running], patients.stratum[running])
+        months, events = calendar[running, wanted - 1], np.full(len(running), wanted)
+        is_capped = months > plan.max_months
+        if is_capped.any():
+            events[is_capped] = (calendar[running[is_capped]] <= plan.max_months).sum(axis=1)
+            months[is_capped] = plan.max_months
+        if follow is None:
+            data = snapshot(course, running, months)
+            ordered = in_order(plan, data, patients.arm[running], patients.stratum[running])
+        else:
+            ordered = follow.at(months)
         z = logrank_z_continuous(ordered)
         is_last = is_capped | (k + 1 == len(planned))
         limit = np.full(len(running), bounds.efficacy[k])
@@ -288,25 +335,26 @@ def run_trials(plan: TrialPlan, patients: Patients, hazard_ratio: float, *, obey
         stops.look[rows], stops.events[rows], stops.months[rows] = k, events[is_stopped], months[is_stopped]
         stops.is_rejected[rows], stops.is_futile[rows] = is_rejected[is_stopped], is_futile[is_stopped]
         stops.is_capped[rows] = is_capped[is_stopped]
-        stops.subjects[rows] = (patients.enrolled[rows] <= months[is_stopped, None]).sum(axis=1)
         stops.log_hazard_ratio[rows] = cox_log_hazard_ratio_continuous(ordered.rows(is_stopped)).estimate
         running = running[~is_stopped]
         if not len(running):
             break
+        follow = follow and follow.rows(~is_stopped)
+    np.sum(patients.enrolled <= stops.months[:, None], axis=1, out=stops.subjects)
     return stops
 
 
-def _open_stops(num_looks: int) -> Stops:
+def _open_stops(num_trials: int, num_looks: int) -> Stops:
     def ints() -> Ints:
-        return np.zeros(BLOCK, dtype=np.int64)
+        return np.zeros(num_trials, dtype=np.int64)
 
     def bools() -> Bools:
-        return np.zeros(BLOCK, dtype=np.bool_)
+        return np.zeros(num_trials, dtype=np.bool_)
 
     def floats() -> Floats:
-        return np.full(BLOCK, np.nan)
+        return np.full(num_trials, np.nan)
 
-    z = np.full((BLOCK, num_looks), np.nan)
+    z = np.full((num_trials, num_looks), np.nan)
     return Stops(ints(), bools(), bools(), bools(), ints(), ints(), floats(), floats(), z)
 
 

@@ -328,23 +328,26 @@ class Accrual:
         _check_enough(num_subjects, self._suitable_rate)
         failure, lag = self.screening.failure, self.screening.lag
         amount = self._amounts(draws, num_subjects)
-        failures = np.zeros(amount.shape, dtype=np.int64)
+        failures: Ints = np.broadcast_to(np.int64(0), amount.shape)
         if failure:
             failures = draws.poisson(failure / (1 - failure) * np.diff(amount, axis=1, prepend=0.0), "screen failures")
         rates = (1 - failure) * self._rates
-        mark = draws.uniform(num_subjects, "site") if len(self.sites) > 1 else np.zeros(amount.shape)
+        mark = draws.uniform(num_subjects, "site") if len(self.sites) > 1 else np.broadcast_to(0.0, amount.shape)
         if self.site_variation:
             factor = draws.gamma(len(self.sites), self.site_variation**-2, "rates of sites")
             came = [self._arrive(rates * f[:, None], a, u) for f, a, u in zip(factor, amount, mark, strict=True)]
             screened, site = np.stack([each[0] for each in came]), np.stack([each[1] for each in came])
         else:
             screened, site = self._arrive(rates, amount, mark)
-        wait = lag.quantile(draws.uniform(num_subjects, "screening lag")) if lag is not None else 0.0
-        return Enrolment(screened, screened + wait, site, failures)
+        enrolled = screened
+        if lag is not None:
+            enrolled = screened + lag.quantile(draws.uniform(num_subjects, "screening lag"))
+        return Enrolment(screened, enrolled, site, failures)
 
     def _amounts(self, draws: TrialDraws, num_subjects: int) -> Floats:
         """How many suitable patients are expected by the arrival of each, (trials, patients)."""
-        return np.cumsum(draws.exponential(num_subjects, "arrival"), axis=1)
+        waits = draws.exponential(num_subjects, "arrival")
+        return np.cumsum(waits, axis=1, out=waits)
 
     def _arrive(self, rates: Floats, amount: Floats, mark: Floats) -> tuple[Floats, Ints]:
         """Month and site of arrivals, in the shape of `amount`.
@@ -356,7 +359,7 @@ class Accrual:
         """
         month = PiecewiseRate(tuple(self._starts.tolist()), tuple(rates.sum(axis=0).tolist())).time_at(amount)
         if len(rates) == 1:
-            return month, np.zeros(month.shape, dtype=np.int64)
+            return month, np.broadcast_to(np.int64(0), month.shape)
         cumulative = np.cumsum(rates, axis=0)
         upper = np.divide(cumulative, cumulative[-1], out=np.ones_like(cumulative), where=cumulative[-1] > 0)
         upper[-1] = 1.0

@@ -15,11 +15,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from medtwin.trials.enrolment.arrangements import arrangements, num_arrangements
 from medtwin.trials.enrolment.draws import TrialDraws
 from medtwin.trials.enrolment.factors import Factor, as_factors, strata
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+_MAX_ARRANGEMENTS = 4096  # of blocks drawn from a table of them
 
 
 class Randomisation(Protocol):
@@ -224,6 +226,8 @@ class PermutedBlocks:
         Entry k of a stratum's list depends on the trial and k alone: patients of other strata do not move it.
         """
         self.check(parts)
+        if not len(levels):
+            return self.listed(levels.shape[2], parts, draws)
         stratum, made = strata(levels)
         arms = np.zeros(stratum.shape, dtype=np.int64)
         for number, combination in enumerate(made):
@@ -241,6 +245,11 @@ class PermutedBlocks:
             draws: Of the trials.
             stratum: The levels that make it.
         """
+        if len(self.sizes) == 1 and num_arrangements(self.sizes[0], parts) <= _MAX_ARRANGEMENTS:
+            block, num_blocks = self.sizes[0], -(-count // self.sizes[0])
+            table = arrangements(tuple(part * block // sum(parts) for part in parts))
+            pick = (draws.uniform(num_blocks, "arrangement of block", *stratum) * len(table)).astype(np.int64)
+            return table[pick].reshape(draws.num_trials, num_blocks * block)[:, :count]
         length = count + self.sizes[-1]  # no block that reaches below `count` is cut
         key = draws.uniform(length, "block", *stratum) + self._block_numbers(length, draws, *stratum)
         template = np.repeat(np.arange(len(parts)), np.asarray(parts))
