@@ -74,7 +74,8 @@ class MeansTest:
         if df <= 0:
             return 0.0
         bound = t.isf(alpha, df)
-        wrong = nct.cdf(-bound, df, shift) if both_sides else 0.0
+        # By symmetry: far in the lower tail the distribution function itself is not computed.
+        wrong = nct.sf(bound, df, -shift) if both_sides else 0.0
         return float(nct.sf(bound, df, shift) + wrong)
 
     def drift(self, subjects: float, alpha: float) -> float:

@@ -10,6 +10,8 @@ from tests.trials.reference.cases import Case, read_cases
 from tests.trials.reference.dispatch import judge
 
 DATA = os.environ.get("MEDTWIN_DATA")
+MORE = Path(__file__).with_name("more_design_cases.json")
+"""Computed with rpact 3.3.4 and stats 4.2.2, arguments drawn at random."""
 FILE = Path(DATA or "").parent / "reference" / "trial_reference.json"
 CATEGORIES = (
     *("gs_boundary", "gs_futility", "gs_characteristics", "sample_size_means", "sample_size_rates"),
@@ -110,6 +112,15 @@ def test_values_that_r_packages_publish(call: str) -> None:
     judged = judge(Case(Path(), raw))
     assert not judged.missing, judged.reason
     assert all(judged.agrees.values()), judged.values
+
+
+@pytest.mark.parametrize("category", [each for each in CATEGORIES if each != "other_designs"])
+def test_more_cases_of_r(category: str) -> None:
+    judged = [judge(case) for case in read_cases(MORE) if case.category == category]
+    assert judged
+    for each in judged:
+        assert not each.missing, (each.case_id, each.reason)
+        assert all(each.agrees.values()), (each.case_id, each.values)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def _described(design: RpactDesign, given: Mapping[str, Any]) -> dict[str, Any]:
     bounds = design.bounds
     null = _null_exits(design)
     spent = np.cumsum(null.reject)
-    alternative = _exits(design, bounds.drift)
+    alternative = _exits(design, bounds.drift if design.wedge is None else design.wedge.drift)
     if design.wedge is not None:
         futility = design.wedge.wedge[:-1]
     elif design.sided == 2:
@@ -61,7 +61,7 @@ def _described(design: RpactDesign, given: Mapping[str, Any]) -> dict[str, Any]:
 def _beta_spent(alternative: Stops) -> Floats:
     """Missed by each look; at the last all that is not rejected."""
     missed = np.cumsum(alternative.futility)
-    missed[-1] = 1 - alternative.upper.sum()
+    missed[-1] = 1 - alternative.reject.sum()
     return missed
 
 
@@ -230,6 +230,11 @@ _RATES: Arguments = {
     "pi1": None,
     "pi2": 0.2,
 }
+_EMPTY: dict[str, Any] = {
+    f"{name}EffectScale{side}": np.zeros(0)
+    for name in ("criticalValues", "futilityBounds")
+    for side in ("", "Lower", "Upper")
+} | {"futilityBoundsPValueScale": np.zeros(0)}
 _SIZE: Arguments = {"allocationRatioPlanned": None, **_FIXED}
 _POWER: Arguments = {"directionUpper": None, "maxNumberOfSubjects": None, "allocationRatioPlanned": None, **_FIXED}
 
@@ -296,7 +301,11 @@ def _sized(question: _Question, design: RpactDesign, ratio: float) -> dict[str, 
             test = question.tests(used)[i]
         fixed = _fixed_subjects(test, design, exact=question.exact)
         rows.append(_size_results(test, design, fixed, used if question.groups == 2 else math.nan))
-    return {**_columns(rows), "informationRates": design.bounds.fractions}
+    found = _columns(rows)
+    found |= {name: found[name][:1] for name in ("overallReject", "earlyStop", "futilityStop")}
+    if not _has_futility(design):
+        found["futilityPerStage"] = np.zeros(0)
+    return {**_EMPTY, **found, "informationRates": design.bounds.fractions}
 
 
 def _best_ratio(question: _Question, i: int, design: RpactDesign) -> float:
@@ -348,12 +357,15 @@ def _size_results(test: AnyTest, design: RpactDesign, fixed: float, ratio: float
         **_arms("nFixed", fixed, ratio),
         **_arms("maxNumberOfSubjects", most, ratio),
         **_arms("numberOfSubjects", subjects, ratio),
-        **_effect_scale(test, design, subjects),
+        **_effect_scale(test, design, subjects, up=test.drift(most, design.one_sided_alpha) >= 0),
+        "effect": _observed(test),
         "allocationRatioPlanned": ratio,
     }
 
 
 def _arms(name: str, subjects: Any, ratio: float) -> dict[str, Any]:
+    if math.isnan(ratio):
+        return {name: subjects, f"{name}1": np.zeros(0), f"{name}2": np.zeros(0)}
     return {
         name: subjects,
         f"{name}1": subjects * ratio / (1 + ratio),
@@ -361,11 +373,10 @@ def _arms(name: str, subjects: Any, ratio: float) -> dict[str, Any]:
     }
 
 
-def _effect_scale(test: AnyTest, design: RpactDesign, subjects: Floats) -> dict[str, Any]:
-    """Bounds as effects and as p values."""
+def _effect_scale(test: AnyTest, design: RpactDesign, subjects: Floats, *, up: bool) -> dict[str, Any]:
+    """Bounds as effects, above the null or below it, and as p values."""
     bounds = design.bounds
     found: dict[str, Any] = {"criticalValuesPValueScale": norm.sf(bounds.efficacy) * design.sided}
-    up = test.drift(float(subjects[-1]), design.one_sided_alpha) >= 0
     sign = 1.0 if design.sided == 2 or up else -1.0
 
     def effects(z: Floats) -> Floats:
@@ -376,14 +387,31 @@ def _effect_scale(test: AnyTest, design: RpactDesign, subjects: Floats) -> dict[
         found["criticalValuesEffectScale"] = np.zeros(0)
         found["criticalValuesEffectScaleUpper"] = effects(bounds.efficacy)
         found["criticalValuesEffectScaleLower"] = effects(-bounds.efficacy)
-    elif len(bounds.efficacy) > 1:
+        if design.wedge is not None:
+            found["futilityBoundsPValueScale"] = norm.sf(design.wedge.wedge[:-1])
+    elif _has_futility(design):
         found["futilityBoundsEffectScale"] = effects(bounds.futility[:-1])
         found["futilityBoundsPValueScale"] = norm.sf(bounds.futility[:-1])
     return found
 
 
+def _has_futility(design: RpactDesign) -> bool:
+    one_sided = design.sided == 1 and bool(np.isfinite(design.bounds.futility[:-1]).any())
+    return design.wedge is not None or one_sided
+
+
+def _observed(test: AnyTest) -> float:
+    """The alternative less the null, or the ratio of the means or rates less theirs."""
+    if isinstance(test, RatesTest):
+        ratio = test.scale == "ratio"
+        value = test.experimental / test.control if ratio else test.experimental - test.control
+        return value - test.null_value
+    return (test.effect if isinstance(test, MeansTest) else test.rate) - test.null
+
+
 def _powered(question: _Question, design: RpactDesign, given: Arguments) -> dict[str, Any]:
     most, ratio = float(given["maxNumberOfSubjects"]), _ratio(given)
+    shown = ratio if question.groups == 2 else math.nan
     up = is_missing(given["directionUpper"]) or bool(given["directionUpper"]) or design.sided == 2
     if question.exact:
         raise NotCoveredError("normalApproximation=FALSE of power")
@@ -394,27 +422,16 @@ def _powered(question: _Question, design: RpactDesign, given: Arguments) -> dict
         rows.append(
             {
                 **_course(design, drift, most),
-                **_arms("numberOfSubjects", subjects, ratio),
-                **_arms("maxNumberOfSubjects", most, ratio),
-                **_effect_scale_of_power(test, design, subjects, up=up),
+                **_arms("numberOfSubjects", subjects, shown),
+                **_arms("maxNumberOfSubjects", most, shown),
+                **_effect_scale(test, design, subjects, up=up),
+                "effect": _observed(test),
             }
         )
-    return {**_columns(rows), "informationRates": design.bounds.fractions}
-
-
-def _effect_scale_of_power(test: AnyTest, design: RpactDesign, subjects: Floats, *, up: bool) -> dict[str, Any]:
-    if not isinstance(test, MeansTest):
-        return _effect_scale(test, design, subjects)
-    towards = MeansTest(
-        test.null + (1.0 if up else -1.0),
-        test.sd,
-        test.null,
-        test.groups,
-        test.is_ratio,
-        test.allocation_ratio,
-        test.known_sd,
-    )
-    return _effect_scale(towards, design, subjects)
+    stages = {name: np.column_stack([row[name] for row in rows]) for name in ("rejectPerStage", "futilityPerStage")}
+    if design.sided == 2 and not _has_futility(design):
+        stages["futilityPerStage"] = np.full_like(stages["futilityPerStage"], np.nan)
+    return {**_EMPTY, **_columns(rows), **stages, "informationRates": design.bounds.fractions}
 
 
 def _grid(low: float, high: float, step: float) -> list[float]:

@@ -210,7 +210,9 @@ def _with_beta_spending(given: Mapping[str, Any], t: list[float], alpha: float, 
 
 
 def _with_wedge(wedge: WedgeBounds, alpha: float, beta: float) -> RpactDesign:
-    bounds = Bounds(wedge.fractions, wedge.efficacy, -wedge.efficacy, wedge.drift, wedge.binding)
+    """Sized by the rejections of the right side alone; the wedge leaves those of both sides 1 - beta."""
+    drift = brentq(lambda d: float(wedge.exits(d).upper.sum()) - (1 - beta), 0.1, 20.0, xtol=1e-11)
+    bounds = Bounds(wedge.fractions, wedge.efficacy, -wedge.efficacy, float(drift), wedge.binding)
     return RpactDesign(bounds, alpha, beta, 2, wedge)
 
 

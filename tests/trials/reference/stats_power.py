@@ -54,7 +54,7 @@ def _solved(
 ) -> Arguments:
     """The arguments with the one that is missing solved for."""
     if is_missing(given["power"]):
-        return {**given, "power": power(given)}
+        return {**given, "power": _powers(given, power)}
     missing = [name for name in brackets if is_missing(given[name])]
     if len(missing) != 1:
         raise NotCoveredError(f"{len(missing)} arguments to solve for")
@@ -63,6 +63,17 @@ def _solved(
     wanted = float(given["power"])
     found = brentq(lambda value: power({**given, name: value}) - wanted, low, high, xtol=1e-12, rtol=1e-13)
     return {**given, name: found}
+
+
+def _powers(given: Arguments, power: Callable[[Arguments], float]) -> Any:
+    """The power, or that for each element of the arguments that are vectors."""
+    vectors = {name: numbers(value) for name, value in given.items() if np.ndim(value) == 1}
+    if not vectors:
+        return power(given)
+    size = max(map(len, vectors.values()))
+    return np.array(
+        [power({**given, **{name: each[i % len(each)] for name, each in vectors.items()}}) for i in range(size)]
+    )
 
 
 def _sides(given: Arguments) -> int:
