@@ -220,8 +220,8 @@ def report(rows: list[Row], power: tuple[float, float, int], plan: TrialPlan, ma
     lines += [
         "",
         f"A grid of 20 hazard ratios x 10,000 trials on 2 processes: {made.wall:.1f} s of wall time,",
-        f"{made.cpu:.1f} s of CPU ({200_000 / made.cpu:,.0f} trials per CPU second, the same patients under all ratios);",
-        f"the largest process took {made.peak:.0f} MiB at its peak.",
+        f"{made.cpu:.1f} s of CPU ({200_000 / made.cpu:,.0f} trials per CPU second, the same patients under all",
+        f"ratios, start of the processes included); the largest process took {made.peak:.0f} MiB at its peak.",
     ]
     return lines
 
