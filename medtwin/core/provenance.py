@@ -89,7 +89,7 @@ def write_provenance(folder: Path, provenance: Provenance) -> None:
         DatasetError: If the record does not match the schema.
     """
     record = json.loads(json.dumps(asdict(provenance), default=str))
-    record.update(version=1, created=creation_time().isoformat(timespec="seconds"), software=_versions())
+    record.update(version=1, created=creation_time().isoformat(timespec="seconds"), software=software_versions())
     errors = list(_validator().iter_errors(record))
     if errors:
         raise DatasetError(f"provenance does not match its schema: {errors[0].json_path}: {errors[0].message}")
@@ -122,7 +122,8 @@ def creation_time() -> datetime:
     return datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
 
 
-def _versions() -> dict[str, str]:
+def software_versions() -> dict[str, str]:
+    """The versions of medtwin, of Python and of the packages that matter, as provenance records them."""
     versions = {"medtwin": _version("medtwin") or "unknown", "python": platform.python_version()}
     versions.update({name: found for name in _PACKAGES if (found := _version(name))})
     return versions

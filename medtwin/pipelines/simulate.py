@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +17,34 @@ import pyarrow.csv as pa_csv
 from medtwin.check.disclosure import is_small
 from medtwin.config import build, compose, settings
 from medtwin.core.dataset import Dataset, open_dataset
-from medtwin.core.errors import ConfigError
-from medtwin.core.files import atomic_file
-from medtwin.core.output import writing
-from medtwin.core.provenance import Input, Origin, Provenance, describe_input, write_provenance
+from medtwin.core.errors import ConfigError, OutputError
+from medtwin.core.files import atomic_file, list_files, verify_manifest
+from medtwin.core.output import Output, config_hash, is_finished, writing
+from medtwin.core.provenance import (
+    PROVENANCE,
+    Input,
+    Origin,
+    Provenance,
+    describe_input,
+    read_provenance,
+    software_versions,
+    write_provenance,
+)
 from medtwin.core.shards import map_shards
 from medtwin.core.verdict import read_verdict
+from medtwin.pipelines.replay import (
+    FOLDER,
+    ReplayChoice,
+    find_scenario,
+    replay_choice,
+    require_replayable,
+    write_replay,
+)
 from medtwin.pipelines.say import progress, tell
 from medtwin.pipelines.simulate_report import Findings, write_trial_report
 from medtwin.pipelines.sources import fingerprint, public_config, require_outside
 from medtwin.report.page import State
-from medtwin.trials import Study, SurvivalTrial, prepare, read_cohort
+from medtwin.trials import Cohort, Study, SurvivalTrial, prepare, read_cohort
 from medtwin.trials.design.group_sequential import hazard_ratio_at_bound
 from medtwin.trials.engine.batch import Characteristics
 from medtwin.trials.engine.scenarios import (
@@ -34,6 +53,7 @@ from medtwin.trials.engine.scenarios import (
     characteristics_of,
     run_task,
     scenarios_of,
+    scenarios_of_trial,
     table_of,
     tasks_of,
 )
@@ -48,6 +68,7 @@ class SimulateSettings:
     Attributes:
         fallback: Another trial, for a cohort in which nobody is eligible for `trial` or its endpoint is too rare; the
             report says that it was used, and why. For `medtwin run`.
+        replay: Which simulated trial is written out as data: its number, or a group (`ReplayChoice`).
     """
 
     cohort: Path | None
@@ -59,6 +80,7 @@ class SimulateSettings:
     workers: int = 1
     check: Path | None = None
     fallback: Mapping[str, Any] | None = None
+    replay: Any = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -67,6 +89,12 @@ class SimulateSettings:
                 raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if self.seed < 0:
             raise ConfigError(f"seed must be 0 or more, got {self.seed}")
+        _ = self.replay_choice  # raises where it makes no sense
+
+    @cached_property
+    def replay_choice(self) -> ReplayChoice | None:
+        """Which trial is written out, if any."""
+        return replay_choice(self.replay)
 
 
 def main(config: Mapping[str, Any]) -> None:
@@ -98,18 +126,26 @@ def simulate(chosen: SimulateSettings) -> Path:
     if dataset is not None:
         require_outside(chosen.out, dataset.path)
     banner, state = _verdict_banner(dataset, chosen.check)
-    config = {**public_config(chosen), "source_state": _state(dataset)}
-    with writing(chosen.out, config, overwrite=chosen.overwrite) as output:
+    origin: Origin = dataset.origin if dataset is not None else "simulated"
+    _check_replay(chosen, origin)
+    config = _config(chosen, dataset)
+    is_extension = not chosen.overwrite and _is_extension(chosen, config)
+    with writing(chosen.out, config, overwrite=chosen.overwrite or is_extension) as output:
         if output is None:
             tell(f"{chosen.out} is finished already (overwrite=true redoes it)")
             return chosen.out
-        study, remarks = _prepare(chosen, dataset)
+        if is_extension:
+            _copy_results(chosen.out, output)
+        study, cohort, remarks = _prepare(chosen, dataset)
         scenarios = scenarios_of(study, chosen.num_trials, chosen.num_curve)
+        _write_replay(output.path, chosen, config, (study, cohort), scenarios, origin, banner)
+        if is_extension:
+            write_provenance(output.path, _provenance(dataset, chosen, config, origin))
+            return chosen.out
         tasks = tasks_of(study, scenarios, chosen.seed)
         results = map_shards(run_task, tasks, num_workers=chosen.workers)
         found = characteristics_of(scenarios, progress(results, "trials", total=len(tasks), unit="task"))
         lines = [line for s, c in zip(scenarios, found, strict=True) for line in table_of(study, s, c, chosen.seed)]
-        origin: Origin = dataset.origin if dataset is not None else "simulated"
         groups = shareable_groups(study.attrition_by_group) if origin == "real" else study.attrition_by_group
         _write_tables(output.path, study, scenarios, found, lines, groups)
         example = example_patients(study, chosen.seed, float(found[0].stops.months[0]))
@@ -122,6 +158,72 @@ def simulate(chosen: SimulateSettings) -> Path:
         write_provenance(output.path, _provenance(dataset, chosen, config, origin))
     _tell_result(chosen.out, study, scenarios, found)
     return chosen.out
+
+
+def _config(chosen: SimulateSettings, dataset: Dataset | None) -> dict[str, Any]:
+    """What determines the output. Where no trial is to be written out, one that was is no other output."""
+    config = {**public_config(chosen), "source_state": _state(dataset)}
+    del config["replay"]
+    if chosen.replay_choice is not None:
+        config["replay"] = chosen.replay_choice.setting
+    elif not chosen.overwrite and (chosen.out / PROVENANCE).is_file():
+        config |= {name: value for name, value in read_provenance(chosen.out)["config"].items() if name == "replay"}
+    return config
+
+
+def _is_extension(chosen: SimulateSettings, config: Mapping[str, Any]) -> bool:
+    """Whether the output is finished and lacks no more than the trial to be written out."""
+    if chosen.replay is None or not is_finished(chosen.out) or not (chosen.out / PROVENANCE).is_file():
+        return False
+    record = read_provenance(chosen.out)
+    before, after = dict(record["config"]), dict(config)
+    is_other = config_hash({"replay": before.pop("replay", None)}) != config_hash({"replay": after.pop("replay")})
+    return is_other and config_hash(before) == config_hash(after) and record["software"] == software_versions()
+
+
+def _check_replay(chosen: SimulateSettings, origin: Origin) -> None:
+    """Refuses a trial that is not to be had, before an output is begun that other settings would not continue."""
+    if chosen.replay_choice is None:
+        return
+    require_replayable(origin)
+    if chosen.fallback is None:
+        trial = _built(chosen.trial, "trial")
+        find_scenario(chosen.replay_choice, scenarios_of_trial(trial, chosen.num_trials, chosen.num_curve))
+
+
+def _copy_results(out: Path, output: Output) -> None:
+    """The finished results as they stand, but for a trial that was written out before.
+
+    Raises:
+        OutputError: If they are not what was finished.
+    """
+    if findings := verify_manifest(out):
+        raise OutputError(f"{out} was changed since it was finished ({findings[0]}): overwrite=true redoes it")
+    for name in list_files(out):
+        if name != PROVENANCE and not name.startswith(f"{FOLDER}/"):
+            target = output.path / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(out / name, target)
+
+
+def _write_replay(
+    folder: Path,
+    chosen: SimulateSettings,
+    config: Mapping[str, Any],
+    prepared: tuple[Study, Cohort | None],
+    scenarios: Sequence[Scenario],
+    origin: Origin,
+    banner: str,
+) -> None:
+    """Writes out the chosen trial, if one is, before the others are simulated."""
+    if (choice := chosen.replay_choice) is None:
+        return
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)  # of a run that was killed
+    found = write_replay(folder / FOLDER, prepared, choice, scenarios, config, origin, banner)
+    tell(
+        f"{chosen.out / FOLDER}: trial {found.trial} of {found.scenario.name} {found.outcome} at look {found.look}, "
+        f"z = {found.z[-1]:.4f}, {found.data.patients.num_rows:,} patients ({found.data.study_id})"
+    )
 
 
 def _state(dataset: Dataset | None) -> str | None:
@@ -138,17 +240,17 @@ def _provenance(
     return Provenance("simulate", origin, config, chosen.seed, inputs, depth)
 
 
-def _prepare(chosen: SimulateSettings, dataset: Dataset | None) -> tuple[Study, list[str]]:
-    """The study; of the fallback trial where the cohort does not carry the chosen one, and then why."""
+def _prepare(chosen: SimulateSettings, dataset: Dataset | None) -> tuple[Study, Cohort | None, list[str]]:
+    """The study and its cohort; of the fallback trial where the cohort does not carry the chosen one, and then why."""
     trial = _built(chosen.trial, "trial")
     fallback = None if chosen.fallback is None or dataset is None else _built(chosen.fallback, "fallback")
     try:
-        return _study(trial, dataset, chosen.seed), []
+        return *_study(trial, dataset, chosen.seed), []
     except ConfigError as error:
         if fallback is None:
             raise
         remark = f"The trial named {trial.title!r} could not be run on this cohort ({error}). This one was simulated."
-        return _study(fallback, dataset, chosen.seed), [remark]
+        return *_study(fallback, dataset, chosen.seed), [remark]
 
 
 def _built(config: Mapping[str, Any], path: str) -> SurvivalTrial:
@@ -158,11 +260,12 @@ def _built(config: Mapping[str, Any], path: str) -> SurvivalTrial:
     return trial
 
 
-def _study(trial: SurvivalTrial, dataset: Dataset | None, seed: int) -> Study:
+def _study(trial: SurvivalTrial, dataset: Dataset | None, seed: int) -> tuple[Study, Cohort | None]:
     if dataset is None:
-        return prepare(trial, None, seed)
+        return prepare(trial, None, seed), None
     shards = progress(dataset.iter_events(), "cohort", total=len(dataset.shards()), unit="shard")
-    return prepare(trial, read_cohort(shards, dataset.codes(), trial.codes()), seed)
+    cohort = read_cohort(shards, dataset.codes(), trial.codes())
+    return prepare(trial, cohort, seed), cohort
 
 
 def _verdict_banner(dataset: Dataset | None, check: Path | None) -> tuple[str, State]:

@@ -20,7 +20,7 @@ from medtwin.trials.engine.batch import (
     marginal_log_hazard_ratio,
     run_trials,
 )
-from medtwin.trials.engine.survival_trial import Study
+from medtwin.trials.engine.survival_trial import Study, SurvivalTrial
 
 BLOCKS_PER_TASK = 2
 
@@ -46,17 +46,22 @@ class Task:
 
 
 def scenarios_of(study: Study, num_trials: int, num_curve: int) -> list[Scenario]:
+    """What is simulated of a study, as `scenarios_of_trial`."""
+    return scenarios_of_trial(study.trial, num_trials, num_curve)
+
+
+def scenarios_of_trial(trial: SurvivalTrial, num_trials: int, num_curve: int) -> list[Scenario]:
     """The alternative, the null, the null with non-binding futility bounds disregarded, and the power curve.
 
     Args:
-        study: The trial.
+        trial: As configured.
         num_trials: Of the first ones, rounded up to whole blocks of 100.
         num_curve: Trials at each further hazard ratio of the power curve.
     """
     rounded, curve = (math.ceil(n / BLOCK) * BLOCK for n in (num_trials, num_curve))
-    target = study.trial.hazard_ratio
+    target = trial.hazard_ratio
     scenarios = [Scenario("alternative", target, rounded), Scenario("null", 1.0, rounded)]
-    if study.trial.plan.futility is not None and not study.trial.plan.binding:
+    if trial.plan.futility is not None and not trial.plan.binding:
         scenarios.append(Scenario("null, futility disregarded", 1.0, rounded, obeys_futility=False))
     for power in (1.5, 1.25, 0.75, 0.5, 0.25):
         scenarios.append(Scenario("power curve", target**power, curve))
