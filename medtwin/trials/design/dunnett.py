@@ -109,8 +109,8 @@ def critical_value(
 
     Source: Dunnett 1955.
 
-    >>> round(critical_value(0.025, many_to_one_correlation([1, 1, 1])), 4)
-    2.3489
+    >>> round(critical_value(0.025, many_to_one_correlation([1, 1, 1])), 3)
+    2.349
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be between 0 and 1, got {alpha!r}")
@@ -171,7 +171,12 @@ def weighted_p_value(p_values: ArrayLike, weights: ArrayLike, correlation: Array
     return min(1.0, (1 - probability_below(limits, rho)) / float(w[counts].sum()))
 
 
-def dunnett_p_value(largest: float, correlation: ArrayLike) -> float:
-    """P(the largest of several standard normal statistics is at or above what was seen)."""
-    rho = np.asarray(correlation, dtype=np.float64)
-    return 1 - probability_below(np.full(len(rho), largest), rho)
+def dunnett_p_value(largest: float, correlation: ArrayLike, degrees_of_freedom: float | None = None) -> float:
+    """P(the largest of several statistics is at or above what was seen).
+
+    Args:
+        largest: The largest seen.
+        correlation: (statistics, statistics).
+        degrees_of_freedom: Of the variance estimate that all share; None: standard normal statistics.
+    """
+    return 1 - _probability_within(largest, np.asarray(correlation, dtype=np.float64), False, degrees_of_freedom)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import chi2
@@ -57,19 +59,19 @@ from medtwin.trials.design.combination import (
         ),
     ],
 )
-def test_bounds_of_rpact(information, alpha, method, options, critical):
+def test_bounds_of_rpact(information: Any, alpha: Any, method: Any, options: Any, critical: Any) -> None:
     found = fisher_design(information, alpha, method, **options)
     assert found.critical == pytest.approx(critical, rel=1e-8)
     assert found.alpha_spent[-1] == pytest.approx(alpha, rel=1e-9)
 
 
-def test_stopping_for_futility_that_does_not_bind_leaves_the_bounds():
+def test_stopping_for_futility_that_does_not_bind_leaves_the_bounds() -> None:
     plain = fisher_design([1, 2, 3])
     assert fisher_design([1, 2, 3], futility=[0.7, 0.5]).critical.tolist() == plain.critical.tolist()
     assert (fisher_design([1, 2, 3], futility=[0.7, 0.5], binding=True).critical > plain.critical).all()
 
 
-def test_the_product_of_two_is_chi_square():
+def test_the_product_of_two_is_chi_square() -> None:
     """Bauer & Koehne 1994: the critical product of the last of two stages at full level."""
     assert product_bound(0.05, [1, 1]) == pytest.approx(np.exp(-0.5 * chi2.isf(0.05, 4)))
     weights = [1.0, 1.2, 0.7]
@@ -77,7 +79,7 @@ def test_the_product_of_two_is_chi_square():
 
 
 @pytest.mark.parametrize("information", [[1, 2, 3, 4], [0.2, 0.6, 0.8, 1.0]])
-def test_errors_spent_are_those_of_simulated_p_values(information):
+def test_errors_spent_are_those_of_simulated_p_values(information: Any) -> None:
     design = fisher_design(information, 0.1, futility=[0.8, 0.6, 0.4], binding=True)
     p = np.random.default_rng(1).random((100_000, 4))
     products = np.cumprod(p**design.weights, axis=1)
@@ -98,12 +100,12 @@ def test_errors_spent_are_those_of_simulated_p_values(information):
         ([1, 2, 3], {"method": "full_alpha", "futility": [0.7, 0.5], "binding": True}, 0.0662439562),
     ],
 )
-def test_conditional_errors_of_rpact(information, options, expected):
+def test_conditional_errors_of_rpact(information: Any, options: Any, expected: Any) -> None:
     design = fisher_design(information, **options)
     assert design.conditional_error(1, 0.05136138933) == pytest.approx(expected, abs=1e-9)
 
 
-def test_the_conditional_error_averages_to_alpha():
+def test_the_conditional_error_averages_to_alpha() -> None:
     """Over the first p value: its mean is the level."""
     design = fisher_design([1, 2, 3])
     x, w = np.polynomial.legendre.leggauss(40)
@@ -114,7 +116,7 @@ def test_the_conditional_error_averages_to_alpha():
     assert design.conditional_error(1, low / 2) == 1.0
 
 
-def test_stagewise_p_values():
+def test_stagewise_p_values() -> None:
     """At the bound, the p value is what has been spent; Brannath, Posch & Bauer 2002 for two stages in closed form."""
     design = fisher_design([1, 2])
     assert design.stagewise_p_value(2, float(design.critical[1])) == pytest.approx(0.025)
@@ -123,7 +125,7 @@ def test_stagewise_p_values():
     assert design.stagewise_p_value(2, product) == pytest.approx(first - product * np.log(first))
 
 
-def test_weights_of_the_inverse_normal():
+def test_weights_of_the_inverse_normal() -> None:
     weights = inverse_normal_weights([200 / 350, 1])
     assert weights == pytest.approx([np.sqrt(200 / 350), np.sqrt(150 / 350)])
     assert inverse_normal([1.0, 2.0], weights) == pytest.approx([1.0, weights @ [1.0, 2.0]])
@@ -141,6 +143,6 @@ def test_weights_of_the_inverse_normal():
         (lambda: FisherDesign(np.ones(2), np.ones(2), np.ones(2)), "critical and futility must be one per stage"),
     ],
 )
-def test_refusals(call, message):
+def test_refusals(call: Any, message: Any) -> None:
     with pytest.raises(ValueError, match=message):
         call()

@@ -1,5 +1,7 @@
 """Analyses of trials with stages: against rpact, by hand, and by what must hold."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import binom, norm, t
@@ -18,15 +20,15 @@ SURVIVAL = LogRankData.from_cumulative([75, 150], [1.4, 2.3], [1, 1])
 HALVES, THIRDS = np.array([0.5, 1.0]), np.array([1, 2, 3]) / 3
 
 
-def lan_demets(alpha):
+def lan_demets(alpha: Any) -> Any:
     return spending_bounds(HALVES, alpha, Spending())
 
 
-def obrien_fleming(alpha):
+def obrien_fleming(alpha: Any) -> Any:
     return shaped_bounds(THIRDS, alpha, 0.0)
 
 
-def fisher(alpha):
+def fisher(alpha: Any) -> Any:
     return fisher_design([1, 2], alpha)
 
 
@@ -44,7 +46,7 @@ FISHER = FisherTest(fisher(0.025), fisher)
         (SEQUENTIAL, RATES, 0.002182172819, 0.1999848245, 0.06613662996, 0.32941771250),
     ],
 )
-def test_final_inference_of_rpact(test, data, p_value, estimate, lower, upper):
+def test_final_inference_of_rpact(test: Any, data: Any, p_value: Any, estimate: Any, lower: Any, upper: Any) -> None:
     found = TrialAnalysis(test, data).final_inference()
     assert found.look == 2
     assert [found.p_value, found.estimate, found.lower, found.upper] == pytest.approx(
@@ -52,7 +54,7 @@ def test_final_inference_of_rpact(test, data, p_value, estimate, lower, upper):
     )
 
 
-def test_repeated_inference_of_rpact():
+def test_repeated_inference_of_rpact() -> None:
     found = TrialAnalysis(COMBINED, MEANS)
     assert found.repeated_p_values == pytest.approx([0.215526196084976, 0.0171394468631744], abs=1e-6)
     lower, upper = found.repeated_interval
@@ -67,10 +69,10 @@ def test_repeated_inference_of_rpact():
         ([0.5, 1.0], False, -0.33546522, [0.0298624096, 0.1238750935]),
     ],
 )
-def test_futility_of_rpact(futility, binding, repeated, errors):
+def test_futility_of_rpact(futility: Any, binding: Any, repeated: Any, errors: Any) -> None:
     data = MeansData(Sample([30, 30], [1.6, 1.8], [2, 2]), Sample([30, 30], [1.2, 1.0], [2, 2]))
 
-    def bounds(alpha):
+    def bounds(alpha: Any) -> Any:
         return spending_bounds(THIRDS, alpha, Spending(), lower=[*futility, -np.inf] if binding else None)
 
     found = TrialAnalysis(InverseNormalTest(THIRDS, bounds, futility=np.array(futility), binding=binding), data)
@@ -84,7 +86,7 @@ def test_futility_of_rpact(futility, binding, repeated, errors):
     assert bool(stopped.conditional_errors[0] == 0.0) is binding
 
 
-def test_limits_of_binding_futility_obey_the_earlier_look():
+def test_limits_of_binding_futility_obey_the_earlier_look() -> None:
     """An effect that the first look would have stopped for is not rejected at the second."""
     data = MeansData(Sample([30, 300], [1.0, 2.0], [2, 2]), Sample([30, 300], [1.3, 1.0], [2, 2]))
     bounds = np.array([3.0, 2.0])
@@ -103,13 +105,13 @@ def test_limits_of_binding_futility_obey_the_earlier_look():
         (GroupSequentialTest(THIRDS, obrien_fleming), [60, 60], [0.5387141336, 0.9285301515]),
     ],
 )
-def test_conditional_power_of_means_of_rpact(test, planned, expected):
+def test_conditional_power_of_means_of_rpact(test: Any, planned: Any, expected: Any) -> None:
     found = TrialAnalysis(test, MeansData(Sample([30], [2.1], [2.2]), Sample([30], [1.2], [2])))
     assert found.conditional_errors[0] == pytest.approx(0.1084935605, abs=1e-8)
     assert found.conditional_power(1 / 2, effective_sizes(planned)) == pytest.approx(expected, abs=1e-7)
 
 
-def test_conditional_power_of_rates_and_hazards_of_rpact():
+def test_conditional_power_of_rates_and_hazards_of_rpact() -> None:
     test = InverseNormalTest(THIRDS, obrien_fleming)
     rates = TrialAnalysis(test, RatesData([22], [50], [15], [52]))
     for ratio, expected in ((1.0, [0.3882419424, 0.8306003728]), (2.0, [0.3527344871, 0.7951959882])):
@@ -121,7 +123,7 @@ def test_conditional_power_of_rates_and_hazards_of_rpact():
     assert found == pytest.approx([0.3082799327, 0.7820145455], abs=1e-7)
 
 
-def test_conditional_power_of_fishers_product():
+def test_conditional_power_of_fishers_product() -> None:
     found = TrialAnalysis(FisherTest(fisher_design([1, 2, 3]), None), MEANS)
     assert found.conditional_power(0.5, effective_sizes([60])) == pytest.approx([0.6663988236], abs=1e-8)
     first = FisherTest(fisher_design([1, 2, 3]), None)
@@ -134,16 +136,18 @@ def test_conditional_power_of_fishers_product():
     assert first.conditional_power(1, statistic, [1.5, 1.5])[-1] == pytest.approx(crossed, abs=0.007)
 
 
-def test_fishers_product_of_rpact():
+def test_fishers_product_of_rpact() -> None:
     found = TrialAnalysis(FISHER, MEANS)
     assert found.final_p_value == pytest.approx(0.03409190128, abs=1e-9)
     with pytest.raises(ValueError, match="test must be of z statistics"):
         found.final_inference()
 
 
-@pytest.mark.parametrize("test", [SEQUENTIAL, COMBINED, FISHER])
-@pytest.mark.parametrize("data", [MEANS, RATES, SURVIVAL])
-def test_repeated_limits_and_p_values_are_dual_to_the_test(test, data):
+@pytest.mark.parametrize(
+    ("test", "data"),
+    [(FISHER, MEANS), *((test, data) for test in (SEQUENTIAL, COMBINED) for data in (MEANS, RATES, SURVIVAL))],
+)
+def test_repeated_limits_and_p_values_are_dual_to_the_test(test: Any, data: Any) -> None:
     found = TrialAnalysis(test, data)
     lower, upper = found.repeated_interval
     for k in range(2):
@@ -153,13 +157,13 @@ def test_repeated_limits_and_p_values_are_dual_to_the_test(test, data):
 
 
 @pytest.mark.parametrize("data", [MEANS, RATES, SURVIVAL])
-def test_the_mirrored_trial_has_the_mirrored_interval(data):
+def test_the_mirrored_trial_has_the_mirrored_interval(data: Any) -> None:
     plain, turned = TrialAnalysis(COMBINED, data), TrialAnalysis(COMBINED, data.mirrored)
     np.testing.assert_allclose(turned.repeated_interval[0], -plain.repeated_interval[1], atol=1e-9)
     assert turned.statistics == pytest.approx(-plain.statistics)
 
 
-def test_a_trial_of_one_look_is_the_usual_test():
+def test_a_trial_of_one_look_is_the_usual_test() -> None:
     test = GroupSequentialTest(np.ones(1), lambda alpha: np.array([norm.isf(alpha)]))
     found = TrialAnalysis(test, MeansData(Sample([40], [2.6], [2]), Sample([40], [1.6], [2])))
     error = 2 / np.sqrt(20)
@@ -168,7 +172,7 @@ def test_a_trial_of_one_look_is_the_usual_test():
     assert found.actions == ["reject"]
 
 
-def test_equal_stages_with_known_variance_need_no_combination():
+def test_equal_stages_with_known_variance_need_no_combination() -> None:
     """The inverse normal with the stages' own weights is the pooled z."""
     data = LogRankData([50, 50], [1.0, 2.0], [1, 1])
     combined, pooled = (
@@ -179,7 +183,7 @@ def test_equal_stages_with_known_variance_need_no_combination():
     assert COMBINED.statistics(other, 0.0)[1] != pytest.approx(SEQUENTIAL.statistics(other, 0.0)[1], abs=1e-3)
 
 
-def test_stages_are_those_that_make_up_the_whole():
+def test_stages_are_those_that_make_up_the_whole() -> None:
     whole = Sample.from_cumulative(*MEANS.experimental.cumulative)
     for part in ("n", "mean", "sd"):
         assert getattr(whole, part) == pytest.approx(getattr(MEANS.experimental, part))
@@ -188,14 +192,14 @@ def test_stages_are_those_that_make_up_the_whole():
     assert total.cumulative_sizes == pytest.approx([75, 150])
 
 
-def test_exact_rates():
+def test_exact_rates() -> None:
     one = RatesData([10, 14], [25, 30], exact=True)
     assert one.p_values(0.25) == pytest.approx(binom.sf([9, 13], [25, 30], 0.25))
     assert one.mirrored.p_values(-0.25) == pytest.approx(binom.cdf([10, 14], [25, 30], 0.25))
     assert RatesData([3], [3], [0], [3], exact=True).p_values(0.0) == pytest.approx([1 / 20])
 
 
-def test_wilsons_limits():
+def test_wilsons_limits() -> None:
     one = RatesData([15], [25])
     found = [one.score_limit(1, z) for z in (norm.isf(0.025), -norm.isf(0.025))]
     assert found == pytest.approx([0.4073946244, 0.7659670940], abs=1e-6)
@@ -217,6 +221,6 @@ def test_wilsons_limits():
         (lambda: rate_effect((1.0, 0.3), 0.0, 0.1, [15]), "rates must be between 0 and 1"),
     ],
 )
-def test_refusals(call, message):
+def test_refusals(call: Any, message: Any) -> None:
     with pytest.raises(ValueError, match=message):
         call()

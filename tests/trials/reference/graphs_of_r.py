@@ -192,7 +192,7 @@ _TYPES: Arguments = {"typeAlphaSpending": None, "parameterAlphaSpending": None}
 def _each(value: Any, size: int, missing: Any) -> list[Any]:
     if is_missing(value):
         return [missing] * size
-    found = np.atleast_1d(plain(value)).tolist()
+    found: list[Any] = np.atleast_1d(plain(value)).tolist()
     return found * size if len(found) == 1 else found
 
 

@@ -314,7 +314,7 @@ def _at_look(one: Stages, found: Mapping[str, Any], name: str) -> Floats:
     return values
 
 
-class _Lazy(dict[str, Any]):
+class Lazy(dict[str, Any]):
     """Components computed when they are read."""
 
     def __getitem__(self, key: str) -> Any:
@@ -333,7 +333,7 @@ def analysis_results(given: Arguments) -> dict[str, Any]:
             interval.append(one.limits(*one.analysis.repeated_interval))
         return one.padded(_known(interval[0][side]))
 
-    return _Lazy(
+    return Lazy(
         {
             ".stageResults": _stage_results(one),
             ".design": given["design"],

@@ -119,6 +119,8 @@ def stage_data(data: Dataset, stages: int, given: Arguments) -> StageData:
         return MeansData(sample(data, 1, stages), control, equal, normal)
     if data.kind == "survival":
         return log_rank(data, 1, stages)
-    arms = [by_stage(data, name, arm, stages) for arm in range(1, data.arms + 1) for name in ("events", "n")]
+    columns = [by_stage(data, name, arm, stages) for arm in range(1, data.arms + 1) for name in ("events", "n")]
     exact = not (given["normalApproximation"] is None or bool(given["normalApproximation"]))
-    return RatesData(*arms, exact=exact)  # type: ignore[arg-type]
+    if data.arms == 1:
+        return RatesData(columns[0], columns[1], exact=exact)
+    return RatesData(columns[0], columns[1], columns[2], columns[3], exact)
