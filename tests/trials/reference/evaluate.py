@@ -103,6 +103,8 @@ class Environment:
             return self.variables[name]
         if name in constants:
             return constants[name]
+        if name in self.functions or name in _FUNCTIONS:
+            return self.functions.get(name) or _FUNCTIONS[name]
         raise NotCoveredError(f"the R variable {name}")
 
 
@@ -257,7 +259,7 @@ def _places(key: Any, size: int, names: Sequence[str] | None) -> NDArray[Any]:
             raise NotCoveredError(f"the name {key} of what has none")
         return np.array([list(names).index(each) for each in wanted.tolist()])
     if wanted.dtype.kind == "b":
-        return wanted
+        return wanted.reshape(-1, order="F")
     whole = wanted.astype(np.int64)
     return np.setdiff1d(np.arange(size), -whole - 1) if (whole < 0).all() else whole - 1
 

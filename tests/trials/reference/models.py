@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.trials.reference import mixed_fits, mmrm_fits, r_laws
+from tests.trials.reference import mixed_fits, mmrm_fits, r_control, r_laws
 from tests.trials.reference import model_fits as fits
 from tests.trials.reference.bayes_answers import bayesian_answers, prognostic_answers
 from tests.trials.reference.cases import Case, NotCoveredError
@@ -16,8 +16,10 @@ from tests.trials.reference.model_frames import assign, transform, variables
 from tests.trials.reference.model_tests import NATIVES as TESTS
 from tests.trials.reference.model_tests import table
 from tests.trials.reference.rcalls import Call
+from tests.trials.reference.stats_power import FUNCTIONS as POWER
 
 _NATIVES: dict[str, Callable[[Environment, Call], Any]] = {
+    **r_control.NATIVES,
     **TESTS,
     "<-": assign,
     "=": assign,
@@ -53,6 +55,8 @@ def _by_group(values: Any, group: Any, apply: Callable[..., Any], **named: Any) 
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     **r_laws.FUNCTIONS,
+    **r_control.FUNCTIONS,
+    **POWER,
     "summary": fits.summary,
     "coef": fits.coefficients,
     "coefficients": fits.coefficients,

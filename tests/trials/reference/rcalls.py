@@ -16,9 +16,10 @@ _TOKEN = re.compile(
     r"""\s*(?:(?P<number>\d+\.?\d*(?:[eE][-+]?\d+)?L?|\.\d+(?:[eE][-+]?\d+)?)
     |(?P<text>"[^"]*"|'[^']*')
     |(?P<name>[A-Za-z.][\w.]*(?::::?[A-Za-z.][\w.]*)?|`[^`]+`)
-    |(?P<mark><-|%in%|%\*%|==|!=|<=|>=|&&|\|\||[-+*/^~:$(){}\[\],;=<>!&|]))""",
+    |(?P<mark><-|%in%|%\*%|%%|%/%|%o%|==|!=|<=|>=|&&|\|\||[-+*/^~:$(){}\[\],;=<>!&|\\]))""",
     re.VERBOSE,
 )
+_KEYWORDS = ("if", "for", "while", "repeat", "break", "next")
 _LEVELS: tuple[tuple[str, ...], ...] = (
     ("<-", "="),
     ("~",),
@@ -27,7 +28,7 @@ _LEVELS: tuple[tuple[str, ...], ...] = (
     ("==", "!=", "<", ">", "<=", ">="),
     ("+", "-"),
     ("*", "/"),
-    ("%in%", "%*%"),
+    ("%in%", "%*%", "%%", "%/%", "%o%"),
     (":",),
 )
 
@@ -148,7 +149,8 @@ class _Reader:
                 node = Call("[", (node, *args), named)
             else:
                 args, named = self._arguments(")")
-                node = Call(node.name if isinstance(node, Name) else "apply", args, named)
+                is_named = isinstance(node, Name)
+                node = Call(node.name, args, named) if is_named else Call("(call)", (node, *args), named)
         return node
 
     def _arguments(self, end: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -180,6 +182,8 @@ class _Reader:
         if self.peek() == "{":
             return self._block()
         kind, text = self._take()
+        if text == "\\":
+            kind, text = "name", "function"  # the short form of R 4.1
         if kind == "number":
             return float(text.rstrip("L"))
         if kind == "text":
@@ -190,9 +194,24 @@ class _Reader:
             self._take("(")
             args, named = self._arguments(")")
             return Call("function", (args, named, self.expression(0)))
+        if text in _KEYWORDS:
+            return self._keyword(text)
+        return {"TRUE": True, "FALSE": False}.get(text, Name(re.sub(r".*:", "", text)))
+
+    def _keyword(self, text: str) -> Any:
         if text == "if":
             return self._condition()
-        return {"TRUE": True, "FALSE": False}.get(text, Name(re.sub(r".*:", "", text)))
+        if text in ("break", "next"):
+            return Call(text)
+        if text == "repeat":
+            return Call("while", (True, self.expression(0)))
+        self._take("(")
+        head = [self.expression(0)]
+        if text == "for":
+            self._take()
+            head.append(self.expression(0))
+        self._take(")")
+        return Call(text, (*head, self.expression(0)))
 
     def _condition(self) -> Any:
         self._take("(")
