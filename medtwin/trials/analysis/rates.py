@@ -162,37 +162,52 @@ def fisher_test(
     table = as_table(counts)
     if table.shape != (2, 2) or not null > 0:
         raise ValueError(f"counts must be a 2 x 2 table and null above 0, got {counts!r} and {null!r}")
-    check_alternative(alternative)
-    law = _Hypergeometric.of(table, find_root)
-    x = round(float(table[0, 0]))
-    at_null = law.probabilities(null)
-    here = law.support == x
-    if alternative == "two_sided":
-        p = float(at_null[at_null <= at_null[here] * (1 + 1e-7)].sum())
-    else:
-        p = law.tail(x, null, upper=alternative == "greater")
-    tail = (1 - as_level("level", level)) / (2 if alternative == "two_sided" else 1)
-    low = 0.0 if alternative == "less" else law.limit(x, tail, upper=True)
-    high = math.inf if alternative == "greater" else law.limit(x, tail, upper=False)
-    return FisherTest(min(p, 1.0), Interval(law.most_likely(x), low, high, level))
+    return ConditionalLaw.of(table, find_root).test(float(table[0, 0]), null, alternative, level)
 
 
 @dataclass(frozen=True)
-class _Hypergeometric:
-    """The first cell given the margins: its support, and logarithms of the probabilities for an odds ratio of 1."""
+class ConditionalLaw:
+    """The law of a first cell, or of a sum of those of strata, given the margins: noncentral hypergeometric.
+
+    Attributes:
+        support: (values,) whole numbers in a row. log_weights: (values,) of the law for an odds ratio of 1.
+        find_root: Of the equations of the odds ratio and its limits, or of their reciprocals, between 0 and 1.
+    """
 
     support: Floats
     log_weights: Floats
     find_root: RootFinder
 
     @classmethod
-    def of(cls, table: Floats, find_root: RootFinder) -> _Hypergeometric:
+    def of(cls, table: Floats, find_root: RootFinder) -> ConditionalLaw:
+        """Of a 2 x 2 table."""
         row, column, total = float(table[0].sum()), float(table[:, 0].sum()), float(table.sum())
         k = np.arange(max(0.0, row + column - total), min(row, column) + 1)
         weights = [gammaln(a + 1) for a in (k, row - k, column - k, total - row - column + k)]
         return cls(k, -np.sum(weights, axis=0), find_root)
 
+    def plus(self, other: ConditionalLaw) -> ConditionalLaw:
+        """The law of the sum with that of an independent table."""
+        weights = [np.exp(each.log_weights - each.log_weights.max()) for each in (self, other)]
+        support = self.support[0] + other.support[0] + np.arange(len(weights[0]) + len(weights[1]) - 1.0)
+        return ConditionalLaw(support, np.log(np.maximum(np.convolve(*weights), 1e-300)), self.find_root)
+
+    def test(self, x: float, null: float, alternative: Alternative, level: float) -> FisherTest:
+        """The exact test of an odds ratio given the first cell; see `fisher_test`."""
+        check_alternative(alternative)
+        x = float(round(x))
+        at_null = self.probabilities(null)
+        if alternative == "two_sided":
+            p = float(at_null[at_null <= at_null[self.support == x] * (1 + 1e-7)].sum())
+        else:
+            p = self.tail(x, null, upper=alternative == "greater")
+        tail = (1 - as_level("level", level)) / (2 if alternative == "two_sided" else 1)
+        low = 0.0 if alternative == "less" else self.limit(x, tail, upper=True)
+        high = math.inf if alternative == "greater" else self.limit(x, tail, upper=False)
+        return FisherTest(min(p, 1.0), Interval(self.most_likely(x), low, high, level))
+
     def probabilities(self, odds_ratio: float) -> Floats:
+        """Of the values of the support, (values,)."""
         if odds_ratio == 0:
             return np.asarray(self.support == self.support[0], dtype=np.float64)
         logs = self.log_weights + self.support * math.log(odds_ratio)
@@ -200,6 +215,7 @@ class _Hypergeometric:
         return np.asarray(weights / weights.sum())
 
     def tail(self, x: float, odds_ratio: float, *, upper: bool) -> float:
+        """Probability of x and what is above, or below."""
         return float(self.probabilities(odds_ratio)[self.support >= x if upper else self.support <= x].sum())
 
     def _solve(self, excess: Callable[[float], float]) -> float:
@@ -211,6 +227,7 @@ class _Hypergeometric:
         return 1 / self.find_root(lambda inverse: excess(1 / inverse), float(np.finfo(np.float64).eps), 1.0)
 
     def most_likely(self, x: float) -> float:
+        """The odds ratio for which x is the mean."""
         if x == self.support[0]:
             return 0.0
         if x == self.support[-1]:
