@@ -15,6 +15,7 @@ from medtwin.trials.analysis.glm import (
     negative_binomial_model,
 )
 from medtwin.trials.analysis.linear import LinearModel, linear_model
+from medtwin.trials.analysis.profile_likelihood import profile_interval
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import Environment, Formula, Named, plain, vector
 from tests.trials.reference.model_frames import Design, column, design
@@ -303,9 +304,13 @@ def confint(fit: Any, parm: Any = None, level: float = 0.95) -> Named:
 
 def strict_confint(fit: Any, parm: Any = None, level: float = 0.95) -> Named:
     """`confint()`, which of a glm is by profiles of the likelihood."""
-    if fit["class"] in ("glm", "negbin", "lme"):
-        raise NotCoveredError(f"confint() of {fit['class']}")
-    return confint(fit, parm, level)
+    if fit["class"] not in ("glm", "negbin"):
+        if fit["class"] == "lme":
+            raise NotCoveredError("confint() of lme")
+        return confint(fit, parm, level)
+    wald = confint({**fit, "class": "default"}, parm, level)
+    limits = [profile_interval(fit["fit"], _kept(fit).index(name), level) for name in wald.names[0] or ()]
+    return Named(np.array([[each.low, each.high] for each in limits]), wald.names)
 
 
 def wald_confint(fit: Any, parm: Any = None, level: float = 0.95) -> Named:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import chi2, norm
 
-from medtwin.trials.analysis import means, rates
+from medtwin.trials.analysis import exact_rates, means, rank_shifts, rates, several_groups
 from medtwin.trials.restricted_rates import restricted_rates
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import (
@@ -118,11 +118,25 @@ def wilcoxon_test(env: Environment, call: Call) -> dict[str, Any]:
     result = {"statistic": found.statistic, "p.value": found.p_value}
     if not given.value("conf.int", False):
         return result
-    if not found.is_exact or options["alternative"] != "two_sided":
-        raise NotCoveredError("conf.int of wilcox.test() without the exact law of two sides")
     level = given.value("conf.level", 0.95)
-    shift = means.signed_rank_shift(x, level=level) if y is None else means.rank_sum_shift(x, y, level=level)
-    return {**result, "estimate": shift.estimate, "conf.int": np.array([shift.low, shift.high])}
+    shift = _shift(x, y, found.is_exact, level if options["alternative"] == "two_sided" else 2 * level - 1, options)
+    low = -math.inf if options["alternative"] == "less" else shift.low
+    high = math.inf if options["alternative"] == "greater" else shift.high
+    return {**result, "estimate": shift.estimate, "conf.int": np.array([low, high])}
+
+
+def _shift(x: Any, y: Any, is_exact: bool, level: float, options: dict[str, Any]) -> means.Shift:
+    if is_exact:
+        return means.signed_rank_shift(x, level=level) if y is None else means.rank_sum_shift(x, y, level=level)
+    chosen: dict[str, Any] = {"level": level, "continuity": options["continuity"], "find_root": _coarse_zero}
+    if y is None:
+        return rank_shifts.signed_rank_normal_shift(x[x != options["null"]], **chosen)
+    return rank_shifts.rank_sum_normal_shift(x, y, **chosen)
+
+
+def _coarse_zero(function: Callable[[float], float], low: float, high: float) -> float:
+    """To the tolerance that `wilcox.test()` asks of `uniroot()`."""
+    return zero(function, low, high, 1e-4)
 
 
 def _table(given: Arguments) -> Any:
@@ -174,7 +188,7 @@ def proportion_test(env: Environment, call: Call) -> dict[str, Any]:
     if len(x) == 1:
         return _one_proportion(float(x[0]), float(n[0]), 0.5 if null is None else null, alternative, level, correct)
     if null is not None:
-        raise NotCoveredError("the argument p of prop.test() of several groups")
+        return _known_proportions(x, n, vector(null).astype(np.float64), correct)
     found = rates.chi_square_test(np.column_stack([x, n - x]), continuity=correct)
     result: dict[str, Any] = {
         "statistic": found.chi_square,
@@ -190,6 +204,17 @@ def proportion_test(env: Environment, call: Call) -> dict[str, Any]:
         tails = {"two_sided": found.p_value, "greater": norm.sf(z), "less": norm.cdf(z)}
         result |= {"conf.int": np.array([limits.low, limits.high]), "p.value": float(tails[alternative])}
     return result
+
+
+def _known_proportions(x: Any, n: Any, null: Any, correct: bool) -> dict[str, Any]:
+    step = 0.5 if correct and len(x) == 2 else 0.0
+    statistic = float(((np.abs(x - n * null) - step) ** 2 / (n * null * (1 - null))).sum())
+    return {
+        "statistic": statistic,
+        "parameter": float(len(x)),
+        "p.value": float(chi2.sf(statistic, len(x))),
+        "estimate": x / n,
+    }
 
 
 def _one_proportion(
@@ -211,7 +236,7 @@ def _one_proportion(
 
 
 def fisher_test(env: Environment, call: Call) -> dict[str, Any]:
-    """`fisher.test()` of a 2 x 2 table; its odds ratios are roots to the tolerance of R's `uniroot()`."""
+    """`fisher.test()`; the odds ratios of a 2 x 2 table are roots to the tolerance of R's `uniroot()`."""
     given = Arguments.of(env, call, ("x", "y", "or", "alternative", "conf.int", "conf.level"))
     options: dict[str, Any] = {
         "null": given.value("or", 1.0),
@@ -219,7 +244,10 @@ def fisher_test(env: Environment, call: Call) -> dict[str, Any]:
         "alternative": side(given.value("alternative", "two.sided")),
         "level": given.value("conf.level", 0.95),
     }
-    found = rates.fisher_test(_table(given), **options)
+    counts = _table(given)
+    if counts.shape != (2, 2):
+        return {"p.value": exact_rates.fisher_freeman_halton_test(counts)}
+    found = rates.fisher_test(counts, **options)
     odds = found.odds_ratio
     return {"p.value": found.p_value, "estimate": odds.estimate, "conf.int": np.array([odds.low, odds.high])}
 
@@ -232,10 +260,8 @@ def mcnemar_test(env: Environment, call: Call) -> dict[str, Any]:
 
 
 def mantel_haenszel_test(env: Environment, call: Call) -> dict[str, Any]:
-    """`mantelhaen.test()` of 2 x 2 tables."""
+    """`mantelhaen.test()`."""
     given = Arguments.of(env, call, ("x", "y", "z", "alternative", "correct", "exact", "conf.level"))
-    if given.value("exact", False):
-        raise NotCoveredError("the argument exact of mantelhaen.test()")
     counts = plain(given.value("x"))
     if "y" in given.nodes:
         counts = table(given.value("x"), given.value("y"), given.value("z")).values
@@ -244,7 +270,25 @@ def mantel_haenszel_test(env: Environment, call: Call) -> dict[str, Any]:
         "alternative": side(given.value("alternative", "two.sided")),
         "level": given.value("conf.level", 0.95),
     }
-    found = rates.stratified_test(np.moveaxis(np.asarray(counts, dtype=np.float64), 2, 0), **options)
+    tables = np.moveaxis(np.asarray(counts, dtype=np.float64), 2, 0)
+    if tables.shape[1:] != (2, 2):
+        whole = several_groups.stratified_association_test(tables)
+        return {
+            "statistic": whole.chi_square,
+            "parameter": float(whole.degrees_of_freedom),
+            "p.value": whole.p_value,
+        }
+    if given.value("exact", False):
+        del options["continuity"]
+        exact = exact_rates.exact_stratified_test(tables, find_root=zero, **options)
+        ends = np.array([exact.odds_ratio.low, exact.odds_ratio.high])
+        return {
+            "statistic": float(tables[:, 0, 0].sum()),
+            "p.value": exact.p_value,
+            "estimate": exact.odds_ratio.estimate,
+            "conf.int": ends,
+        }
+    found = rates.stratified_test(tables, **options)
     odds = found.odds_ratio
     return {
         "statistic": found.chi_square,

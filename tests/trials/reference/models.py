@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.trials.reference import mixed_fits, mmrm_fits, r_control, r_laws
+from tests.trials.reference import group_tests, mixed_fits, mmrm_fits, r_control, r_laws
 from tests.trials.reference import model_fits as fits
 from tests.trials.reference.bayes_answers import bayesian_answers, prognostic_answers
 from tests.trials.reference.cases import Case, NotCoveredError
@@ -21,6 +21,7 @@ from tests.trials.reference.stats_power import FUNCTIONS as POWER
 _NATIVES: dict[str, Callable[[Environment, Call], Any]] = {
     **r_control.NATIVES,
     **TESTS,
+    **group_tests.NATIVES,
     "<-": assign,
     "=": assign,
     "transform": transform,
