@@ -15,7 +15,7 @@ from medtwin.trials.analysis.follow_up import Floats, as_level
 from medtwin.trials.analysis.linear import Robust, as_regression
 
 Distribution = Literal["binomial", "poisson", "gaussian", "gamma", "negative_binomial"]
-LinkName = Literal["logit", "probit", "cloglog", "log", "identity", "inverse"]
+LinkName = Literal["logit", "probit", "cloglog", "log", "identity", "inverse", "sqrt"]
 _CANONICAL: dict[str, LinkName] = {
     "binomial": "logit",
     "poisson": "log",
@@ -50,6 +50,7 @@ LINKS: dict[str, Link] = {
     "log": Link(lambda eta: np.exp(_tame(eta)), lambda eta: np.exp(_tame(eta)), np.log),
     "identity": Link(lambda eta: eta, np.ones_like, lambda mu: mu),
     "inverse": Link(lambda eta: 1 / eta, lambda eta: -1 / eta**2, lambda mu: 1 / mu),
+    "sqrt": Link(np.square, lambda eta: 2 * eta, np.sqrt),
 }
 """By name; see `Link`."""
 

@@ -22,6 +22,8 @@ class LinearModel:
         x: (rows, columns) design, with its constant. response: (rows,).
         coefficients: (columns,). unscaled: (columns, columns), the inverse of x'x.
         residuals: (rows,). leverages: (rows,), the diagonal of the hat matrix.
+        log_weight: Sum of the logarithms of the weights; in a weighted fit design, response and residuals are those
+            multiplied by the roots of the weights.
     """
 
     x: Floats
@@ -30,6 +32,7 @@ class LinearModel:
     unscaled: Floats
     residuals: Floats
     leverages: Floats
+    log_weight: float = 0.0
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -60,7 +63,8 @@ class LinearModel:
     def log_likelihood(self) -> float:
         """Of normal errors at the maximum-likelihood variance."""
         n = len(self.residuals)
-        return float(-n / 2 * (np.log(2 * np.pi * (self.residuals @ self.residuals) / n) + 1))
+        spread = np.log(2 * np.pi * (self.residuals @ self.residuals) / n) + 1
+        return float((self.log_weight - n * spread) / 2)
 
     def robust_covariance(self, kind: Robust = "HC3") -> Floats:
         """Of the coefficients, valid for errors of any variance, (columns, columns).
@@ -97,24 +101,30 @@ class LinearModel:
         return self.coefficients - half, self.coefficients + half
 
 
-def linear_model(response: ArrayLike, x: ArrayLike) -> LinearModel:
+def linear_model(response: ArrayLike, x: ArrayLike, *, weights: ArrayLike = 1.0) -> LinearModel:
     """The least-squares fit of a response to covariates, such as an analysis of covariance.
 
     Args:
         response: (rows,).
         x: (rows, columns), with a column of ones where there is a constant.
+        weights: (rows,) or one, by which the variances of the errors are divided.
 
     Raises:
-        ValueError: If lengths differ, values are not finite, or columns depend on one another.
+        ValueError: If lengths differ, values are not finite, weights not positive, or columns depend on one another.
 
     >>> linear_model([1.0, 2, 4], [[1.0, 0], [1, 0], [1, 1]]).coefficients.round(3).tolist()
     [1.5, 2.5]
     """
     y, design = as_regression(response, x)
+    w = np.broadcast_to(np.asarray(weights, dtype=np.float64), y.shape)
+    if not ((w > 0) & np.isfinite(w)).all():
+        raise ValueError("weights must be finite and above 0, got others")
+    y, design = y * np.sqrt(w), design * np.sqrt(w)[:, None]
     q, r = np.linalg.qr(design)
     inverse = np.linalg.inv(r)
     b = inverse @ (q.T @ y)
-    return LinearModel(design, y, b, inverse @ inverse.T, y - design @ b, (q**2).sum(axis=1))
+    leverages = (q**2).sum(axis=1)
+    return LinearModel(design, y, b, inverse @ inverse.T, y - design @ b, leverages, float(np.log(w).sum()))
 
 
 def as_regression(response: ArrayLike, x: ArrayLike) -> tuple[Floats, Floats]:

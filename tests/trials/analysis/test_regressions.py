@@ -24,7 +24,7 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(7)
 
 
-@pytest.mark.parametrize("link", ["logit", "probit", "cloglog", "log", "identity"])
+@pytest.mark.parametrize("link", ["logit", "probit", "cloglog", "log", "identity", "sqrt"])
 def test_a_saturated_model_gives_the_rates(link: str) -> None:
     fit = generalised_linear_model(EVENTS, TWO_ARMS, Family("binomial", link))  # type: ignore[arg-type]
     assert fit.predict([[1, 0], [1, 1]]) == pytest.approx([3 / 8, 5 / 8])
@@ -56,6 +56,18 @@ def test_the_gaussian_family_is_least_squares(rng: np.random.Generator) -> None:
     assert one.log_likelihood == pytest.approx(other.log_likelihood)
     for kind in ("HC0", "HC1", "HC2", "HC3"):
         assert one.robust_covariance(kind) == pytest.approx(other.robust_covariance(kind))
+
+
+def test_weights_are_repeated_rows(rng: np.random.Generator) -> None:
+    y, times = rng.normal(size=16), rng.integers(1, 4, 16)
+    weighted = linear_model(y, TWO_ARMS, weights=times)
+    repeated = linear_model(np.repeat(y, times), np.repeat(TWO_ARMS, times, axis=0))
+    assert weighted.coefficients == pytest.approx(repeated.coefficients)
+    assert weighted.unscaled == pytest.approx(repeated.unscaled)
+    likelihood = linear_model(y, TWO_ARMS, weights=4.0).log_likelihood
+    assert likelihood == pytest.approx(linear_model(y, TWO_ARMS).log_likelihood)
+    with pytest.raises(ValueError, match="weights must be finite and above 0"):
+        linear_model(y, TWO_ARMS, weights=np.arange(16.0))
 
 
 def test_theta_is_found_and_the_likelihood_is_at_its_top(rng: np.random.Generator) -> None:
@@ -131,7 +143,7 @@ def test_a_covariate_sharpens_the_marginal_effect(rng: np.random.Generator) -> N
     ("call", "message"),
     [
         (lambda: Family("beta"), "distribution must be one of"),  # type: ignore[arg-type]
-        (lambda: Family("binomial", "sqrt"), "link must be one of"),  # type: ignore[arg-type]
+        (lambda: Family("binomial", "cauchit"), "link must be one of"),  # type: ignore[arg-type]
         (lambda: generalised_linear_model([2.0, 0], np.ones((2, 1)), Family("binomial")), "shares between 0 and 1"),
         (lambda: generalised_linear_model([-1.0, 0], np.ones((2, 1)), Family("poisson")), "counts"),
         (lambda: GEE(Family("poisson"), "toeplitz"), "correlation must be one of"),  # type: ignore[arg-type]
