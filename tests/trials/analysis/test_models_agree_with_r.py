@@ -1,8 +1,9 @@
 """Tests, regressions and repeated measures against numbers of R: the stored cases, and more of the same family.
 
-`more_model_cases.json` holds calls of stats, MASS 7.3-58.2, geepack 1.3.9 and nlme 3.1-162 under R 4.2.2 with what they
-returned. The sums of Kenward and Roger are those that mmrm prints in its own tests (openpharma/mmrm:
-tests/testthat/_snaps/kenwardroger.md).
+`more_model_cases.json` and `more_expression_cases.json` hold calls of stats, MASS 7.3-58.2, geepack 1.3.9, nlme 3.1-162
+and rpact 3.3.4 under R 4.2.2 with what they returned. The sums of Kenward and Roger are those that mmrm prints in its own tests (openpharma/mmrm:
+tests/testthat/_snaps/kenwardroger.md); the errors and degrees of freedom of SAS are those which its tests quote
+(tests/testthat/test-kenwardroger.R).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medtwin.trials.analysis.covariance_structures import StructureName
 from medtwin.trials.analysis.mmrm import MMRM, quick_search
 from tests.trials.reference.cases import Case, NotCoveredError, read_cases
 from tests.trials.reference.dispatch import judge
@@ -20,7 +22,7 @@ from tests.trials.reference.models import analysis
 
 ROOT = Path(__file__).resolve().parents[3]
 REFERENCE = Path(os.environ.get("MEDTWIN_DATA", ROOT.parent / "shared" / "data")).parent / "reference"
-MORE = Path(__file__).with_name("more_model_cases.json")
+MORE = [Path(__file__).with_name(f"more_{name}_cases.json") for name in ("model", "expression")]
 CATEGORIES = ("analysis_other", "bayesian", "procova")
 pytestmark = pytest.mark.real
 
@@ -48,8 +50,9 @@ def test_stored_cases(stored: list[Case]) -> None:
     assert wrong(stored) == []
 
 
-def test_more_of_the_family(stored: list[Case]) -> None:
-    more = [Case(stored[0].folder, case.raw) for case in read_cases(MORE)]
+@pytest.mark.parametrize("path", MORE, ids=lambda path: path.stem)
+def test_more_of_the_family(stored: list[Case], path: Path) -> None:
+    more = [Case(stored[0].folder, case.raw) for case in read_cases(path)]
     assert len(more) > 50
     assert wrong(more) == []
 
@@ -76,8 +79,10 @@ def test_another_method_does_not_agree(stored: list[Case], name: str, right: str
 @pytest.mark.parametrize(
     ("call", "reason"),
     [
-        ("lm(Postwt~trt-1, data=an2)", "without intercept"),
-        ("lm(Postwt~trt, data=an2, weights=Prewt)", "weights"),
+        ("predict(lm(Postwt~poly(Prewt,2), data=an2), an2)", "other data for poly"),
+        ("predict(lm(Postwt~trt, data=an2), an2, interval='tolerance')", "the interval tolerance"),
+        ("gls(distance~age, correlation=corSymm(form=~1|Subject), data=Orth)", "without varIdent"),
+        ("anova(lme(distance~age, random=~1|Subject, data=Orth))", "anova"),
         ("glm(outcome~treat, data=rsp1, family=inverse.gaussian)", "inverse.gaussian"),
         ("geeglm(resp~age, id=id, data=ohio, family=binomial, std.err='jack')", "std.err"),
         ("lme(distance~age, random=~1|Subject/visit, data=Orth)", "nested groups"),
@@ -92,12 +97,38 @@ def test_says_what_it_does_not_cover(stored: list[Case], call: str, reason: str)
         analysis(case)
 
 
-def test_the_sums_of_kenward_and_roger(stored: list[Case]) -> None:
+@pytest.fixture(scope="module")
+def fev(stored: list[Case]) -> tuple[np.ndarray, ...]:
+    """Response, design, subject and visit of FEV1 ~ ARMCD."""
     data = next(each for each in stored if each.id == "mmrm_fev_ar1_Sat").data
     seen = ~np.isnan(data["FEV1"])
     x = np.column_stack([np.ones(seen.sum()), data["ARMCD"][seen] == "TRT"])
-    rows = data["FEV1"][seen], x, data["USUBJID"][seen], data["AVISIT"][seen]
-    found = MMRM("ar1", "kenward_roger", search=quick_search).fit(*rows).pieces
+    return data["FEV1"][seen], x, data["USUBJID"][seen], data["AVISIT"][seen]
+
+
+@pytest.mark.parametrize(
+    ("structure", "standard_error", "degrees_of_freedom"),
+    [
+        ("us", 0.66124382270307, 160.733266403768),
+        ("toep", 0.87839805519623, 160.027408337368),
+        ("toeph", 0.72537324518435, 180.062730071701),
+        ("ar1", 0.96058142305176, 188.46934887972),
+        ("ar1h", 0.75924807546934, 188.225339095373),
+        ("cs", 0.7964696053595, 177.038485931223),
+        ("csh", 0.67403858183242, 190.737701349941),
+        ("adh", 0.66158550758897, 162.393385281755),
+    ],
+)
+def test_kenward_and_rogers_inference_is_that_of_sas(
+    fev: tuple[np.ndarray, ...], structure: StructureName, standard_error: float, degrees_of_freedom: float
+) -> None:
+    found = MMRM(structure, "kenward_roger_linear").fit(*fev).contrast([0.0, 1.0])
+    assert found.standard_error == pytest.approx(standard_error, rel=5e-4)
+    assert found.degrees_of_freedom == pytest.approx(degrees_of_freedom, rel=5e-4)
+
+
+def test_the_sums_of_kenward_and_roger(fev: tuple[np.ndarray, ...]) -> None:
+    found = MMRM("ar1", "kenward_roger", search=quick_search).fit(*fev).pieces
     assert found.first[:, 0, 0] == pytest.approx([-8.6951404485695, -3.2993613446609], rel=1e-5)
     assert found.products[:, :, 0, 0] == pytest.approx(
         np.array([[17.390280897139, 6.59872268932179], [6.59872268932179, 3.13460478136063]]), rel=1e-5

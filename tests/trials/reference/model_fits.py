@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from scipy.stats import chi2, f, norm, t
 
-from medtwin.trials.analysis.gee import GEE
+from medtwin.trials.analysis.gee import GEE, Correlation
 from medtwin.trials.analysis.glm import (
     Family,
     GeneralisedLinearModel,
@@ -56,20 +56,24 @@ def as_fit(kind: str, of: Design, coefficients: Any, variance: Any, **others: An
 def lm(env: Environment, call: Call) -> dict[str, Any]:
     """`lm()`."""
     given = Arguments.of(env, call, ("formula", "data", "subset", "weights", "na.action"))
-    refuse_arguments(given, "lm", "weights")
-    of = _design(given)
-    fit = linear_model(of.y.numbers - of.offset, of.x)
+    of = _design(given, "weights")
+    weights = np.ones(len(of.x))
+    if "weights" in given.nodes:
+        weights = column(env, given.nodes["weights"], given.value("data"), of.frame.rows).astype(np.float64)
+    fit = linear_model(of.y.numbers - of.offset, of.x, weights=weights)
+    residuals = fit.residuals / np.sqrt(weights)
     return as_fit(
         "lm",
         of,
         fit.coefficients,
         fit.covariance,
         fit=fit,
-        residuals=fit.residuals,
+        residuals=residuals,
+        weights=weights,
         df=float(fit.degrees_of_freedom),
         loglik=fit.log_likelihood,
         parameters=fit.x.shape[1] + 1,
-        **{"fitted.values": of.y.numbers - fit.residuals, "df.residual": float(fit.degrees_of_freedom)},
+        **{"fitted.values": of.y.numbers - residuals, "df.residual": float(fit.degrees_of_freedom)},
     )
 
 
@@ -185,7 +189,7 @@ def geeglm(env: Environment, call: Call) -> dict[str, Any]:
     cluster = np.cumsum(np.concatenate([[True], label[1:] != label[:-1]]))
     waves = None if "waves" not in given.nodes else vector(column(env, given.nodes["waves"], data, of.frame.rows))
     # geeglm() of geepack 1.3.9 takes scale.fix and estimates the scale all the same.
-    model = GEE(family(given.nodes.get("family")), given.value("corstr", "independence"))
+    model = GEE(family(given.nodes.get("family")), _correlation(given.value("corstr", "independence")))
     fit = model.fit(of.y.columns, of.x, cluster, wave=waves, offset=of.offset)
     found = as_fit("geeglm", of, fit.coefficients, fit.covariance, fit=fit, **{"fitted.values": fit.fitted})
     geese = {
@@ -196,6 +200,19 @@ def geeglm(env: Environment, call: Call) -> dict[str, Any]:
         "gamma": fit.scale,
     }
     return {**found, "geese": geese, "df.residual": float(len(of.x) - of.x.shape[1])}
+
+
+def _correlation(name: str) -> Correlation:
+    """A working correlation by the start of its name."""
+    known = [each for each in get_args(Correlation) if each.startswith(name)]
+    if len(known) != 1:
+        raise NotCoveredError(f"the corstr {name} of geeglm()")
+    return known[0]  # type: ignore[no-any-return]
+
+
+def geese(env: Environment, call: Call) -> Any:
+    """`geepack::geese()`."""
+    return geeglm(env, call)["geese"]
 
 
 def summary(fit: Any) -> dict[str, Any]:
@@ -209,8 +226,9 @@ def summary(fit: Any) -> dict[str, Any]:
         own = fit["fit"]
         table = [own.coefficients, own.standard_errors, own.wald, chi2.sf(own.wald, 1)]
         heads = ["Estimate", "Std.err", "Wald", "Pr(>|W|)"]
-        return {**fit, "coefficients": Named(np.column_stack(table), (_kept(fit), heads))}
-    if fit["class"] == "lme":
+        scale = Named(np.array([[own.scale]]), (["(Intercept)"], ["Estimate"]))
+        return {**fit, "coefficients": Named(np.column_stack(table), (_kept(fit), heads)), "dispersion": scale}
+    if fit["class"] in ("lme", "gls"):
         return dict(fit)
     return _lm_summary(fit) if fit["class"] == "lm" else _glm_summary(fit)
 
@@ -231,8 +249,10 @@ def _lm_summary(fit: Any) -> dict[str, Any]:
     own: LinearModel = fit["fit"]
     rest = float(own.residuals @ own.residuals)
     fitted = fit["fitted.values"]  # with the offset, as R 4.2 counts it
-    total = rest + float(((fitted - fitted.mean()) ** 2).sum())
-    first, second = own.x.shape[1] - 1, own.degrees_of_freedom
+    second, w = own.degrees_of_freedom, fit["weights"]
+    centre = np.average(fitted, weights=w) if fit["design"].has_intercept else 0.0
+    total = rest + float((w * (fitted - centre) ** 2).sum())
+    first = own.x.shape[1] - int(fit["design"].has_intercept)
     share = 1 - rest / total
     ratio = share / max(first, 1) / ((1 - share) / second)
     return {
@@ -240,9 +260,9 @@ def _lm_summary(fit: Any) -> dict[str, Any]:
         "coefficients": _table(fit, own.covariance, second),
         "sigma": own.sigma,
         "r.squared": share,
-        "adj.r.squared": 1 - (1 - share) * (first + second) / second,
+        "adj.r.squared": 1 - (1 - share) * (own.x.shape[0] - int(fit["design"].has_intercept)) / second,
         "fstatistic": Named(np.array([ratio, first, second]), (["value", "numdf", "dendf"],)),
-        "df": np.array([first + 1, second, first + 1]),
+        "df": np.array([own.x.shape[1], second, own.x.shape[1]]),
         "pvalue": float(f.sf(ratio, first, second)),
     }
 
@@ -305,8 +325,8 @@ def confint(fit: Any, parm: Any = None, level: float = 0.95) -> Named:
 def strict_confint(fit: Any, parm: Any = None, level: float = 0.95) -> Named:
     """`confint()`, which of a glm is by profiles of the likelihood."""
     if fit["class"] not in ("glm", "negbin"):
-        if fit["class"] == "lme":
-            raise NotCoveredError("confint() of lme")
+        if fit["class"] in ("lme", "gls"):
+            raise NotCoveredError(f"confint() of {fit['class']}")
         return confint(fit, parm, level)
     wald = confint({**fit, "class": "default"}, parm, level)
     limits = [profile_interval(fit["fit"], _kept(fit).index(name), level) for name in wald.names[0] or ()]
@@ -353,7 +373,7 @@ def residuals(fit: Any, type: str | None = None) -> Any:
         raise NotCoveredError(f"residuals() of {fit['class']}")
     own = fit["fit"]
     if fit["class"] == "lm":
-        return own.residuals
+        return fit["residuals"]
     raw = own.response - own.fitted
     roots = np.sqrt(own.weights * np.maximum(own.family.deviances(own.response, own.fitted), 0.0))
     kinds = {"response": raw, "pearson": own.pearson, "deviance": np.sign(raw) * roots}
@@ -363,25 +383,35 @@ def residuals(fit: Any, type: str | None = None) -> Any:
 
 
 def predict(env: Environment, call: Call) -> Any:
-    """`predict()` of lm and glm."""
-    given = Arguments.of(env, call, ("object", "newdata", "type", "se.fit", "interval"))
+    """`predict()` of lm and glm, of both also with errors, of lm also with limits."""
+    given = Arguments.of(env, call, ("object", "newdata", "type", "se.fit", "interval", "level"))
     fit = given.value("object")
-    if (
-        given.value("se.fit", False)
-        or "interval" in given.nodes
-        or fit["class"] not in ("lm", "glm", "negbin", "geeglm")
-    ):
-        raise NotCoveredError(f"predict() of {fit['class']} with errors")
+    if fit["class"] not in ("lm", "glm", "negbin", "geeglm"):
+        raise NotCoveredError(f"predict() of {fit['class']}")
     data = given.value("newdata")
     of: Design = fit["design"]
     x, offset = (of.x, of.offset) if data is None else of.with_data(env, data)
-    own = fit["fit"]
+    own, kind = fit["fit"], given.value("type", "link")
     eta = x @ own.coefficients + offset
-    if fit["class"] == "lm" or given.value("type", "link") == "link":
-        return eta
-    if given.value("type") != "response" or fit["class"] == "geeglm":
-        raise NotCoveredError(f"the type {given.value('type')} of predict()")
-    return own.predict(x, offset)
+    is_linear = fit["class"] == "lm" or kind == "link"
+    if not is_linear and (kind != "response" or fit["class"] == "geeglm"):
+        raise NotCoveredError(f"the type {kind} of predict()")
+    found = eta if is_linear else own.predict(x, offset)
+    asks_limits = given.value("interval", "none") != "none"
+    if not given.value("se.fit", False) and not asks_limits:
+        return found
+    slopes = np.ones(len(x)) if is_linear else own.family.functions.slope(eta)
+    errors = np.sqrt(np.einsum("ij,jk,ik->i", x, own.covariance, x)) * np.abs(slopes)
+    return _limits(fit, given, found, errors) if asks_limits else {"fit": found, "se.fit": errors}
+
+
+def _limits(fit: Any, given: Arguments, found: Any, errors: Any) -> Named:
+    kind, own = given.value("interval"), fit["fit"]
+    if fit["class"] != "lm" or kind not in ("confidence", "prediction") or given.value("se.fit", False):
+        raise NotCoveredError(f"the interval {kind} of predict() of {fit['class']}")
+    spread = np.hypot(errors, own.sigma) if kind == "prediction" else errors
+    half = t.ppf(0.5 + given.value("level", 0.95) / 2, own.degrees_of_freedom) * spread
+    return Named(np.column_stack([found, found - half, found + half]), (None, ["fit", "lwr", "upr"]))
 
 
 def model_matrix(env: Environment, call: Call) -> Named:

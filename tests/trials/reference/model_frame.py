@@ -13,7 +13,7 @@ from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import Environment, Factor, Formula, Frame, as_factor, is_missing, plain, vector
 from tests.trials.reference.rcalls import Call, Name
 
-_LONE = ("strata", "cluster", "frailty", "offset", "tt", "pspline", "ridge", "nsk", "ns", "poly")
+_LONE = ("strata", "cluster", "frailty", "offset", "tt", "pspline", "ridge", "nsk", "ns")
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,19 @@ class ModelFrame:
             labels.append(", ".join(reversed(parts)))
         return code, labels
 
-    def matrix(self, *, intercept: bool = False) -> tuple[NDArray[np.float64], list[str]]:
-        """Covariates, (rows, columns), and their names; treatment contrasts against the first level."""
+    def matrix(self, *, intercept: bool = False, is_full: bool = False) -> tuple[NDArray[np.float64], list[str]]:
+        """Covariates, (rows, columns), and their names; treatment contrasts against the first level.
+
+        Args:
+            intercept: Whether the first column is a constant.
+            is_full: Whether the first factor has a column for each level, as in formulas without intercept.
+        """
         count = int(self.rows.sum())
         columns = [np.ones(count)] if intercept else []
         names = ["(Intercept)"] if intercept else []
+        whole = next((each for each in self.terms if is_full and self._is_factor(each)), None)
         for term in self.terms:
-            for name, column in self._columns(term):
+            for name, column in self._columns(term, is_full=term == whole):
                 columns.append(column)
                 names.append(name)
         return (np.column_stack(columns) if columns else np.zeros((count, 0))), names
@@ -70,11 +76,15 @@ class ModelFrame:
         ends = np.cumsum(sizes).tolist()
         return [list(range(end - size, end)) for size, end in zip(sizes, ends, strict=True)]
 
-    def _columns(self, term: tuple[str, ...]) -> list[tuple[str, NDArray[np.float64]]]:
+    def _is_factor(self, term: tuple[str, ...]) -> bool:
+        variable = self.variables[term[0]]
+        return len(term) == 1 and (isinstance(variable, Factor) or plain(variable).dtype.kind in "Ub")
+
+    def _columns(self, term: tuple[str, ...], *, is_full: bool = False) -> list[tuple[str, NDArray[np.float64]]]:
         found: list[tuple[str, NDArray[np.float64]]] = [("", np.ones(int(self.rows.sum())))]
         for name in term:
             margin = tuple(each for each in term if each != name)
-            is_contrast = not margin or margin in self.terms
+            is_contrast = (not margin or margin in self.terms) and not is_full
             coded = _coded(name, self.variables[name], is_contrast)
             found = [
                 (f"{left}:{right}" if left else right, one * other) for right, other in coded for left, one in found
@@ -105,9 +115,9 @@ class Estimable:
     columns: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, x: NDArray[np.float64]) -> Estimable:
-        """Of a matrix without its constant."""
-        kept = np.ones((len(x), 1))
+    def of(cls, x: NDArray[np.float64], first: NDArray[np.float64] | None = None) -> Estimable:
+        """Of a matrix without its first column, which is a constant unless given, (rows,)."""
+        kept = np.ones((len(x), 1)) if first is None else first[:, None]
         flags = []
         for column in x.T:
             rest = column - kept @ np.linalg.lstsq(kept, column, rcond=None)[0]
@@ -194,7 +204,7 @@ def _expand(node: Any) -> list[tuple[Any, ...]]:
 
 
 def _terms(node: Any) -> list[tuple[Any, ...]]:
-    if node == 1.0:
+    if node == 1.0 or node == 0.0:
         return []
     if not isinstance(node, Call):
         return [(node,)] if isinstance(node, Name) else _refuse(node)

@@ -122,6 +122,7 @@ class Design:
     kept: Estimable
     x: NDArray[np.float64]
     offset: NDArray[np.float64]
+    has_intercept: bool = True
 
     @property
     def y(self) -> Response:
@@ -131,13 +132,17 @@ class Design:
 
     def with_data(self, env: Environment, data: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Estimable columns, (rows, columns), and offset, (rows,), at other data, with the levels of this design."""
+        for name in self.frame.variables:
+            if name.startswith(("poly(", "scale(")):
+                raise NotCoveredError(f"other data for {name}")
         frame = model_frame(env, Formula(None, self.formula.right), data)
         known = {name: _levels(each) for name, each in self.frame.variables.items()}
         recoded = {
             name: each if known[name] is None else as_factor(_labels(each), list(known[name] or ()))
             for name, each in frame.variables.items()
         }
-        x = replace(frame, variables=recoded).matrix(intercept=True)[0]
+        whole = replace(frame, variables=recoded)
+        x = whole.matrix(intercept=self.has_intercept, is_full=not self.has_intercept)[0]
         return x[:, np.insert(self.kept.columns, 0, True)], _offset(env, data, self.offsets, frame.rows)
 
 
@@ -152,15 +157,31 @@ def _labels(variable: Any) -> Any:
 
 
 def _split(node: Any) -> tuple[list[Any], list[Call]]:
-    """The terms of a sum, and the offsets among them."""
+    """The terms of a sum, and the offsets among them; a 0 is a term that takes the intercept out."""
     if isinstance(node, Call) and node.name == "+" and len(node.args) == 2:
         left, right = _split(node.args[0]), _split(node.args[1])
         return left[0] + right[0], left[1] + right[1]
-    if isinstance(node, Call) and node.name == "-" and node.args[-1] == 1.0:
-        raise NotCoveredError("a formula without intercept")
-    if node == 0.0:
-        raise NotCoveredError("a formula without intercept")
+    if isinstance(node, Call) and node.name == "-" and len(node.args) == 2 and node.args[1] == 1.0:
+        kept, offsets = _split(node.args[0])
+        return [*kept, 0.0], offsets
     return ([], [node]) if isinstance(node, Call) and node.name == "offset" else ([node], [])
+
+
+def _all_columns(node: Any, data: Frame | None, left: Any) -> Any:
+    """A right side in which `.` are the columns of the frame that the left side does not name."""
+    if node == Name("."):
+        if data is None:
+            raise NotCoveredError("a . in a formula without data")
+        return sum_of([Name(each) for each in data if each not in _names(left)])
+    if isinstance(node, Call) and node.name in ("+", "-", "*", ":", "^"):
+        return Call(node.name, tuple(_all_columns(each, data, left) for each in node.args))
+    return node
+
+
+def _names(node: Any) -> set[str]:
+    if isinstance(node, Name):
+        return {node.name}
+    return set().union(*(_names(each) for each in node.args)) if isinstance(node, Call) else set()
 
 
 def terms_of(node: Any) -> list[Any]:
@@ -196,7 +217,9 @@ def design(
         subset: Condition on its rows, not evaluated.
         more: Other variables that must be there, not evaluated, and the offset.
     """
-    kept, offsets = _split(formula.right)
+    kept, offsets = _split(_all_columns(formula.right, data, formula.left))
+    has_intercept = 0.0 not in kept
+    kept = [each for each in kept if each not in (0.0, 1.0)]
     inner = env if data is None else env.within(data)
     there = None
     for each in more:
@@ -207,20 +230,16 @@ def design(
         if subset is not None:
             raise NotCoveredError("a subset with missing values elsewhere")
         data = data.rows(there)
-    inner = env if data is None else env.within(data)
     natives = {**env.natives, "response": response}
     frame = model_frame(Environment(env.variables, env.functions, natives), plain_formula, data, subset)
-    x, names = _matrix(frame, inner, plain_formula)
-    estimable = Estimable.of(x[:, 1:])
-    columns = np.insert(estimable.columns, 0, True)
-    nodes = tuple(each.args[0] for each in offsets)
-    return Design(frame, plain_formula, nodes, names, estimable, x[:, columns], _offset(env, data, nodes, frame.rows))
-
-
-def _matrix(frame: ModelFrame, env: Environment, formula: Formula) -> tuple[NDArray[np.float64], list[str]]:
     if frame.cluster is not None or frame.strata is not None:
         raise NotCoveredError("strata or clusters of this regression")
-    return frame.matrix(intercept=True)
+    x, names = frame.matrix(intercept=has_intercept, is_full=not has_intercept)
+    estimable = Estimable.of(x[:, 1:], x[:, 0])
+    columns = np.insert(estimable.columns, 0, True)
+    nodes = tuple(each.args[0] for each in offsets)
+    offset = _offset(env, data, nodes, frame.rows)
+    return Design(frame, plain_formula, nodes, names, estimable, x[:, columns], offset, has_intercept)
 
 
 def column(env: Environment, node: Any, data: Frame | None, rows: Any) -> Any:

@@ -324,18 +324,23 @@ def farrington_manning_values(env: Environment, call: Call) -> dict[str, float]:
     return {"theta": given.value("theta"), "method": given.value("method"), "ml1": first, "ml2": second}
 
 
+def _cells(value: Any) -> Any:
+    """In R's order, by columns."""
+    return vector(value).astype(np.float64).reshape(-1, order="F")
+
+
 def array(env: Environment, call: Call) -> Named:
     """`array()`, filled by columns."""
     given = Arguments.of(env, call, ("data", "dim", "dimnames"))
     shape = [int(each) for each in vector(given.value("dim"))]
-    cells = np.resize(vector(given.value("data")).astype(np.float64), math.prod(shape))
+    cells = np.resize(_cells(given.value("data")), math.prod(shape))
     return Named(cells.reshape(shape, order="F"), (None,) * len(shape))
 
 
 def matrix(env: Environment, call: Call) -> Named:
     """`matrix()`."""
     given = Arguments.of(env, call, ("data", "nrow", "ncol", "byrow", "dimnames"))
-    cells = vector(given.value("data")).astype(np.float64)
+    cells = _cells(given.value("data"))
     rows, columns = given.value("nrow"), given.value("ncol")
     if rows is None:
         rows = len(cells) if columns is None else math.ceil(len(cells) / columns)

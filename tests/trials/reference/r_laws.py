@@ -318,6 +318,16 @@ def evenly(start: Any, end: Any = None, by: Any = None, **named: Any) -> Any:
     return start + step * np.arange(np.floor((end - start) / step + 1e-9) + 1)
 
 
+def polynomials(values: Any, degree: float = 1, raw: bool = False) -> Any:
+    """`poly()`: orthonormal polynomials of what is given, with positive leading coefficients, or powers."""
+    x = vector(values).astype(np.float64)
+    powers = np.vander(x if raw else x - x.mean(), int(degree) + 1, increasing=True)
+    if raw:
+        return powers[:, 1:]
+    q, r = np.linalg.qr(powers)
+    return (q * np.sign(np.diag(r)))[:, 1:]
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **LAWS,
     "+": _by_column(np.add),
@@ -333,6 +343,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "uniroot": root,
     "outer": outer,
     "%*%": product,
+    "poly": polynomials,
     "crossprod": lambda a, b=None: product(np.transpose(plain(a)), a if b is None else b),
     "solve": lambda a, b=None: np.linalg.inv(plain(a)) if b is None else np.linalg.solve(plain(a), plain(b)),
     "order": order,
