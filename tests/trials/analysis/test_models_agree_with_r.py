@@ -1,7 +1,8 @@
 """Tests, regressions and repeated measures against numbers of R: the stored cases, and more of the same family.
 
 `more_model_cases.json` and `more_expression_cases.json` hold calls of stats, MASS 7.3-58.2, geepack 1.3.9, nlme 3.1-162
-and rpact 3.3.4 under R 4.2.2 with what they returned. The sums of Kenward and Roger are those that mmrm prints in its own tests (openpharma/mmrm:
+and rpact 3.3.4 under R 4.2.2 with what they returned.
+The sums of Kenward and Roger are those that mmrm prints in its own tests (openpharma/mmrm:
 tests/testthat/_snaps/kenwardroger.md); the errors and degrees of freedom of SAS are those which its tests quote
 (tests/testthat/test-kenwardroger.R).
 """
