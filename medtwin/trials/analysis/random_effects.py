@@ -1,15 +1,20 @@
-"""The linear mixed model with several random effects for each subject, such as an intercept and a slope."""
+"""The linear mixed model with random effects of each subject, such as an intercept, or an intercept and a slope."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
+from scipy.stats import t
 
-from medtwin.trials.analysis.follow_up import Floats, Ints, as_codes
+from medtwin.trials.analysis.follow_up import Bools, Floats, Ints, as_codes
 from medtwin.trials.analysis.linear import as_regression
+
+_STARTS = (-4.0, -2.0, 0.0, 2.0)
+"""Logarithms of the standard deviations of the effects over that of the errors."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,7 @@ class RandomEffects:
         coefficients: (columns,) b. covariance: (columns, columns).
         random_covariance: (effects, effects), D. residual_sd: Of e.
         log_likelihood: Restricted, or full.
+        degrees_of_freedom: (columns,) of t tests: of what varies within subjects, or only between them.
     """
 
     coefficients: Floats
@@ -27,11 +33,17 @@ class RandomEffects:
     random_covariance: Floats
     residual_sd: float
     log_likelihood: float
+    degrees_of_freedom: Floats
 
     @property
     def standard_errors(self) -> Floats:
         """Of the coefficients, (columns,)."""
         return np.sqrt(np.diag(self.covariance))
+
+    @property
+    def p_values(self) -> Floats:
+        """Two-sided, (columns,)."""
+        return np.asarray(2 * t.sf(np.abs(self.coefficients / self.standard_errors), self.degrees_of_freedom))
 
     @property
     def random_sds(self) -> Floats:
@@ -83,16 +95,18 @@ def random_effects_model(
         is_restricted: Whether by residual maximum likelihood.
 
     Raises:
-        ValueError: If z does not fit, columns depend on one another, or no maximum is found.
+        ValueError: If z does not fit, no subject has two rows, columns depend on one another, or no maximum is found.
 
     Source: Laird & Ware 1982, Biometrics 38:963; profiled over relative Cholesky factors, Pinheiro & Bates 2000,
-    section 2.2.
+    section 2.2; degrees of freedom section 2.4.2.
     """
     y, design = as_regression(response, x)
     effects = np.asarray(z, dtype=np.float64)
     if effects.ndim != 2 or len(effects) != len(y) or np.linalg.matrix_rank(effects) < effects.shape[1]:
         raise ValueError(f"z must be {len(y)} rows of independent columns, got the shape {effects.shape!r}")
     labels, codes = as_codes("subject", subject, len(y))
+    if np.bincount(codes).max() < 2:
+        raise ValueError("subject must have two rows at least once, got none that has")
     # Orthogonal columns make the search well scaled; D is turned back at the end.
     turned, triangle = np.linalg.qr(effects)
     turned, triangle = turned * np.sqrt(len(y)), triangle / np.sqrt(len(y))
@@ -115,15 +129,38 @@ def random_effects_model(
     def negative(theta: Floats) -> float:
         return products.at(root(theta), is_restricted=is_restricted)[0] / 2
 
-    bounds = [(-12.0, 8.0) if on_diagonal else (None, None) for on_diagonal in diagonal]
-    start = np.zeros(len(diagonal))
-    found = minimize(negative, start, method="L-BFGS-B", jac="3-point", bounds=bounds, options={"ftol": 1e-15})
+    found = _search(negative, diagonal)
     if not np.isfinite(found.fun):
         raise ValueError("subject must leave a finite maximum of the likelihood, got none")
     total, b, inverse, variance = products.at(root(found.x), is_restricted=is_restricted)
     factor = np.linalg.solve(triangle, root(found.x))
     spread = variance * factor @ factor.T
-    return RandomEffects(b, variance * inverse, spread, float(np.sqrt(variance)), -total / 2)
+    degrees = _degrees_of_freedom(design, codes, len(labels))
+    return RandomEffects(b, variance * inverse, spread, float(np.sqrt(variance)), -total / 2, degrees)
+
+
+def _search(negative: Callable[[Floats], float], diagonal: Bools) -> OptimizeResult:
+    """The best of several starts: where an effect hardly varies the likelihood is flat, and one start may end there."""
+    bounds = [(-12.0, 8.0) if on_diagonal else (None, None) for on_diagonal in diagonal]
+    options = {"ftol": 1e-15, "gtol": 1e-9}
+    found = [
+        minimize(
+            negative, np.where(diagonal, start, 0.0), method="L-BFGS-B", jac="3-point", bounds=bounds, options=options
+        )
+        for start in _STARTS
+    ]
+    return min(found, key=lambda each: float(each.fun))
+
+
+def _degrees_of_freedom(design: Floats, codes: Ints, num_subjects: int) -> Floats:
+    """Rows or subjects, less the columns that vary within or only between subjects, (columns,)."""
+    means = _by_subject(design, codes, num_subjects) / np.bincount(codes)[:, None]
+    scale = np.maximum(np.abs(design).max(axis=0), 1e-300)
+    is_within = np.abs(design - means[codes]).max(axis=0) > 1e-9 * scale
+    is_constant = np.ptp(design, axis=0) == 0
+    between = num_subjects - int((~is_within).sum()) - int(not is_constant.any())
+    within = len(design) - num_subjects - int(is_within.sum())
+    return np.where(is_within | is_constant, float(within), float(between))
 
 
 def _by_subject(values: Floats, codes: Ints, count: int) -> Floats:

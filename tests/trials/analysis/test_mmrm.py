@@ -10,8 +10,8 @@ import pytest
 
 from medtwin.trials.analysis.covariance_structures import CovarianceStructure, StructureName
 from medtwin.trials.analysis.means import pooled_t_test
-from medtwin.trials.analysis.mixed import random_intercept_model
 from medtwin.trials.analysis.mmrm import MMRM, quick_search
+from medtwin.trials.analysis.random_effects import random_effects_model
 
 
 def trial(n: int = 24, visits: int = 3, dropout: float = 0.0) -> tuple[np.ndarray, ...]:
@@ -61,10 +61,10 @@ def test_complete_data_give_the_t_test_of_a_visit(inference: str) -> None:
 
 def test_compound_symmetry_is_the_random_intercept() -> None:
     y, x, subject, visit = trial(dropout=0.5)
-    one, other = MMRM("cs").fit(y, x, subject, visit), random_intercept_model(y, x, subject)
+    one, other = MMRM("cs").fit(y, x, subject, visit), random_effects_model(y, x, np.ones((len(y), 1)), subject)
     assert one.log_likelihood == pytest.approx(other.log_likelihood, abs=1e-8)
     assert one.standard_errors == pytest.approx(other.standard_errors, rel=1e-6)
-    assert one.covariances[0][0, 1] == pytest.approx(other.between_sd**2, rel=1e-5)
+    assert one.covariances[0][0, 1] == pytest.approx(other.random_covariance[0, 0], rel=1e-5)
 
 
 def test_richer_structures_fit_no_worse() -> None:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from medtwin.trials.analysis.mixed import random_intercept_model
 from medtwin.trials.analysis.random_effects import random_effects_model
 
 
@@ -35,14 +34,31 @@ def test_full_likelihood_is_that_of_the_multivariate_normal() -> None:
     assert fit.log_likelihood == pytest.approx(total, abs=1e-8)
 
 
-def test_one_constant_is_the_random_intercept_model() -> None:
-    y, x, z, subject = growth()
-    for is_restricted in (True, False):
-        one = random_effects_model(y, x, z[:, :1], subject, is_restricted=is_restricted)
-        other = random_intercept_model(y, x, subject, is_restricted=is_restricted)
-        assert one.log_likelihood == pytest.approx(other.log_likelihood, abs=1e-8)
-        np.testing.assert_allclose(one.random_sds, other.between_sd, rtol=1e-4)
-        np.testing.assert_allclose(one.standard_errors, other.standard_errors, rtol=1e-4)
+def test_the_random_intercept_of_balanced_data_is_the_analysis_of_variance() -> None:
+    y = np.array([1.0, 3, 4, 6, 9, 11])
+    fit = random_effects_model(y, np.ones((6, 1)), np.ones((6, 1)), [0, 0, 1, 1, 2, 2])
+    assert fit.residual_sd**2 == pytest.approx(2.0, rel=1e-5)
+    assert fit.random_covariance[0, 0] == pytest.approx(np.var([2.0, 5, 10], ddof=1) - 1, rel=1e-5)
+    assert fit.coefficients == pytest.approx([17 / 3])
+    assert fit.degrees_of_freedom.tolist() == [3.0]
+
+
+@pytest.mark.parametrize("is_restricted", [True, False])
+def test_a_small_random_intercept_is_found_where_the_search_may_fall_flat(is_restricted: bool) -> None:
+    """A single start, from an intercept as spread as the errors, ends at none in half of such data."""
+    rng = np.random.default_rng(1)
+    for _ in range(5):
+        subject = rng.integers(0, 30, 100)
+        y, x = 0.2 * rng.normal(size=30)[subject] + rng.normal(size=100), np.ones((100, 1))
+        fit = random_effects_model(y, x, x, subject, is_restricted=is_restricted)
+        for sd in (1e-3, 0.1, 0.2, 0.3, 0.4, 0.8):
+            covariance = sd**2 * np.equal.outer(subject, subject) + np.eye(100)
+            precision = np.linalg.inv(covariance)
+            rest = y - (precision.sum(axis=0) @ y) / precision.sum()
+            free = 100 - is_restricted
+            total = free * (np.log(2 * np.pi * (rest @ precision @ rest) / free) + 1) + np.linalg.slogdet(covariance)[1]
+            total += is_restricted * np.log(precision.sum())
+            assert fit.log_likelihood >= -total / 2 - 1e-7
 
 
 def test_moving_the_origin_of_time_changes_the_intercepts_only() -> None:
@@ -67,6 +83,11 @@ def test_without_the_slope_the_errors_of_slopes_are_too_small() -> None:
     full, intercept = random_effects_model(y, x, z, subject), random_effects_model(y, x, z[:, :1], subject)
     assert full.log_likelihood > intercept.log_likelihood + 2
     assert full.standard_errors[3] > 1.1 * intercept.standard_errors[3]
+
+
+def test_refuses_subjects_of_one_row_each() -> None:
+    with pytest.raises(ValueError, match="two rows"):
+        random_effects_model([1.0, 2.0], np.ones((2, 1)), np.ones((2, 1)), [0, 1])
 
 
 def test_refuses_effects_that_depend_on_one_another() -> None:

@@ -1,4 +1,4 @@
-"""Generalised linear models, estimating equations, mixed models and standardisation: hand values and invariants."""
+"""Generalised linear models, estimating equations and standardisation: hand values and invariants."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from medtwin.trials.analysis.g_computation import augmented_means, standardised_
 from medtwin.trials.analysis.gee import GEE
 from medtwin.trials.analysis.glm import Family, generalised_linear_model, negative_binomial_model
 from medtwin.trials.analysis.linear import linear_model
-from medtwin.trials.analysis.mixed import random_intercept_model
 
 ARM = np.repeat([0.0, 1.0], 8)
 EVENTS = np.array([0, 0, 0, 0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 1, 1, 0], dtype=float)
@@ -107,14 +106,6 @@ def test_estimating_equations_do_not_mind_the_order_of_clusters(rng: np.random.G
     assert GEE(Family("gaussian"), "unstructured").fit(y, x, cluster).correlation.shape == (3,)
 
 
-def test_the_random_intercept_of_balanced_data_is_the_analysis_of_variance() -> None:
-    y = np.array([1.0, 3, 4, 6, 9, 11])
-    fit = random_intercept_model(y, np.ones((6, 1)), [0, 0, 1, 1, 2, 2])
-    assert fit.within_sd**2 == pytest.approx(2.0, rel=1e-5)
-    assert fit.between_sd**2 == pytest.approx(np.var([2.0, 5, 10], ddof=1) - 1, rel=1e-5)
-    assert fit.coefficients == pytest.approx([17 / 3])
-
-
 def test_standardised_means_of_two_arms_are_theirs() -> None:
     fit = generalised_linear_model(EVENTS, TWO_ARMS, Family("binomial"))
     ones, zeros = np.column_stack([np.ones(16), np.ones(16)]), np.column_stack([np.ones(16), np.zeros(16)])
@@ -147,7 +138,6 @@ def test_a_covariate_sharpens_the_marginal_effect(rng: np.random.Generator) -> N
         (lambda: generalised_linear_model([2.0, 0], np.ones((2, 1)), Family("binomial")), "shares between 0 and 1"),
         (lambda: generalised_linear_model([-1.0, 0], np.ones((2, 1)), Family("poisson")), "counts"),
         (lambda: GEE(Family("poisson"), "toeplitz"), "correlation must be one of"),  # type: ignore[arg-type]
-        (lambda: random_intercept_model([1.0, 2.0], np.ones((2, 1)), [0, 1]), "two rows"),
     ],
 )
 def test_refusals(call: Callable[[], object], message: str) -> None:

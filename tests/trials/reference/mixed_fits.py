@@ -9,7 +9,6 @@ import numpy as np
 from scipy.stats import t
 
 from medtwin.trials.analysis.covariance_structures import StructureName
-from medtwin.trials.analysis.mixed import random_intercept_model
 from medtwin.trials.analysis.mmrm import MMRM
 from medtwin.trials.analysis.random_effects import random_effects_model
 from tests.trials.reference.cases import NotCoveredError
@@ -58,8 +57,9 @@ def _random_design(env: Environment, effects: Any, data: Any, given: Arguments, 
 
 
 def _with_intercept(of: Design, labels: Any, method: str) -> dict[str, Any]:
-    fit = random_intercept_model(of.y.numbers, of.x, labels, is_restricted=method == "REML")
-    spread = np.array([[fit.between_sd**2, fit.between_sd], [fit.within_sd**2, fit.within_sd]])
+    constant = np.ones((len(of.x), 1))
+    fit = random_effects_model(of.y.numbers, of.x, constant, labels, is_restricted=method == "REML")
+    sds = np.append(fit.random_sds, fit.residual_sd)
     b, se = fit.coefficients, fit.standard_errors
     if method == "ML":  # summary() enlarges them
         se = se * np.sqrt(len(of.x) / (len(of.x) - len(b)))
@@ -72,12 +72,12 @@ def _with_intercept(of: Design, labels: Any, method: str) -> dict[str, Any]:
         b,
         fit.covariance,
         fit=fit,
-        sigma=fit.within_sd,
+        sigma=fit.residual_sd,
         loglik=fit.log_likelihood,
         parameters=len(b) + 2,
         tTable=Named(columns, (of.names, heads)),
-        varcorr=Named(spread, (["(Intercept)", "Residual"], ["Variance", "StdDev"])),
-        random=Named(np.array([[fit.between_sd**2]]), (["(Intercept)"],) * 2),
+        varcorr=Named(np.column_stack([sds**2, sds]), (["(Intercept)", "Residual"], ["Variance", "StdDev"])),
+        random=Named(fit.random_covariance, (["(Intercept)"],) * 2),
         size=len(of.x) - (len(b) if method == "REML" else 0),
     )
 
