@@ -31,14 +31,12 @@ from medtwin.trials.design.boundaries import (
     spending_bounds,
     with_futility,
 )
-from medtwin.trials.design.group_sequential import (
-    GroupSequential,
-    schoenfeld_events,
-    subjects_for_means,
-    subjects_for_rates,
-)
+from medtwin.trials.design.group_sequential import GroupSequential
 from medtwin.trials.design.hazard import PiecewiseRate, dropout_rate
+from medtwin.trials.design.means import MeansTest
+from medtwin.trials.design.rates import RatesTest
 from medtwin.trials.design.spending import Spending
+from medtwin.trials.design.survival_size import events_for_drift
 from medtwin.trials.design.timing import Arm, event_probability, expected_events, time_of_events
 from medtwin.trials.outcome.prognosis import ridge_cox
 
@@ -227,24 +225,24 @@ def test_power_and_average_sample_number(cases: dict[str, dict[str, Any]], name:
 
 def test_events_and_patients_of_survival_designs(cases: dict[str, dict[str, Any]]) -> None:
     case = cases["sss_fixed_hr07"]
-    events = schoenfeld_events(0.7, fixed_drift(0.025, 0.9))
+    events = events_for_drift(fixed_drift(0.025, 0.9), 0.7)
     agree(case, "events", events)
     control = Arm(PiecewiseRate.of_median(12), dropout_rate(0.05))
     arms, even = (control.treated(0.7), control), PiecewiseRate((0.0,), (1 / 12,))
     agree(case, "n", events / expected_events([30], arms, even, 1.0)[0])
     case = cases["sss_fixed_alloc2"]
-    events = schoenfeld_events(0.7, fixed_drift(0.015, 0.9), 2.0)
+    events = events_for_drift(fixed_drift(0.015, 0.9), 0.7, 2.0)
     agree(case, "events", events)
     control = Arm(PiecewiseRate.of_median(8))
     even = PiecewiseRate((0.0,), (1 / 30,))
     agree(case, "n", events / expected_events([48], (control.treated(0.7), control), even, 1.0, 2 / 3)[0])
-    agree(cases["sss_ni"], "events", schoenfeld_events(1.0, fixed_drift(0.025, 0.9), null_hazard_ratio=1.291))
+    agree(cases["sss_ni"], "events", events_for_drift(fixed_drift(0.025, 0.9), 1.0, null_hazard_ratio=1.291))
 
 
 def test_group_sequential_survival_design(cases: dict[str, dict[str, Any]]) -> None:
     case = cases["sss_gs2"]
     plan = GroupSequential(alpha=0.015, power=0.9, looks=(0.65, 1.0))
-    events = schoenfeld_events(0.7, plan.bounds.drift, 2.0)
+    events = events_for_drift(plan.bounds.drift, 0.7, 2.0)
     agree(case, "max_events", events)
     agree(case, "events_per_stage", np.array(plan.looks) * events)
     control = Arm(PiecewiseRate.of_median(8))
@@ -306,9 +304,11 @@ def test_calendar_time_of_events(cases: dict[str, dict[str, Any]]) -> None:
 def test_means_and_rates(cases: dict[str, dict[str, Any]]) -> None:
     case = cases["ssm_gs3_bs"]
     plan = GroupSequential(looks=(0.3, 0.7, 1.0), futility=Spending("hwang_shih_decani", -2.0))
-    agree(case, "max_n", subjects_for_means(plan, 5, 12))
-    agree(cases["ssr_2s"], "n_fixed", subjects_for_rates(GroupSequential(power=0.8, looks=(1.0,)), (0.45, 0.3)))
-    agree(cases["ssr_gs2"], "max_n", subjects_for_rates(GroupSequential(looks=(0.5, 1.0)), (0.45, 0.3)))
+    fixed = MeansTest(5, 12, known_sd=True).subjects(plan.alpha, plan.power)
+    agree(case, "max_n", fixed * plan.inflation)
+    test, plan = RatesTest(0.45, 0.3), GroupSequential(looks=(0.5, 1.0))
+    agree(cases["ssr_2s"], "n_fixed", test.subjects(0.025, 0.8))
+    agree(cases["ssr_gs2"], "max_n", test.subjects(plan.alpha, plan.power) * plan.inflation)
 
 
 LOGRANK = {

@@ -16,7 +16,6 @@ from medtwin.trials.design.group_sequential import (
     GroupSequential,
     SurvivalDesign,
     hazard_ratio_at_bound,
-    schoenfeld_events,
 )
 from medtwin.trials.design.spending import Spending
 
@@ -111,8 +110,6 @@ def test_bounds_of_the_plan_do_not_keep_alpha_at_another_information() -> None:
         (lambda: GroupSequential(power=0.01), "between alpha and 1"),
         (lambda: GroupSequential(binding=True), "needs futility"),
         (lambda: SurvivalDesign(GroupSequential(), 1.2), "between 0 and 1"),
-        (lambda: schoenfeld_events(1.0, 3.0), "not 1.0"),
-        (lambda: schoenfeld_events(0.7, 3.0, 0.0), "allocation_ratio"),
     ],
 )
 def test_what_makes_no_design_is_refused(call: object, message: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
+from medtwin.trials.design.survival_size import information_per_event
 from medtwin.trials.restricted_rates import restricted_rates
 
 Floats = NDArray[np.float64]
@@ -23,17 +24,7 @@ def effective_sizes(subjects: ArrayLike, allocation_ratio: float = 1.0) -> Float
     Raises:
         ValueError: If the ratio is not above 0.
     """
-    if not allocation_ratio > 0:
-        raise ValueError(f"allocation_ratio must be above 0, got {allocation_ratio!r}")
-    return np.asarray(subjects, dtype=np.float64) * allocation_ratio / (1 + allocation_ratio) ** 2
-
-
-def hazard_ratio_effect(ratio: float, null: float = 1.0, allocation_ratio: float = 1.0) -> float:
-    """The expectation of the log-rank z per root event.
-
-    Source: Schoenfeld 1981, Biometrika 68:316.
-    """
-    return math.log(ratio / null) * math.sqrt(allocation_ratio) / (1 + allocation_ratio)
+    return np.asarray(subjects, dtype=np.float64) * information_per_event(allocation_ratio)
 
 
 def rate_effect(

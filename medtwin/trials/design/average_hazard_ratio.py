@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from medtwin.trials.design.changing_effects import Looks
+from medtwin.trials.design.survival_size import information_per_event
 from medtwin.trials.design.two_arm_survival import FollowUp, TwoArmSurvival
 
 Floats = NDArray[np.float64]
@@ -82,7 +83,7 @@ class AverageHazardRatio:
     @property
     def null_information(self) -> float:
         """On the log hazard ratio under the null."""
-        return self.events * self.allocation_ratio / (1 + self.allocation_ratio) ** 2
+        return self.events * information_per_event(self.allocation_ratio)
 
 
 def average_hazard_ratio(trial: TwoArmSurvival, time: float) -> AverageHazardRatio:

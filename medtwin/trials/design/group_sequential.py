@@ -1,4 +1,4 @@
-"""Group-sequential designs: looks, error, power; and the events or patients that two arms need for them.
+"""Group-sequential designs: looks, error, power; and the events that a log-rank test needs for them.
 
 Conventions (docs/trials.md): alpha one-sided, hazard ratio experimental / control, z > 0 favours the experimental arm,
 allocation experimental : control, months.
@@ -13,10 +13,10 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from medtwin.trials.design.boundaries import Bounds, efficacy_only, inflation, spending_both, spending_bounds
 from medtwin.trials.design.spending import Spending
+from medtwin.trials.design.survival_size import effect_per_event, events_for_drift, information_per_event
 
 Floats = NDArray[np.float64]
 
@@ -70,38 +70,6 @@ class GroupSequential:
         return inflation(self.bounds, self.alpha, self.power)
 
 
-def information_per_event(allocation_ratio: float) -> float:
-    """Information on the log hazard ratio per event: p (1 - p), p the experimental share of patients.
-
-    Source: Schoenfeld 1981, Biometrika 68:316.
-    """
-    if not allocation_ratio > 0:
-        raise ValueError(f"allocation_ratio must be above 0, got {allocation_ratio!r}")
-    return allocation_ratio / (1 + allocation_ratio) ** 2
-
-
-def schoenfeld_events(
-    hazard_ratio: float, drift: float, allocation_ratio: float = 1.0, null_hazard_ratio: float = 1.0
-) -> float:
-    """Events, fractional, that give a log-rank test this drift.
-
-    Raises:
-        ValueError: If a hazard ratio is not positive, or the alternative is the null.
-
-    >>> round(schoenfeld_events(0.7, 1.959964 + 1.281552), 1)
-    330.4
-    """
-    if not (hazard_ratio > 0 and null_hazard_ratio > 0) or hazard_ratio == null_hazard_ratio:
-        raise ValueError(f"hazard_ratio must be above 0 and not {null_hazard_ratio}, got {hazard_ratio!r}")
-    effect = math.log(hazard_ratio / null_hazard_ratio)
-    return drift**2 / (information_per_event(allocation_ratio) * effect**2)
-
-
-def schoenfeld_drift(hazard_ratio: float, events: float, allocation_ratio: float = 1.0) -> float:
-    """E Z of the log-rank test after so many events, positive where the experimental arm does better."""
-    return -math.log(hazard_ratio) * math.sqrt(events * information_per_event(allocation_ratio))
-
-
 @dataclass(frozen=True)
 class SurvivalDesign:
     """A two-arm log-rank design.
@@ -123,7 +91,7 @@ class SurvivalDesign:
     @cached_property
     def max_events(self) -> float:
         """Events at the last look, fractional."""
-        return schoenfeld_events(self.hazard_ratio, self.plan.bounds.drift, self.allocation_ratio)
+        return events_for_drift(self.plan.bounds.drift, self.hazard_ratio, self.allocation_ratio)
 
     @cached_property
     def events(self) -> tuple[int, ...]:
@@ -144,53 +112,9 @@ class SurvivalDesign:
 
     def drift(self, hazard_ratio: float) -> float:
         """E Z at the last look under a hazard ratio."""
-        return schoenfeld_drift(hazard_ratio, self.events[-1], self.allocation_ratio)
+        return -effect_per_event(hazard_ratio, self.allocation_ratio) * math.sqrt(self.events[-1])
 
 
 def hazard_ratio_at_bound(z: float, events: float, allocation_ratio: float = 1.0) -> float:
     """The observed hazard ratio that a z value stands for, by Schoenfeld's approximation."""
     return math.exp(-z / math.sqrt(events * information_per_event(allocation_ratio)))
-
-
-def subjects_for_means(plan: GroupSequential, difference: float, sd: float, allocation_ratio: float = 1.0) -> float:
-    """Patients of both arms, fractional, at the last look, for a z test of two means with known standard deviation.
-
-    Args:
-        plan: Looks, errors, power.
-        difference: Of the means under the alternative.
-        sd: Of one patient's value.
-        allocation_ratio: Experimental : control.
-
-    Raises:
-        ValueError: If the difference is 0 or the standard deviation not positive.
-    """
-    if difference == 0 or not sd > 0:
-        raise ValueError(f"difference must not be 0 and sd be above 0, got {difference!r} and {sd!r}")
-    return plan.bounds.drift**2 * (sd / difference) ** 2 / information_per_event(allocation_ratio)
-
-
-def subjects_for_rates(plan: GroupSequential, rates: tuple[float, float], allocation_ratio: float = 1.0) -> float:
-    """Patients of both arms, fractional, at the last look, to tell two shares apart.
-
-    The variance is pooled under the null and unpooled under the alternative; looks multiply the fixed number by the
-    inflation factor.
-
-    Args:
-        plan: Looks, errors, power.
-        rates: Experimental, control.
-        allocation_ratio: Experimental : control.
-
-    Raises:
-        ValueError: If the rates are equal or no shares.
-
-    Source: Fleiss, Levin & Paik 2003, Statistical Methods for Rates and Proportions, 4.2.
-    """
-    experimental, control = rates
-    if experimental == control or not all(0 < rate < 1 for rate in rates):
-        raise ValueError(f"rates must be two different shares between 0 and 1, got {rates!r}")
-    r = allocation_ratio
-    pooled = (r * experimental + control) / (1 + r)
-    null = (1 + r) * pooled * (1 - pooled)
-    alternative = experimental * (1 - experimental) + r * control * (1 - control)
-    quantiles = norm.isf(plan.alpha) * math.sqrt(null) + norm.ppf(plan.power) * math.sqrt(alternative)
-    return float((quantiles / (experimental - control)) ** 2 * (1 + r) / r) * plan.inflation

@@ -16,13 +16,22 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import norm
 
-from medtwin.trials.design.group_sequential import information_per_event
 from medtwin.trials.design.timing import Arm
 from medtwin.trials.design.two_arm_survival import Stratum, TwoArmSurvival
 
 Floats = NDArray[np.float64]
 EventFormula = Literal["schoenfeld", "freedman", "hsieh_freedman"]
 NullHazards = Literal["pooled", "control"]
+
+
+def information_per_event(allocation_ratio: float) -> float:
+    """Information on the log hazard ratio per event: p (1 - p), p the experimental share of patients.
+
+    Source: Schoenfeld 1981, Biometrika 68:316.
+    """
+    if not allocation_ratio > 0:
+        raise ValueError(f"allocation_ratio must be above 0, got {allocation_ratio!r}")
+    return allocation_ratio / (1 + allocation_ratio) ** 2
 
 
 def effect_per_event(

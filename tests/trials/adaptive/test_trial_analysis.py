@@ -7,12 +7,13 @@ import pytest
 from scipy.stats import binom, norm, t
 
 from medtwin.trials.adaptive.combined_tests import FisherTest, GroupSequentialTest, InverseNormalTest
-from medtwin.trials.adaptive.planned_effects import effective_sizes, hazard_ratio_effect, rate_effect
+from medtwin.trials.adaptive.planned_effects import effective_sizes, rate_effect
 from medtwin.trials.adaptive.trial_analysis import TrialAnalysis
 from medtwin.trials.analysis.stage_data import LogRankData, MeansData, RatesData, Sample
 from medtwin.trials.design.boundaries import shaped_bounds, spending_bounds
 from medtwin.trials.design.combination import fisher_design
 from medtwin.trials.design.spending import Spending
+from medtwin.trials.design.survival_size import effect_per_event
 
 MEANS = MeansData(Sample([60, 80], [1.4, 1.6], [1.9, 2.1]), Sample([62, 78], [0.9, 1.1], [2, 1.8]))
 RATES = RatesData([25, 33], [50, 60], [15, 20], [52, 58])
@@ -119,7 +120,7 @@ def test_conditional_power_of_rates_and_hazards_of_rpact() -> None:
         effect = rate_effect((0.5, 0.3), 0.0, float(rates.conditional_errors[0]), sizes, ratio)
         assert rates.conditional_power(effect, sizes) == pytest.approx(expected, abs=1e-7)
     events = TrialAnalysis(test, LogRankData([75], [1.4], [1]))
-    found = events.conditional_power(hazard_ratio_effect(1.5), [60, 60])
+    found = events.conditional_power(effect_per_event(1.5), [60, 60])
     assert found == pytest.approx([0.3082799327, 0.7820145455], abs=1e-7)
 
 

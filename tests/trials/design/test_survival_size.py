@@ -95,6 +95,7 @@ def test_the_best_allocation_of_a_symmetric_cost_is_equal() -> None:
         (lambda: effect_per_event(0.7, formula=UNKNOWN), "formula must be schoenfeld, freedman"),
         (lambda: effect_per_event(0.7, 1.0, 1.3, "freedman"), "formula must be schoenfeld for a null"),
         (lambda: events_for_drift(3.0, 1.0), "hazard_ratio must not be the null"),
+        (lambda: events_for_drift(3.0, 0.7, 0.0), "allocation_ratio"),
         (lambda: ProportionalHazards(proportional(), 1.0), "hazard_ratio must be above 0 and not 1"),
         (lambda: ExponentialTrial(0.1, 0.1, 12.0, 6.0), "study_duration must be at least"),
         (

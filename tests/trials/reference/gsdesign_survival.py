@@ -13,7 +13,6 @@ from scipy.stats import norm
 from medtwin.trials.design.boundaries import (
     fixed_drift,
 )
-from medtwin.trials.design.group_sequential import information_per_event
 from medtwin.trials.design.hazard import PiecewiseRate
 from medtwin.trials.design.survival_size import (
     ExponentialTrial,
@@ -22,6 +21,7 @@ from medtwin.trials.design.survival_size import (
     enroll_duration_for,
     events_for_drift,
     follow_up_for,
+    information_per_event,
 )
 from medtwin.trials.design.timing import Arm
 from medtwin.trials.design.two_arm_survival import Stratum, TwoArmSurvival

@@ -16,9 +16,10 @@ from medtwin.trials.adaptive.combined_tests import (
     GroupSequentialTest,
     InverseNormalTest,
 )
-from medtwin.trials.adaptive.planned_effects import effective_sizes, hazard_ratio_effect, rate_effect
+from medtwin.trials.adaptive.planned_effects import effective_sizes, rate_effect
 from medtwin.trials.adaptive.trial_analysis import TrialAnalysis
 from medtwin.trials.design.combination import FisherDesign, fisher_design
+from medtwin.trials.design.survival_size import effect_per_event
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.rpact_data import Dataset, by_stage, dataset, stage_data
 from tests.trials.reference.rpact_designs import group_sequential
@@ -261,7 +262,7 @@ def _planned(one: Stages, given: Arguments, planned: Floats, ratio: float) -> tu
     observed = float(one.effect(data.effects)[-1])
     theta1 = observed if is_missing(given["thetaH1"]) else float(given["thetaH1"])
     if one.dataset.kind == "survival":
-        return hazard_ratio_effect(theta1, one.theta0, ratio), planned
+        return effect_per_event(theta1, ratio, one.theta0), planned
     sizes = effective_sizes(planned, ratio) if one.dataset.arms == 2 else planned
     if one.dataset.kind == "means":
         sd = float(data.scales[-1]) if is_missing(given["assumedStDev"]) else float(given["assumedStDev"])
