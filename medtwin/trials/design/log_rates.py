@@ -6,13 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy.stats import norm
-
+from medtwin.trials.design.normal_tests import NormalTest
 from medtwin.trials.restricted_rates import restricted_rates
 
 
 @dataclass(frozen=True)
-class LogRatesTest:
+class LogRatesTest(NormalTest):
     """A test of log(ratio) of two rates or of their odds.
 
     Attributes:
@@ -25,6 +24,9 @@ class LogRatesTest:
 
     Raises:
         ValueError: If the rates are no shares, or the null is not above 0.
+
+    >>> round(LogRatesTest(0.5, 0.3, scale="odds_ratio").subjects(0.025, 0.9), 2)
+    256.48
 
     Source: Chow, Shao, Wang & Lokhnygina 2018, Sample Size Calculations in Clinical Research, 4.6; Woolf 1955, Ann Hum
     Genet 19:251; Katz et al. 1978, Biometrics 34:469.
@@ -72,27 +74,3 @@ class LogRatesTest:
         return self._deviation(
             *restricted_rates(rates, self.null, scale=self.scale, allocation_ratio=self.allocation_ratio)
         )
-
-    def power(self, subjects: float, alpha: float) -> float:
-        """The probability to reject in the direction of the alternative with so many patients in all.
-
-        Args:
-            subjects: Patients in all.
-            alpha: One-sided.
-        """
-        shift = abs(self.effect) * math.sqrt(subjects)
-        return float(norm.sf((norm.isf(alpha) * self.null_deviation - shift) / self.deviation))
-
-    def subjects(self, alpha: float, power: float) -> float:
-        """Patients in all, fractional.
-
-        Raises:
-            ValueError: If the alternative is the null.
-
-        >>> round(LogRatesTest(0.5, 0.3, scale="odds_ratio").subjects(0.025, 0.9), 2)
-        256.48
-        """
-        if self.effect == 0:
-            raise ValueError("the rates must differ from those under the null")
-        quantiles = norm.isf(alpha) * self.null_deviation + norm.ppf(power) * self.deviation
-        return float((quantiles / self.effect) ** 2)

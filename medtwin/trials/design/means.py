@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from scipy.optimize import brentq
-from scipy.stats import nct, norm, t
+from scipy.stats import f, ncf, nct, norm, t
 
 _MOST_SUBJECTS = 1e9
 
@@ -133,8 +133,6 @@ def anova_power(
 
     Source: Cohen 1988, Statistical Power Analysis, chapter 8.
     """
-    from scipy.stats import f, ncf
-
     first, second = num_groups - 1, (per_group - 1) * num_groups
     shift = first * per_group * between_variance / within_variance
     return float(ncf.sf(f.isf(alpha, first, second), first, second, shift))

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+
+from medtwin.trials.design.normal_tests import NormalTest
 
 Floats = NDArray[np.float64]
 _SLACK = 1e-9  # of a sum of shares
 
 
 @dataclass(frozen=True)
-class OrdinalTest:
+class OrdinalTest(NormalTest):
     """A Wilcoxon rank-sum test, its variance estimated under the null.
 
     Attributes:
@@ -26,6 +27,10 @@ class OrdinalTest:
         ValueError: If they are not as many, or no shares that add up to 1.
 
     Source: Zhao, Rahardja & Qu 2008, Stat Med 27:462; with midranks as scores, Whitehead 1993, Stat Med 12:2257.
+
+    >>> test = OrdinalTest((0.55, 0.30, 0.10, 0.05), (0.214, 0.344, 0.251, 0.191))
+    >>> round(test.subjects(0.025, 0.9), 2)
+    66.32
     """
 
     experimental: Sequence[float]
@@ -74,28 +79,3 @@ class OrdinalTest:
         """The same if both arms have the shares of all patients together."""
         (first, p1), (second, p2) = self._arms
         return math.sqrt(self._spread(first * p1 + second * p2) * (1 / first + 1 / second))
-
-    def power(self, subjects: float, alpha: float) -> float:
-        """The probability to reject in the direction of the alternative.
-
-        Args:
-            subjects: Patients in all.
-            alpha: One-sided.
-        """
-        shift = abs(self.effect) * math.sqrt(subjects)
-        return float(norm.sf((norm.isf(alpha) * self.null_deviation - shift) / self.deviation))
-
-    def subjects(self, alpha: float, power: float) -> float:
-        """Patients in all, fractional.
-
-        Raises:
-            ValueError: If the arms have the same mean rank.
-
-        >>> test = OrdinalTest((0.55, 0.30, 0.10, 0.05), (0.214, 0.344, 0.251, 0.191))
-        >>> round(test.subjects(0.025, 0.9), 2)
-        66.32
-        """
-        if abs(self.effect) < _SLACK:
-            raise ValueError("experimental and control must differ in their mean rank")
-        quantiles = norm.isf(alpha) * self.null_deviation + norm.ppf(power) * self.deviation
-        return float((quantiles / self.effect) ** 2)

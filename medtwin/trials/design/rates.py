@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass
 
 from scipy.optimize import brentq
-from scipy.stats import binom, norm
+from scipy.stats import binom
 
-from medtwin.trials.design.log_rates import LogRatesTest
+from medtwin.trials.design.normal_tests import NormalTest
 from medtwin.trials.restricted_rates import Scale, restricted_rates
 
 
 @dataclass(frozen=True)
-class RatesTest:
+class RatesTest(NormalTest):
     """A z test of two rates, its variance estimated under the null by restricted maximum likelihood.
 
     Attributes:
@@ -38,8 +38,8 @@ class RatesTest:
         if not all(0 < rate < 1 for rate in (self.experimental, self.control)):
             raise ValueError(f"rates must be between 0 and 1, got {self.experimental!r} and {self.control!r}")
         if self.scale == "odds_ratio":
-            raise ValueError("scale must be difference or ratio: see odds_ratio_subjects")
-        self.null_rates  # noqa: B018
+            raise ValueError("scale must be difference or ratio: see LogRatesTest")
+        _ = self.null_rates  # a null that makes no sense is refused there
 
     @property
     def null_value(self) -> float:
@@ -75,21 +75,6 @@ class RatesTest:
         """Under the alternative."""
         return self._deviation((self.experimental, self.control))
 
-    def drift(self, subjects: float, alpha: float) -> float:
-        """The expectation of a z statistic of variance 1 that rejects as often as this test; signed.
-
-        Args:
-            subjects: Patients in all.
-            alpha: One-sided.
-        """
-        bound = float(norm.isf(alpha))
-        shift = abs(self.effect) * math.sqrt(subjects)
-        return math.copysign(bound + (shift - bound * self.null_deviation) / self.deviation, self.effect)
-
-    def power(self, subjects: float, alpha: float) -> float:
-        """The probability to reject with so many patients at one look."""
-        return float(norm.sf(norm.isf(alpha) - abs(self.drift(subjects, alpha))))
-
     def effect_at(self, z: float, subjects: float) -> float:
         """The difference or ratio whose test statistic is z when the control rate is as assumed; nan if none is.
 
@@ -110,27 +95,16 @@ class RatesTest:
         rate = float(brentq(excess, low, high, xtol=1e-13))
         return rate - self.control if self.scale == "difference" else rate / self.control
 
-    def subjects(self, alpha: float, power: float) -> float:
-        """Patients in all, fractional, that a single look needs.
-
-        Raises:
-            ValueError: If the alternative is the null.
-        """
-        if self.effect == 0:
-            raise ValueError("the rates must differ from those under the null")
-        quantiles = norm.isf(alpha) * self.null_deviation + norm.ppf(power) * self.deviation
-        return float((quantiles / self.effect) ** 2)
-
 
 @dataclass(frozen=True)
-class OneRateTest:
+class OneRateTest(NormalTest):
     """A test of one rate against a value.
 
     Attributes:
         rate: Under the alternative. null: Under the null.
 
     Raises:
-        ValueError: If they are no shares, or equal.
+        ValueError: If they are no shares.
     """
 
     rate: float
@@ -141,29 +115,23 @@ class OneRateTest:
             raise ValueError(f"rates must be between 0 and 1, got {self.rate!r} and {self.null!r}")
 
     @property
-    def _deviations(self) -> tuple[float, float]:
-        return math.sqrt(self.null * (1 - self.null)), math.sqrt(self.rate * (1 - self.rate))
+    def effect(self) -> float:
+        """The rate less that of the null."""
+        return self.rate - self.null
 
-    def drift(self, subjects: float, alpha: float) -> float:
-        """The expectation of a z statistic of variance 1 that rejects as often as the normal test; signed."""
-        (under_null, under_rate), bound = self._deviations, float(norm.isf(alpha))
-        shift = abs(self.rate - self.null) * math.sqrt(subjects)
-        return math.copysign(bound + (shift - bound * under_null) / under_rate, self.rate - self.null)
+    @property
+    def null_deviation(self) -> float:
+        """Under the null."""
+        return math.sqrt(self.null * (1 - self.null))
+
+    @property
+    def deviation(self) -> float:
+        """Under the alternative."""
+        return math.sqrt(self.rate * (1 - self.rate))
 
     def effect_at(self, z: float, subjects: float) -> float:
         """The observed rate that a z bound stands for."""
-        return self.null + z * self._deviations[0] / math.sqrt(subjects)
-
-    def subjects(self, alpha: float, power: float) -> float:
-        """Patients, fractional, of the test by the normal approximation, its variance that of the null.
-
-        Raises:
-            ValueError: If the rate is that of the null.
-        """
-        if self.rate == self.null:
-            raise ValueError(f"rate must differ from the null, got {self.rate!r}")
-        under_null, under_rate = self._deviations
-        return float(((norm.isf(alpha) * under_null + norm.ppf(power) * under_rate) / (self.rate - self.null)) ** 2)
+        return self.null + z * self.null_deviation / math.sqrt(subjects)
 
     def exact_power(self, subjects: int, alpha: float) -> float:
         """Power of the exact one-sided binomial test."""
@@ -202,30 +170,3 @@ class OneRateTest:
         while self.exact_power(subjects - 1, alpha) >= power:
             subjects -= 1
         return subjects
-
-
-def odds_ratio_subjects(
-    rates: tuple[float, float],
-    alpha: float,
-    power: float,
-    *,
-    null: float = 1.0,
-    allocation_ratio: float = 1.0,
-    null_variance: bool = False,
-) -> float:
-    """Patients in all, fractional, of a Wald test of the log odds ratio.
-
-    Args:
-        rates: Experimental, control.
-        alpha: One-sided.
-        power: That is wanted.
-        null: Odds ratio under the null.
-        allocation_ratio: Experimental : control.
-        null_variance: Whether the test takes its variance from the rates under the null.
-
-    Source: Chow, Shao, Wang & Lokhnygina 2018, Sample Size Calculations in Clinical Research, 4.6.
-    """
-    test = LogRatesTest(
-        rates[0], rates[1], null, "odds_ratio", allocation_ratio=allocation_ratio, null_variance=null_variance
-    )
-    return test.subjects(alpha, power)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
+from medtwin.trials.design.log_rates import LogRatesTest
 from medtwin.trials.design.means import MeansTest, anova_power
-from medtwin.trials.design.rates import OneRateTest, RatesTest, odds_ratio_subjects
+from medtwin.trials.design.rates import OneRateTest, RatesTest
 from medtwin.trials.restricted_rates import restricted_rates
 
 
@@ -119,8 +120,17 @@ def test_an_odds_ratio_needs_as_many_as_its_wald_test() -> None:
     """Chow et al. 2018, example 4.6.3's formula."""
     effect = math.log(0.4 / 0.6 / (0.25 / 0.75))
     per_arm = ((norm.isf(0.025) + norm.ppf(0.8)) / effect) ** 2 * (1 / (0.4 * 0.6) + 1 / (0.25 * 0.75))
-    assert odds_ratio_subjects((0.4, 0.25), 0.025, 0.8) == pytest.approx(2 * per_arm)
-    assert odds_ratio_subjects((0.4, 0.25), 0.025, 0.8, null_variance=True) != pytest.approx(2 * per_arm, rel=1e-3)
+    assert LogRatesTest(0.4, 0.25, scale="odds_ratio").subjects(0.025, 0.8) == pytest.approx(2 * per_arm)
+    other = LogRatesTest(0.4, 0.25, scale="odds_ratio", null_variance=True)
+    assert other.subjects(0.025, 0.8) != pytest.approx(2 * per_arm, rel=1e-3)
+
+
+def test_power_falls_to_less_than_alpha_where_the_null_deviation_is_the_larger() -> None:
+    test = RatesTest(0.9, 0.3)
+    few = [test.power(subjects, 1e-4) for subjects in (0.5, 1.0, 2.0, 4.0)]
+    assert few == sorted(few)
+    assert few[0] < 1e-4
+    assert test.drift(1.0, 1e-4) < 0
 
 
 @pytest.mark.parametrize(

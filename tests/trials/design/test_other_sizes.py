@@ -10,7 +10,7 @@ from scipy.stats import binom, fisher_exact, mannwhitneyu, norm
 from medtwin.trials.design.fisher_exact import fisher_arms, fisher_power, fisher_subjects
 from medtwin.trials.design.log_rates import LogRatesTest
 from medtwin.trials.design.ordinal import OrdinalTest
-from medtwin.trials.design.rates import OneRateTest, RatesTest, odds_ratio_subjects
+from medtwin.trials.design.rates import OneRateTest, RatesTest
 
 RATES = (0.7, 0.3)
 
@@ -71,10 +71,6 @@ def test_logarithms_of_ratios() -> None:
     assert test.power(2 * per_arm, 0.025) == pytest.approx(0.9)
     pooled = LogRatesTest(0.5, 0.3, null_variance=True)
     assert pooled.null_deviation == pytest.approx(math.sqrt(4 * 0.6 / 0.4))
-    odds = LogRatesTest(0.4, 0.25, 1.2, "odds_ratio", 2.0, null_variance=True)
-    assert odds.subjects(0.05, 0.8) == pytest.approx(
-        odds_ratio_subjects((0.4, 0.25), 0.05, 0.8, null=1.2, allocation_ratio=2.0, null_variance=True)
-    )
 
 
 def test_swapping_the_arms_changes_nothing() -> None:
