@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import chi2, norm
 
-from medtwin.trials.analysis.follow_up import Bools, Floats, Ints, as_codes, as_covariates, as_level, follow_up
+from medtwin.trials.analysis.cox import HazardModel
+from medtwin.trials.analysis.follow_up import Bools, Floats, Ints, as_codes, as_covariates, follow_up
 from medtwin.trials.analysis.kaplan_meier import kaplan_meier
+from medtwin.trials.analysis.results import ChiSquare
 
 
 @dataclass(frozen=True)
@@ -57,39 +58,12 @@ class GrayTest:
 
 
 @dataclass(frozen=True)
-class FineGrayModel:
-    """A proportional hazards model of the subdistribution of one cause.
+class FineGrayModel(HazardModel):
+    """A proportional hazards model of the subdistribution of one cause; hazard ratios are of the subdistribution.
 
     Attributes:
-        coefficients: (covariates,) log subdistribution hazard ratios. covariance: Theirs, robust.
-        naive_covariance: The inverse information.
-        null_log_likelihood, log_likelihood: Partial, without covariates and at the estimate.
+        covariance: (covariates, covariates), robust.
     """
-
-    coefficients: Floats
-    covariance: Floats
-    naive_covariance: Floats
-    null_log_likelihood: float
-    log_likelihood: float
-
-    @property
-    def standard_errors(self) -> Floats:
-        """Of the coefficients, (covariates,)."""
-        return np.sqrt(np.diag(self.covariance))
-
-    @property
-    def p_values(self) -> Floats:
-        """Two-sided, (covariates,)."""
-        return np.asarray(2 * norm.sf(np.abs(self.coefficients / self.standard_errors)))
-
-    def interval(self, level: float = 0.95) -> tuple[Floats, Floats]:
-        """Wald limits of the subdistribution hazard ratios, (covariates,) each.
-
-        Raises:
-            ValueError: If the level does not lie between 0 and 1.
-        """
-        half = norm.ppf(0.5 + as_level("level", level) / 2) * self.standard_errors
-        return np.exp(self.coefficients - half), np.exp(self.coefficients + half)
 
 
 def _causes(time: ArrayLike, cause: ArrayLike, of_interest: Hashable, censored: Hashable) -> tuple[Floats, Ints]:
@@ -215,9 +189,8 @@ def gray_test(
         tables = [_table(t[here & (code == g)], kind[here & (code == g)], steps) for g in range(len(groups))]
         part = _gray_parts(tables, rho)
         score, variance = score + part[0], variance + part[1]
-    rank = int(np.linalg.matrix_rank(variance, hermitian=True))
-    statistic = float(score @ np.linalg.pinv(variance, hermitian=True) @ score)
-    return GrayTest(groups, score, variance, statistic, rank, float(chi2.sf(statistic, rank)))
+    test = ChiSquare.of_scores(score, variance)
+    return GrayTest(groups, score, variance, test.chi_square, test.degrees_of_freedom, test.p_value)
 
 
 def _gray_parts(tables: list[_Table], rho: float) -> tuple[Floats, Floats]:

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import chi2, norm, rankdata
+from scipy.stats import norm, rankdata
 
 from medtwin.trials.analysis.follow_up import (
     Floats,
@@ -16,36 +16,24 @@ from medtwin.trials.analysis.follow_up import (
     Ints,
     as_codes,
     as_covariates,
-    as_level,
     follow_up,
 )
 from medtwin.trials.analysis.kaplan_meier import kaplan_meier
+from medtwin.trials.analysis.results import ChiSquare, wald_limits
 
 Ties = Literal["efron", "breslow"]
 TimeScale = Literal["km", "rank", "identity", "log"]
 
 
 @dataclass(frozen=True)
-class ChiSquareTest:
-    """A test that all coefficients are 0, two-sided."""
-
-    chi_square: float
-    degrees_of_freedom: int
-    p_value: float
-
-
-@dataclass(frozen=True)
-class CoxModel:
-    """A fitted Cox model; z < 0 of the arm's coefficient favours the experimental arm, as its hazard ratio is below 1.
+class HazardModel:
+    """A fitted model of proportional hazards.
 
     Attributes:
         coefficients: (covariates,) log hazard ratios.
-        covariance: (covariates, covariates), robust where there are clusters.
+        covariance: (covariates, covariates).
         naive_covariance: The inverse information.
         null_log_likelihood, log_likelihood: Partial, without covariates and at the estimate.
-        score_test, wald_test, likelihood_ratio_test: That all coefficients are 0; only Wald's is robust.
-        risk_score: (rows,) linear predictor less its mean. residuals: (rows, covariates) score residuals.
-        num_rows, num_events: What was fitted.
     """
 
     coefficients: Floats
@@ -53,13 +41,6 @@ class CoxModel:
     naive_covariance: Floats
     null_log_likelihood: float
     log_likelihood: float
-    score_test: ChiSquareTest
-    wald_test: ChiSquareTest
-    likelihood_ratio_test: ChiSquareTest
-    risk_score: Floats
-    residuals: Floats
-    num_rows: int
-    num_events: int
 
     @property
     def hazard_ratios(self) -> Floats:
@@ -87,8 +68,28 @@ class CoxModel:
         Raises:
             ValueError: If the level does not lie between 0 and 1.
         """
-        half = norm.ppf(0.5 + as_level("level", level) / 2) * self.standard_errors
-        return np.exp(self.coefficients - half), np.exp(self.coefficients + half)
+        low, high = wald_limits(self.coefficients, self.standard_errors, level)
+        return np.exp(low), np.exp(high)
+
+
+@dataclass(frozen=True)
+class CoxModel(HazardModel):
+    """A fitted Cox model; z < 0 of the arm's coefficient favours the experimental arm, as its hazard ratio is below 1.
+
+    Attributes:
+        covariance: (covariates, covariates), robust where there are clusters.
+        score_test, wald_test, likelihood_ratio_test: That all coefficients are 0; only Wald's is robust.
+        risk_score: (rows,) linear predictor less its mean. residuals: (rows, covariates) score residuals.
+        num_rows, num_events: What was fitted.
+    """
+
+    score_test: ChiSquare
+    wald_test: ChiSquare
+    likelihood_ratio_test: ChiSquare
+    risk_score: Floats
+    residuals: Floats
+    num_rows: int
+    num_events: int
 
 
 @dataclass(frozen=True)
@@ -235,9 +236,9 @@ def cox_model(
         naive_covariance=naive / np.outer(unit, unit),
         null_log_likelihood=null.log_likelihood,
         log_likelihood=final.log_likelihood,
-        score_test=_chi_square(float(null.score @ np.linalg.solve(null.information, null.score)), len(beta)),
-        wald_test=_chi_square(float(beta @ np.linalg.solve(covariance, beta)), len(beta)),
-        likelihood_ratio_test=_chi_square(2 * (final.log_likelihood - null.log_likelihood), len(beta)),
+        score_test=ChiSquare.of(float(null.score @ np.linalg.solve(null.information, null.score)), len(beta)),
+        wald_test=ChiSquare.of(float(beta @ np.linalg.solve(covariance, beta)), len(beta)),
+        likelihood_ratio_test=ChiSquare.of(2 * (final.log_likelihood - null.log_likelihood), len(beta)),
         risk_score=x @ beta,
         residuals=residuals * unit,
         num_rows=len(seen),
@@ -253,8 +254,8 @@ class ProportionalityTest:
         tests: That of each term, all other coefficients free but constant. overall: That of all terms together.
     """
 
-    tests: tuple[ChiSquareTest, ...]
-    overall: ChiSquareTest
+    tests: tuple[ChiSquare, ...]
+    overall: ChiSquare
 
 
 def proportional_hazards_test(
@@ -307,7 +308,7 @@ def proportional_hazards_test(
     tests = []
     for own in [*columns, list(range(len(score)))]:
         part = np.ix_(own, own)
-        tests.append(_chi_square(float(score[own] @ np.linalg.solve(variance[part], score[own])), len(own)))
+        tests.append(ChiSquare.of(float(score[own] @ np.linalg.solve(variance[part], score[own])), len(own)))
     return ProportionalityTest(tuple(tests[:-1]), tests[-1])
 
 
@@ -320,10 +321,6 @@ def _on_scale(seen: FollowUp, events: Ints, scale: TimeScale) -> Floats:
     if scale == "rank":
         return np.asarray(rankdata(seen.time)[events], dtype=np.float64)
     return np.asarray(np.log(times) if scale == "log" else times)
-
-
-def _chi_square(statistic: float, degrees: int) -> ChiSquareTest:
-    return ChiSquareTest(statistic, degrees, float(chi2.sf(statistic, degrees)))
 
 
 def _newton(x: Floats, start: _State, sums: _Sums) -> tuple[Floats, _State]:

@@ -17,13 +17,13 @@ from medtwin.trials.analysis.means import Alternative, check_alternative
 from medtwin.trials.analysis.rates import (
     ConditionalLaw,
     FisherTest,
-    Interval,
     RootFinder,
     as_table,
     binomial_test,
     exact_rate,
     exact_root,
 )
+from medtwin.trials.analysis.results import Interval
 
 _MOST_STATES = 2_000_000
 

@@ -7,23 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import norm
 
-from medtwin.trials.analysis.follow_up import Floats, as_flags, as_level
+from medtwin.trials.analysis.follow_up import Floats, as_flags
 from medtwin.trials.analysis.glm import GeneralisedLinearModel
-
-
-@dataclass(frozen=True)
-class MarginalContrast:
-    """A contrast of the arms; standard error and z are of the logarithm of a ratio, limits of the ratio itself."""
-
-    estimate: float
-    standard_error: float
-    z: float
-    p_value: float
-    low: float
-    high: float
-    level: float
+from medtwin.trials.analysis.results import Comparison
 
 
 @dataclass(frozen=True)
@@ -39,28 +26,24 @@ class StandardisedMeans:
     control: float
     covariance: Floats
 
-    def difference(self, level: float = 0.95) -> MarginalContrast:
+    def difference(self, level: float = 0.95) -> Comparison:
         """Experimental less control."""
-        return self._contrast(self.experimental - self.control, np.array([1.0, -1.0]), level, is_log=False)
+        return Comparison.of_difference(self.experimental - self.control, self._error(np.array([1.0, -1.0])), level)
 
-    def ratio(self, level: float = 0.95) -> MarginalContrast:
+    def ratio(self, level: float = 0.95) -> Comparison:
         """Experimental by control."""
         slope = np.array([1 / self.experimental, -1 / self.control])
-        return self._contrast(math.log(self.experimental / self.control), slope, level, is_log=True)
+        return Comparison.of_ratio(math.log(self.experimental / self.control), self._error(slope), level)
 
-    def odds_ratio(self, level: float = 0.95) -> MarginalContrast:
+    def odds_ratio(self, level: float = 0.95) -> Comparison:
         """Of the marginal risks, not of the model."""
         p, q = self.experimental, self.control
         slope = np.array([1 / (p * (1 - p)), -1 / (q * (1 - q))])
-        return self._contrast(math.log(p / (1 - p) / (q / (1 - q))), slope, level, is_log=True)
+        return Comparison.of_ratio(math.log(p / (1 - p) / (q / (1 - q))), self._error(slope), level)
 
-    def _contrast(self, estimate: float, slope: Floats, level: float, *, is_log: bool) -> MarginalContrast:
-        se = float(np.sqrt(slope @ self.covariance @ slope))
-        half = float(norm.ppf(0.5 + as_level("level", level) / 2)) * se
-        ends = estimate, estimate - half, estimate + half
-        shown = [math.exp(each) for each in ends] if is_log else list(ends)
-        z = estimate / se
-        return MarginalContrast(shown[0], se, z, float(2 * norm.sf(abs(z))), shown[1], shown[2], level)
+    def _error(self, slope: Floats) -> float:
+        """Standard error of a function of the means, by the delta method."""
+        return float(np.sqrt(slope @ self.covariance @ slope))
 
 
 def standardised_means(

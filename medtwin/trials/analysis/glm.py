@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike
 from scipy.special import digamma, expit, gammaln, polygamma, xlogy
 from scipy.stats import norm
 
-from medtwin.trials.analysis.follow_up import Floats, as_level
+from medtwin.trials.analysis.follow_up import Floats
 from medtwin.trials.analysis.linear import Robust, as_regression
+from medtwin.trials.analysis.results import wald_limits
 
 Distribution = Literal["binomial", "poisson", "gaussian", "gamma", "negative_binomial"]
 LinkName = Literal["logit", "probit", "cloglog", "log", "identity", "inverse", "sqrt"]
@@ -240,8 +241,7 @@ class GeneralisedLinearModel:
         Raises:
             ValueError: If the level does not lie between 0 and 1.
         """
-        half = norm.ppf(0.5 + as_level("level", level) / 2) * self.standard_errors
-        return self.coefficients - half, self.coefficients + half
+        return wald_limits(self.coefficients, self.standard_errors, level)
 
     def predict(self, x: ArrayLike, offset: ArrayLike = 0.0) -> Floats:
         """Means at other covariates, (rows, columns) to (rows,)."""

@@ -10,19 +10,10 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm
 
 from medtwin.trials.analysis.follow_up import Floats, FollowUp, Ints, as_level, follow_up
+from medtwin.trials.analysis.results import Interval
 
 Limits = Literal["log", "log-log", "plain", "logit", "arcsin"]
 HazardTies = Literal["nelson_aalen", "fleming_harrington"]
-
-
-@dataclass(frozen=True)
-class Quantile:
-    """The time by which a share of subjects had the event, with limits; nan where a curve does not come so low."""
-
-    estimate: float
-    low: float
-    high: float
-    level: float
 
 
 @dataclass(frozen=True)
@@ -56,8 +47,8 @@ class SurvivalCurve:
         steps = np.concatenate([[before], values])
         return np.asarray(steps[np.searchsorted(self.time, np.asarray(times, dtype=np.float64), side="right")])
 
-    def quantile(self, share: float = 0.5) -> Quantile:
-        """The time by which `share` of the subjects had the event.
+    def quantile(self, share: float = 0.5) -> Interval:
+        """The time by which `share` of the subjects had the event; nan where the curve or a limit does not come so low.
 
         Limits are where those of survival cross 1 - share (Brookmeyer & Crowley 1982). A curve that lies at 1 - share
         from one event to the next has its quantile halfway between them.
@@ -68,7 +59,7 @@ class SurvivalCurve:
         as_level("share", share)
         curves = [np.where(self.survival > 0, each, np.nan) for each in (self.low, self.high)]
         found = [_crossing(self.time, each, 1 - share) for each in (self.survival, *curves)]
-        return Quantile(found[0], found[1], found[2], self.level)
+        return Interval(found[0], found[1], found[2], self.level)
 
 
 def _crossing(time: Floats, curve: Floats, height: float) -> float:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import chi2
 
 from medtwin.trials.analysis.follow_up import Floats, FollowUp, Ints, as_codes, follow_up
+from medtwin.trials.analysis.results import ChiSquare
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,6 @@ def logrank_test(
     expected = observed - table.observed_minus_expected().T @ apart
     variance = np.tensordot(w**2, table.covariance(), axes=1)
     score = (observed - expected).sum(axis=1)
-    rank = int(np.linalg.matrix_rank(variance, hermitian=True))
-    statistic = float(score @ np.linalg.pinv(variance, hermitian=True) @ score)
-    tail = float(chi2.sf(statistic, rank))
-    return LogRankTest(table.groups, table.strata, observed, expected, variance, statistic, rank, tail)
+    test = ChiSquare.of_scores(score, variance)
+    found = (test.chi_square, test.degrees_of_freedom, test.p_value)
+    return LogRankTest(table.groups, table.strata, observed, expected, variance, *found)

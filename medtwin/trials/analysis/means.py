@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm, rankdata, t
 
 from medtwin.trials.analysis.follow_up import Floats, as_level
+from medtwin.trials.analysis.results import Interval
 
 Alternative = Literal["two_sided", "greater", "less"]
 
@@ -48,16 +49,6 @@ class RankTest:
     statistic: float
     p_value: float
     is_exact: bool
-
-
-@dataclass(frozen=True)
-class Shift:
-    """Hodges and Lehmann's estimate of a shift in location with exact limits; level: of the limits, at least."""
-
-    estimate: float
-    low: float
-    high: float
-    level: float
 
 
 def one_sample_t_test(
@@ -232,7 +223,7 @@ def signed_rank_test(
     return RankTest(v, _normal_p(v - n * (n + 1) / 4, variance, alternative, continuity), False)
 
 
-def rank_sum_shift(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> Shift:
+def rank_sum_shift(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> Interval:
     """The median of all differences first - second, with limits from the exact law of the rank sum.
 
     Args:
@@ -249,7 +240,7 @@ def rank_sum_shift(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) 
     return _shift(np.sort((x[:, None] - y).reshape(-1)), _rank_sum_law(len(x), len(y)), level)
 
 
-def signed_rank_shift(differences: ArrayLike, *, level: float = 0.95) -> Shift:
+def signed_rank_shift(differences: ArrayLike, *, level: float = 0.95) -> Interval:
     """The median of all means of two differences, with limits from the exact law of the signed-rank sum.
 
     Args:
@@ -264,10 +255,10 @@ def signed_rank_shift(differences: ArrayLike, *, level: float = 0.95) -> Shift:
     return _shift(np.sort((x[rows] + x[columns]) / 2), _signed_rank_law(len(x)), level)
 
 
-def _shift(ordered: Floats, law: Floats, level: float) -> Shift:
+def _shift(ordered: Floats, law: Floats, level: float) -> Interval:
     tail = (1 - as_level("level", level)) / 2
     k = max(int(np.searchsorted(np.cumsum(law), tail * (1 - 1e-14))), 1)
-    return Shift(float(np.median(ordered)), float(ordered[k - 1]), float(ordered[len(ordered) - k]), level)
+    return Interval(float(np.median(ordered)), float(ordered[k - 1]), float(ordered[len(ordered) - k]), level)
 
 
 def _exact_p(law: Floats, statistic: float, alternative: Alternative) -> float:

@@ -12,6 +12,7 @@ from scipy.stats import norm
 
 from medtwin.trials.analysis.follow_up import as_flags, as_level
 from medtwin.trials.analysis.kaplan_meier import kaplan_meier
+from medtwin.trials.analysis.results import wald_limits
 
 Scale = Literal["naive", "log-log"]
 
@@ -85,8 +86,6 @@ def milestone_test(
     else:
         estimate = math.log(-math.log(s0)) - math.log(-math.log(s1))
         error = math.hypot(e1 / (s1 * math.log(s1)), e0 / (s0 * math.log(s0)))
-    half = float(norm.ppf(0.5 + level / 2)) * spread
+    low, high = wald_limits(difference, spread, level)
     z = estimate / error
-    return MilestoneTest(
-        s1, s0, difference, difference - half, difference + half, level, estimate, error, z, float(norm.sf(z))
-    )
+    return MilestoneTest(s1, s0, difference, low, high, level, estimate, error, z, float(norm.sf(z)))

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, log_expit, log_ndtr
 from scipy.stats import norm
 
-from medtwin.trials.analysis.follow_up import Bools, Floats, as_covariates, as_level, follow_up
+from medtwin.trials.analysis.follow_up import Bools, Floats, as_covariates, follow_up
+from medtwin.trials.analysis.results import wald_limits
 
 Family = Literal["weibull", "exponential", "rayleigh", "lognormal", "loglogistic", "gaussian", "logistic", "extreme"]
 _FIXED: dict[str, float] = {"exponential": 1.0, "rayleigh": 0.5}
@@ -97,8 +98,7 @@ class ParametricModel:
         Raises:
             ValueError: If the level does not lie between 0 and 1.
         """
-        half = norm.ppf(0.5 + as_level("level", level) / 2) * self.standard_errors[: len(self.coefficients)]
-        return self.coefficients - half, self.coefficients + half
+        return wald_limits(self.coefficients, self.standard_errors[: len(self.coefficients)], level)
 
 
 def parametric_model(

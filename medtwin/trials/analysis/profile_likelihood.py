@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from medtwin.trials.analysis.follow_up import as_level
 from medtwin.trials.analysis.glm import GeneralisedLinearModel, generalised_linear_model
-from medtwin.trials.analysis.rates import Interval
+from medtwin.trials.analysis.results import Interval
 
 _MOST_STEPS = 60
 

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm, rankdata
 
 from medtwin.trials.analysis.follow_up import Floats, as_level
-from medtwin.trials.analysis.means import Shift
 from medtwin.trials.analysis.rates import RootFinder, exact_root
+from medtwin.trials.analysis.results import Interval
 
 _Score = Callable[[float], tuple[float, float]]
 
@@ -22,7 +22,7 @@ def rank_sum_normal_shift(
     level: float = 0.95,
     continuity: bool = True,
     find_root: RootFinder = exact_root,
-) -> Shift:
+) -> Interval:
     """The shift first - second at which the rank sum is as expected, with limits of its normal approximation.
 
     Args:
@@ -50,7 +50,7 @@ def rank_sum_normal_shift(
 
 def signed_rank_normal_shift(
     differences: ArrayLike, *, level: float = 0.95, continuity: bool = True, find_root: RootFinder = exact_root
-) -> Shift:
+) -> Interval:
     """The centre at which the sum of signed ranks is as expected, with limits of its normal approximation.
 
     Args:
@@ -86,7 +86,7 @@ def _ties(ranks: Floats) -> float:
     return float((counts**3 - counts).sum())
 
 
-def _shift(score: _Score, low: float, high: float, level: float, continuity: bool, find_root: RootFinder) -> Shift:
+def _shift(score: _Score, low: float, high: float, level: float, continuity: bool, find_root: RootFinder) -> Interval:
     bound = float(norm.isf((1 - as_level("level", level)) / 2))
 
     def root(at: float, correction: float) -> float:
@@ -99,4 +99,4 @@ def _shift(score: _Score, low: float, high: float, level: float, continuity: boo
         return high if excess(high) >= 0 else find_root(excess, low, high)
 
     correction = 0.5 if continuity else 0.0
-    return Shift(root(0.0, 0.0), root(bound, correction), root(-bound, correction), level)
+    return Interval(root(0.0, 0.0), root(bound, correction), root(-bound, correction), level)

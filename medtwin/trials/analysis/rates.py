@@ -14,6 +14,7 @@ from scipy.stats import beta, binom, chi2, norm
 
 from medtwin.trials.analysis.follow_up import Floats, as_level
 from medtwin.trials.analysis.means import Alternative, check_alternative
+from medtwin.trials.analysis.results import ChiSquare, Interval
 from medtwin.trials.restricted_rates import Scale, restricted_rates
 
 RootFinder = Callable[[Callable[[float], float], float, float], float]
@@ -23,25 +24,6 @@ RootFinder = Callable[[Callable[[float], float], float, float], float]
 def exact_root(function: Callable[[float], float], low: float, high: float) -> float:
     """To the last digits."""
     return float(brentq(function, low, high, xtol=1e-300, rtol=1e-14))
-
-
-@dataclass(frozen=True)
-class ChiSquare:
-    """A chi-square test."""
-
-    chi_square: float
-    degrees_of_freedom: int
-    p_value: float
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its limits."""
-
-    estimate: float
-    low: float
-    high: float
-    level: float
 
 
 @dataclass(frozen=True)
@@ -112,7 +94,7 @@ def chi_square_test(counts: ArrayLike, *, continuity: bool = True) -> ChiSquare:
     if continuity and table.shape == (2, 2):
         gap = gap - min(0.5, float(gap.min()))
     statistic, df = float((gap**2 / expected).sum()), (table.shape[0] - 1) * (table.shape[1] - 1)
-    return ChiSquare(statistic, df, float(chi2.sf(statistic, df)))
+    return ChiSquare.of(statistic, df)
 
 
 def mcnemar_test(counts: ArrayLike, *, continuity: bool = True) -> ChiSquare:
@@ -130,7 +112,7 @@ def mcnemar_test(counts: ArrayLike, *, continuity: bool = True) -> ChiSquare:
     if table.shape != (2, 2) or b + c == 0:
         raise ValueError(f"counts must be a 2 x 2 table with discordant pairs, got {counts!r}")
     gap = abs(b - c) - (1 if continuity and b != c else 0)
-    return ChiSquare(gap**2 / (b + c), 1, float(chi2.sf(gap**2 / (b + c), 1)))
+    return ChiSquare.of(gap**2 / (b + c), 1)
 
 
 def fisher_test(

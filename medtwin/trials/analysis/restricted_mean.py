@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import norm
 
 from medtwin.trials.analysis.follow_up import Bools, Floats, as_covariates, as_flags, as_level, follow_up
 from medtwin.trials.analysis.kaplan_meier import kaplan_meier
+from medtwin.trials.analysis.results import Comparison, wald_limits
 
 Contrast = Literal["difference", "ratio", "loss_ratio"]
 
@@ -39,25 +40,8 @@ class RestrictedMean:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A contrast of the arms with its limits and two-sided p-value; z > 0 favours the experimental arm.
-
-    Attributes:
-        estimate: Experimental less or by control. standard_error: Of the estimate, or of the logarithm of a ratio.
-    """
-
-    estimate: float
-    standard_error: float
-    low: float
-    high: float
-    level: float
-    z: float
-    p_value: float
-
-
-@dataclass(frozen=True)
 class RestrictedMeanComparison:
-    """Restricted means of two arms, and their contrasts.
+    """Restricted means of two arms, and their contrasts; z > 0 favours the experimental arm.
 
     Attributes:
         experimental, control: Of each arm. difference, ratio: Of the means. loss_ratio: Of the times lost.
@@ -77,7 +61,7 @@ class RestrictedMeanRegression:
     Attributes:
         coefficients: Of the intercept, the experimental arm, and the covariates; logarithms for the ratios.
         covariance: Theirs, robust. level: Of the limits. contrast: What the coefficients are of.
-        comparison: Of the arms, at equal covariates.
+        comparison: Of the arms, at equal covariates; z > 0 favours the experimental arm.
     """
 
     coefficients: Floats
@@ -128,20 +112,20 @@ def restricted_mean(
     estimate = first + float(rest[0] if len(steps) else 0.0)
     term = np.divide(d, n * (n - d), out=np.zeros(len(d)), where=n > d)
     error = float(np.sqrt((rest**2 * term).sum()))
-    half = float(norm.ppf(0.5 + level / 2)) * error
-    return RestrictedMean(estimate, error, estimate - half, estimate + half, level, float(tau))
+    low, high = wald_limits(estimate, error, level)
+    return RestrictedMean(estimate, error, low, high, level, float(tau))
 
 
-def _plain(estimate: float, error: float, level: float) -> Comparison:
-    half, z = float(norm.ppf(0.5 + level / 2)) * error, estimate / error
-    return Comparison(estimate, error, estimate - half, estimate + half, level, z, float(2 * norm.sf(abs(z))))
+def _loss_ratio(log_ratio: float, error: float, level: float) -> Comparison:
+    found = Comparison.of_ratio(log_ratio, error, level)
+    return replace(found, z=-found.z)
 
 
-def _ratio(log_ratio: float, error: float, level: float, *, is_loss: bool) -> Comparison:
-    found = _plain(log_ratio, error, level)
-    low, high = math.exp(found.low), math.exp(found.high)
-    z = -found.z if is_loss else found.z
-    return Comparison(math.exp(log_ratio), error, low, high, level, z, found.p_value)
+_COMPARE: dict[Contrast, Callable[[float, float, float], Comparison]] = {
+    "difference": Comparison.of_difference,
+    "ratio": Comparison.of_ratio,
+    "loss_ratio": _loss_ratio,
+}
 
 
 def compare_restricted_means(
@@ -173,9 +157,9 @@ def compare_restricted_means(
     return RestrictedMeanComparison(
         one,
         zero,
-        _plain(one.estimate - zero.estimate, error, level),
-        _ratio(math.log(one.estimate / zero.estimate), of_means, level, is_loss=False),
-        _ratio(math.log(one.time_lost / zero.time_lost), of_losses, level, is_loss=True),
+        Comparison.of_difference(one.estimate - zero.estimate, error, level),
+        Comparison.of_ratio(math.log(one.estimate / zero.estimate), of_means, level),
+        _loss_ratio(math.log(one.time_lost / zero.time_lost), of_losses, level),
     )
 
 
@@ -231,11 +215,10 @@ def adjusted_restricted_mean(
     bread = np.linalg.inv((x * slope[:, None]).T @ x)
     covariance = bread @ score.T @ score @ bread
     error = float(np.sqrt(covariance[1, 1]))
-    if contrast == "difference":
-        comparison = _plain(float(beta[1]), error, level)
-    else:
-        comparison = _ratio(float(beta[1]), error, level, is_loss=contrast == "loss_ratio")
-    return RestrictedMeanRegression(beta, covariance, level, contrast, comparison)
+    compare = {"difference": Comparison.of_difference, "ratio": Comparison.of_ratio, "loss_ratio": _loss_ratio}[
+        contrast
+    ]
+    return RestrictedMeanRegression(beta, covariance, level, contrast, compare(float(beta[1]), error, level))
 
 
 def _fit(x: Floats, y: Floats, weight: Floats, *, is_log: bool) -> tuple[Floats, Floats, Floats]:

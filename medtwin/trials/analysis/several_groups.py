@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import chi2, f, rankdata
+from scipy.stats import rankdata
 
 from medtwin.trials.analysis.follow_up import Floats
 from medtwin.trials.analysis.linear import LinearModel
-from medtwin.trials.analysis.rates import ChiSquare
-
-
-@dataclass(frozen=True)
-class FTest:
-    """An F test."""
-
-    f: float
-    numerator_df: float
-    denominator_df: float
-    p_value: float
-
-
-def _f_test(statistic: float, first: float, second: float) -> FTest:
-    return FTest(statistic, first, second, float(f.sf(statistic, first, second)))
+from medtwin.trials.analysis.results import ChiSquare, FTest
 
 
 def _samples(groups: Sequence[ArrayLike], least: int) -> list[Floats]:
@@ -59,7 +44,7 @@ def kruskal_wallis_test(groups: Sequence[ArrayLike]) -> ChiSquare:
     parts = np.split(ranks, np.cumsum([len(each) for each in samples])[:-1])
     between = sum(float(each.sum()) ** 2 / len(each) for each in parts)
     statistic = (12 * between / (n * (n + 1)) - 3 * (n + 1)) / correction
-    return ChiSquare(statistic, len(samples) - 1, float(chi2.sf(statistic, len(samples) - 1)))
+    return ChiSquare.of(statistic, len(samples) - 1)
 
 
 def friedman_test(values: ArrayLike) -> ChiSquare:
@@ -83,7 +68,7 @@ def friedman_test(values: ArrayLike) -> ChiSquare:
     if not spread > 0:
         raise ValueError("values must vary within a block, got constant blocks")
     statistic = 12 * float(((ranks.sum(axis=0) - n * (k + 1) / 2) ** 2).sum()) / spread
-    return ChiSquare(statistic, k - 1, float(chi2.sf(statistic, k - 1)))
+    return ChiSquare.of(statistic, k - 1)
 
 
 def one_way_test(groups: Sequence[ArrayLike], *, equal_variances: bool = False) -> FTest:
@@ -107,12 +92,12 @@ def one_way_test(groups: Sequence[ArrayLike], *, equal_variances: bool = False) 
         raise ValueError("groups must vary, got a constant one")
     if equal_variances:
         between = float((n * (means - n @ means / total) ** 2).sum()) / (k - 1)
-        return _f_test(between * (total - k) / float((n - 1) @ variances), k - 1, total - k)
+        return FTest.of(between * (total - k) / float((n - 1) @ variances), k - 1, total - k)
     w = n / variances
     centre = float(w @ means / w.sum())
     rest = float(((1 - w / w.sum()) ** 2 / (n - 1)).sum()) / (k**2 - 1)
     between = float((w * (means - centre) ** 2).sum()) / (k - 1)
-    return _f_test(between / (1 + 2 * (k - 2) * rest), k - 1, 1 / (3 * rest))
+    return FTest.of(between / (1 + 2 * (k - 2) * rest), k - 1, 1 / (3 * rest))
 
 
 def nested_models_test(smaller: LinearModel, larger: LinearModel, within: LinearModel | None = None) -> FTest:
@@ -131,7 +116,7 @@ def nested_models_test(smaller: LinearModel, larger: LinearModel, within: Linear
         raise ValueError(f"larger must have more columns for the same response, got {added!r} more")
     error = larger if within is None else within
     gain = float(smaller.residuals @ smaller.residuals - larger.residuals @ larger.residuals)
-    return _f_test(gain / added / error.sigma**2, added, error.degrees_of_freedom)
+    return FTest.of(gain / added / error.sigma**2, added, error.degrees_of_freedom)
 
 
 def trend_test(events: ArrayLike, subjects: ArrayLike, scores: ArrayLike | None = None) -> ChiSquare:
@@ -156,7 +141,7 @@ def trend_test(events: ArrayLike, subjects: ArrayLike, scores: ArrayLike | None 
     if not variance > 0:
         raise ValueError("rates and scores must vary, got constant ones")
     statistic = float((at - centre) @ k) ** 2 / variance
-    return ChiSquare(statistic, 1, float(chi2.sf(statistic, 1)))
+    return ChiSquare.of(statistic, 1)
 
 
 def stratified_association_test(tables: ArrayLike) -> ChiSquare:
@@ -186,4 +171,4 @@ def stratified_association_test(tables: ArrayLike) -> ChiSquare:
     if np.linalg.matrix_rank(variance) < df:
         raise ValueError("tables must hold every row and column, got an empty one")
     statistic = float(gap @ np.linalg.solve(variance, gap))
-    return ChiSquare(statistic, df, float(chi2.sf(statistic, df)))
+    return ChiSquare.of(statistic, df)

@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import f, t
+from scipy.stats import t
 
 from medtwin.trials.analysis.follow_up import Bools, Floats, as_level
+from medtwin.trials.analysis.results import FTest
 
 Inference = Literal["satterthwaite", "kenward_roger", "kenward_roger_linear", "residual", "between_within"]
 
@@ -41,16 +42,6 @@ class ContrastTest:
     low: float
     high: float
     level: float
-
-
-@dataclass(frozen=True)
-class JointTest:
-    """An F test that several combinations of coefficients are 0."""
-
-    f: float
-    numerator_df: int
-    denominator_df: float
-    p_value: float
 
 
 @dataclass(frozen=True)
@@ -127,7 +118,7 @@ class SmallSample:
         p = float(2 * t.sf(abs(estimate / se), df))
         return ContrastTest(estimate, se, df, estimate / se, p, estimate - half, estimate + half, level)
 
-    def joint_test(self, weights: ArrayLike) -> JointTest:
+    def joint_test(self, weights: ArrayLike) -> FTest:
         """That several combinations of coefficients are 0.
 
         Args:
@@ -144,11 +135,11 @@ class SmallSample:
             raise ValueError(f"weights must be independent rows of {len(self.coefficients)}, got {weights!r}")
         if size == 1:
             one = self.contrast(rows[0])
-            return JointTest(one.t**2, 1, one.degrees_of_freedom, one.p_value)
+            return FTest(one.t**2, 1, one.degrees_of_freedom, one.p_value)
         estimate = rows @ self.coefficients
         statistic = float(estimate @ np.linalg.solve(rows @ self.covariance @ rows.T, estimate)) / size
         scale, df = self._joint_df(rows)
-        return JointTest(scale * statistic, size, df, float(f.sf(scale * statistic, size, df)))
+        return FTest.of(scale * statistic, size, df)
 
     def _slopes(self, row: Floats) -> Floats:
         """Derivatives of the variance of a combination by the parameters, (q,)."""

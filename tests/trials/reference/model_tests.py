@@ -10,6 +10,7 @@ import numpy as np
 from scipy.stats import chi2, norm
 
 from medtwin.trials.analysis import exact_rates, means, rank_shifts, rates, several_groups
+from medtwin.trials.analysis.results import Interval
 from medtwin.trials.restricted_rates import restricted_rates
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import (
@@ -125,7 +126,7 @@ def wilcoxon_test(env: Environment, call: Call) -> dict[str, Any]:
     return {**result, "estimate": shift.estimate, "conf.int": np.array([low, high])}
 
 
-def _shift(x: Any, y: Any, is_exact: bool, level: float, options: dict[str, Any]) -> means.Shift:
+def _shift(x: Any, y: Any, is_exact: bool, level: float, options: dict[str, Any]) -> Interval:
     if is_exact:
         return means.signed_rank_shift(x, level=level) if y is None else means.rank_sum_shift(x, y, level=level)
     chosen: dict[str, Any] = {"level": level, "continuity": options["continuity"], "find_root": _coarse_zero}

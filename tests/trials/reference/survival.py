@@ -13,12 +13,12 @@ from medtwin.trials.analysis.competing import CumulativeIncidence, cumulative_in
 from medtwin.trials.analysis.logrank import Weight, event_table
 from medtwin.trials.analysis.milestone import milestone_test
 from medtwin.trials.analysis.restricted_mean import (
-    Comparison,
     Contrast,
     RestrictedMean,
     adjusted_restricted_mean,
     compare_restricted_means,
 )
+from medtwin.trials.analysis.results import Comparison
 from medtwin.trials.analysis.weighted_logrank import max_combo_test, weighted_logrank_test
 from medtwin.trials.analysis.weights import EarlyZero, FlemingHarrington, MagirrBurman
 from tests.trials.reference import survival_fits as fits
