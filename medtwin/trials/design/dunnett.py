@@ -64,11 +64,14 @@ def probability_below(upper: ArrayLike, correlation: ArrayLike) -> float:
     return float(_given_factor(b[None, :], loadings)[0])
 
 
-def _given_factor(upper: Floats, loadings: Floats) -> Floats:
-    """P(all below), (cases,), of limits (cases, statistics) with one factor's loadings."""
+def _given_factor(upper: Floats, loadings: Floats, lower: Floats | None = None) -> Floats:
+    """P(all between the limits), (cases,), of limits (cases, statistics or 1) with one factor's loadings."""
     x, w = _normal_nodes()
     spread = np.sqrt(1 - loadings**2)
-    return np.asarray(ndtr((upper[:, None, :] - loadings * x[:, None]) / spread).prod(axis=2) @ w)
+    inside = ndtr((upper[:, None, :] - loadings * x[:, None]) / spread)
+    if lower is not None:
+        inside = inside - ndtr((lower[:, None, :] - loadings * x[:, None]) / spread)
+    return np.asarray(inside.prod(axis=2) @ w)
 
 
 def _one_factor(rho: Floats) -> Floats | None:
@@ -140,12 +143,8 @@ def _probability_within(c: float, rho: Floats, two_sided: bool, degrees_of_freed
         if two_sided:
             raise ValueError("correlation must be of one factor for two-sided limits")
         return float(weights @ [probability_below(np.full(len(rho), c * scale), rho) for scale in scales])
-    x, w = _normal_nodes()
-    spread = np.sqrt(1 - loadings**2)
-    height = (c * scales)[:, None, None]
-    above = ndtr((height - loadings * x[:, None]) / spread)
-    below = ndtr((-height - loadings * x[:, None]) / spread) if two_sided else 0.0
-    return float(weights @ ((above - below).prod(axis=2) @ w))
+    limits = (c * scales)[:, None]
+    return float(weights @ _given_factor(limits, loadings, -limits if two_sided else None))
 
 
 def weighted_p_value(p_values: ArrayLike, weights: ArrayLike, correlation: ArrayLike) -> float:
