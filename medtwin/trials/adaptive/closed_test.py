@@ -18,10 +18,9 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.stats import norm, t
 
-from medtwin.trials.adaptive.combined_tests import CombinedTest
+from medtwin.trials.adaptive.combined_tests import CombinedTest, falling_root
 from medtwin.trials.analysis.multiplicity import intersections
 from medtwin.trials.analysis.stage_data import LogRankData, RatesData, Sample
 from medtwin.trials.design.dunnett import dunnett_p_value, many_to_one_correlation
@@ -283,12 +282,20 @@ class ClosedTest:
         return intersections(self.data.arms)
 
     @cached_property
+    def comparisons(self) -> list[Comparisons]:
+        """Of each stage, against the nulls."""
+        return [self.data.compare(k, self.null) for k in range(self.data.stages)]
+
+    @cached_property
     def stage_p_values(self) -> Floats:
         """Of each intersection at each stage, (intersections, stages)."""
-        stages = [self.data.compare(k, self.null) for k in range(self.data.stages)]
         return np.array(
-            [[intersection_p_value(each, row, self.intersection) for each in stages] for row in self.members]
+            [[intersection_p_value(each, row, self.intersection) for each in self.comparisons] for row in self.members]
         )
+
+    def data_p_values(self, arm: int) -> Floats:
+        """An arm's own p values, (stages,), nan once it has ended."""
+        return np.array([each.p_values[arm] for each in self.comparisons])
 
     @cached_property
     def statistics(self) -> Floats:
@@ -303,7 +310,7 @@ class ClosedTest:
     @property
     def arm_statistics(self) -> Floats:
         """The least statistic of the intersections that hold an arm, (arms, stages); nan once it has ended."""
-        separate = np.array([self.data.compare(k, self.null).p_values for k in range(self.data.stages)]).T
+        separate = np.array([self.data_p_values(arm) for arm in range(self.data.arms)])
         least = np.array(
             [np.where(self.members[:, [arm]], self.statistics, np.inf).min(axis=0) for arm in range(self.data.arms)]
         )
@@ -319,7 +326,7 @@ class ClosedTest:
     @property
     def repeated_p_values(self) -> Floats:
         """Of each arm at each look so far, (arms, stages), one-sided and at most 1/2; nan once it has ended."""
-        return self._each(lambda look, statistic: self.test.repeated_p_value(look, statistic))
+        return self._each(self.test.repeated_p_value)
 
     @property
     def conditional_errors(self) -> Floats:
@@ -338,11 +345,10 @@ class ClosedTest:
     def single_step_p_values(self, theta: float) -> Floats:
         """Of each arm at each stage, adjusted for all arms of the stage at once, (arms, stages)."""
         found = np.full((self.data.arms, self.data.stages), np.nan)
-        everyone = np.ones(self.data.arms, dtype=np.bool_)
         for k in range(self.data.stages):
             stage = self.data.compare(k, theta)
             for arm in np.flatnonzero(~np.isnan(stage.p_values)):
-                found[arm, k] = _single_step(stage, everyone, int(arm), self.intersection)
+                found[arm, k] = _single_step(stage, int(arm), self.intersection)
         return found
 
     def repeated_interval(self, arm: int) -> tuple[Floats, Floats]:
@@ -351,27 +357,17 @@ class ClosedTest:
         return self._lower_limits(arm), -mirrored._lower_limits(arm)
 
     def _lower_limits(self, arm: int) -> Floats:
-        low, high = self.data.search
+        def limit(look: int) -> float:
+            def excess(theta: float) -> float:
+                p = self.single_step_p_values(theta)[arm, : look + 1]
+                return float(self.test.combine(p)[look] - self.test.critical[look])
 
-        def excess(theta: float, look: int) -> float:
-            p = self.single_step_p_values(theta)[arm, : look + 1]
-            return float(self.test.combine(p)[look] - self.test.critical[look])
+            return falling_root(excess, self.data.search, xtol=1e-9)
 
-        taking_part = ~np.isnan(self.data_p_values(arm))
-        found = np.full(self.data.stages, np.nan)
-        for look in np.flatnonzero(taking_part):
-            ends = excess(low, int(look)), excess(high, int(look))
-            found[look] = low if ends[0] <= 0 else high
-            if ends[0] > 0 > ends[1]:
-                found[look] = brentq(excess, low, high, args=(int(look),), xtol=1e-9)
-        return found
-
-    def data_p_values(self, arm: int) -> Floats:
-        """An arm's own p values, (stages,), nan once it has ended."""
-        return np.array([self.data.compare(k, self.null).p_values[arm] for k in range(self.data.stages)])
+        return np.array([math.nan if math.isnan(p) else limit(k) for k, p in enumerate(self.data_p_values(arm))])
 
 
-def _single_step(stage: Comparisons, everyone: NDArray[np.bool_], arm: int, test: Intersection) -> float:
+def _single_step(stage: Comparisons, arm: int, test: Intersection) -> float:
     """An arm's p value adjusted as if it were the least of all."""
     size = int((~np.isnan(stage.p_values)).sum())
     p = float(stage.p_values[arm])

@@ -23,9 +23,9 @@ from scipy.special import ndtr
 from scipy.stats import norm
 
 from medtwin.trials.analysis.stage_data import StageData
-from medtwin.trials.design.boundaries import exit_probabilities
 from medtwin.trials.design.changing_effects import exits_with_means
 from medtwin.trials.design.combination import FisherDesign, inverse_normal, inverse_normal_weights
+from medtwin.trials.design.conditional_power import Remainder, remainder
 
 Floats = NDArray[np.float64]
 _SMALLEST_ALPHA, _LARGEST_ALPHA = 1e-10, 0.5 - 1e-9
@@ -85,6 +85,14 @@ def root_of_level(excess: Callable[[float], float]) -> float:
     return math.exp(
         brentq(lambda level: excess(math.exp(level)), math.log(_SMALLEST_ALPHA), math.log(_LARGEST_ALPHA), xtol=1e-11)
     )
+
+
+def falling_root(function: Callable[[float], float], bracket: tuple[float, float], *, xtol: float = 1e-12) -> float:
+    """The root of a falling function; an end of the bracket if it has none."""
+    low, high = bracket
+    if function(low) <= 0:
+        return low
+    return high if function(high) >= 0 else float(brentq(function, low, high, xtol=xtol))
 
 
 @dataclass(frozen=True)
@@ -162,32 +170,26 @@ class GroupSequentialTest:
         one_sided = root_of_level(lambda alpha: float(at(alpha)[look - 1]) - statistic)
         return min(2 * one_sided, 0.5) if self.two_sided else one_sided
 
-    def _rest(self, look: int, statistic: float) -> tuple[Floats, Floats, Floats]:
-        """Information, upper and lower bounds of the later looks' own statistic."""
-        t, known = self.fractions[look:], self.fractions[look - 1]
-        step = t - known
+    def _rest(self, look: int, statistic: float) -> Remainder:
+        """The later looks' own statistic."""
         lower = np.full(self.looks, -np.inf)
         if self.two_sided:
             lower = -self.critical
         elif self.binding_futility is not None:
             lower[:-1] = self.binding_futility
-        upper, low = (
-            (each[look:] * np.sqrt(t) - statistic * math.sqrt(known)) / np.sqrt(step) for each in (self.critical, lower)
-        )
-        return step, upper, low
+        return remainder(look, statistic, self.fractions, self.critical, lower)
 
     def conditional_error(self, look: int, statistic: float) -> float:
         """P(rejection at a later look) under the null, on either side if two-sided."""
-        step, upper, lower = self._rest(look, statistic)
-        exits = exit_probabilities(step, upper, lower, 0.0)
+        exits = self._rest(look, statistic).exits(0.0)
         return exits.power + (float(exits.lower.sum()) if self.two_sided else 0.0)
 
     def conditional_power(self, look: int, statistic: float, drifts: ArrayLike) -> Floats:
         """P(rejection for benefit by each later look), (later,)."""
-        step, upper, lower = self._rest(look, statistic)
+        rest = self._rest(look, statistic)
         w = self.weights[look:]
         means = np.cumsum(w * np.asarray(drifts, dtype=np.float64)) / np.sqrt(np.cumsum(w * w))
-        return np.asarray(np.cumsum(exits_with_means(step, upper, lower, means).upper))
+        return np.asarray(np.cumsum(exits_with_means(rest.information, rest.upper, rest.lower, means).upper))
 
     def final_p_value(self, look: int, statistic: float) -> float:
         """Of a trial that ended at a look, by stagewise ordering; twice that of one side if two-sided."""

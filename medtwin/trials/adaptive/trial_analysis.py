@@ -11,7 +11,6 @@ Bauer 2002, J Am Stat Assoc 97:236.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -21,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from medtwin.trials.adaptive.combined_tests import CombinedTest, GroupSequentialTest
+from medtwin.trials.adaptive.combined_tests import CombinedTest, GroupSequentialTest, falling_root
 from medtwin.trials.analysis.stage_data import StageData
 
 Floats = NDArray[np.float64]
@@ -180,18 +179,12 @@ def _repeated_limit(test: CombinedTest, data: StageData, stage: int, *, futility
     """The largest effect below which every effect is rejected at a look; binding futility of earlier looks counts."""
     if not np.isfinite(test.critical[stage]):
         return -math.inf
-    limits = [_root(lambda theta: float(test.statistics(data, theta)[stage] - test.critical[stage]), data.search)]
+
+    def limit(look: int, bound: float) -> float:
+        return falling_root(lambda theta: float(test.statistics(data, theta)[look] - bound), data.search)
+
+    limits = [limit(stage, float(test.critical[stage]))]
     bounds = test.binding_futility
     if futility and bounds is not None:
-        for k in range(stage):
-            if np.isfinite(bounds[k]):
-                limits.append(_root(lambda theta, k=k: float(test.statistics(data, theta)[k] - bounds[k]), data.search))  # type: ignore[misc]
+        limits += [limit(k, float(bounds[k])) for k in range(stage) if np.isfinite(bounds[k])]
     return min(limits)
-
-
-def _root(function: Callable[[float], float], bracket: tuple[float, float]) -> float:
-    """The root of a falling function; an end of the bracket if it has none."""
-    low, high = bracket
-    if function(low) <= 0:
-        return low
-    return high if function(high) >= 0 else float(brentq(function, low, high, xtol=1e-12))
