@@ -10,7 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from medtwin.trials.analysis.cox import HazardModel
-from medtwin.trials.analysis.follow_up import Bools, Floats, Ints, as_codes, as_covariates, follow_up
+from medtwin.trials.analysis.follow_up import (
+    Bools,
+    Floats,
+    Ints,
+    as_codes,
+    as_covariates,
+    count_at,
+    count_before,
+    follow_up,
+    values_at,
+)
 from medtwin.trials.analysis.kaplan_meier import kaplan_meier
 from medtwin.trials.analysis.results import ChiSquare
 
@@ -29,15 +39,11 @@ class CumulativeIncidence:
 
     def at(self, times: ArrayLike) -> Floats:
         """The estimate at each time."""
-        return self._step(self.estimate, times)
+        return values_at(self.time, self.estimate, times, before=0.0)
 
     def variance_at(self, times: ArrayLike) -> Floats:
         """Its variance at each time."""
-        return self._step(self.variance, times)
-
-    def _step(self, values: Floats, times: ArrayLike) -> Floats:
-        steps = np.concatenate([[0.0], values])
-        return np.asarray(steps[np.searchsorted(self.time, np.asarray(times, dtype=np.float64), side="right")])
+        return values_at(self.time, self.variance, times, before=0.0)
 
 
 @dataclass(frozen=True)
@@ -95,20 +101,13 @@ class _Table:
 
 def _table(t: Floats, kind: Ints, times: Floats | None = None) -> _Table:
     steps = np.unique(t[kind > 0]) if times is None else times
-    ordered = np.sort(t)
-    n = len(t) - np.searchsorted(ordered, steps, side="left")
-    own, other = (_counts(t[kind == k], steps) for k in (1, 2))
+    n = len(t) - count_before(t, steps)
+    own, other = (count_at(t[kind == k], steps) for k in (1, 2))
     hazard = np.divide(own + other, n, out=np.zeros(len(steps)), where=n > 0)
     after = np.cumprod(1 - hazard)
     before = np.concatenate([[1.0], after])[: len(steps)]
     rise = np.divide(before * own, n, out=np.zeros(len(steps)), where=n > 0)
     return _Table(steps, n, own, other, before, after, np.cumsum(rise))
-
-
-def _counts(times: Floats, steps: Floats) -> Ints:
-    ordered = np.sort(times)
-    right, left = (np.searchsorted(ordered, steps, side=side) for side in ("right", "left"))
-    return np.asarray(right - left)
 
 
 def cumulative_incidence(

@@ -65,8 +65,7 @@ def concordance(
     agree, compared = np.zeros(len(seen)), np.zeros(len(seen))
     for s in range(int(stratum.max(initial=-1)) + 1):
         rows = np.flatnonzero(stratum == s)
-        here = FollowUp(seen.entry[rows], seen.time[rows], seen.event[rows])
-        counts, agree[rows], compared[rows] = _pairs(here, score[rows])
+        counts, agree[rows], compared[rows] = _pairs(seen.of(rows), score[rows])
         tally += counts
     concordant, discordant, tied_score, tied_time, tied_both = (int(each) for each in tally)
     known = concordant + discordant + tied_score

@@ -30,6 +30,14 @@ class FollowUp:
     def __len__(self) -> int:
         return len(self.time)
 
+    def of(self, here: Bools | Ints) -> FollowUp:
+        """Some of the subjects."""
+        return FollowUp(self.entry[here], self.time[here], self.event[here])
+
+    def at_risk(self, steps: Floats) -> Ints:
+        """Subjects at risk just before each step, (steps,)."""
+        return count_before(self.entry, steps) - count_before(self.time, steps)
+
 
 def follow_up(time: ArrayLike, event: ArrayLike, entry: ArrayLike | None = None) -> FollowUp:
     """The times and events of a trial, checked.
@@ -45,6 +53,22 @@ def follow_up(time: ArrayLike, event: ArrayLike, entry: ArrayLike | None = None)
     if start.shape != t.shape or not (start < t).all():
         raise ValueError(f"entry must be one time before the end of each subject, got {entry!r}")
     return FollowUp(start, t, d)
+
+
+def count_before(values: Floats, steps: Floats) -> Ints:
+    """How many values lie below each step, (steps,)."""
+    return np.searchsorted(np.sort(values), steps, side="left").astype(np.int64)
+
+
+def count_at(values: Floats, steps: Floats) -> Ints:
+    """How many values equal each step, (steps,)."""
+    return np.searchsorted(np.sort(values), steps, side="right").astype(np.int64) - count_before(values, steps)
+
+
+def values_at(step_times: Floats, values: Floats, times: ArrayLike, *, before: float) -> Floats:
+    """A step function at each time: its value from the last step on, and `before` ahead of the first one."""
+    steps = np.concatenate([[before], values])
+    return np.asarray(steps[np.searchsorted(step_times, np.asarray(times, dtype=np.float64), side="right")])
 
 
 def as_flags(name: str, values: ArrayLike, length: int) -> Bools:

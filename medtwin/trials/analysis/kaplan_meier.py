@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import norm
 
-from medtwin.trials.analysis.follow_up import Floats, FollowUp, Ints, as_level, follow_up
+from medtwin.trials.analysis.follow_up import Floats, FollowUp, Ints, as_level, follow_up, values_at
 from medtwin.trials.analysis.results import Interval
 
 Limits = Literal["log", "log-log", "plain", "logit", "arcsin"]
@@ -44,8 +44,7 @@ class SurvivalCurve:
 
     def step(self, values: Floats, times: ArrayLike, *, before: float) -> Floats:
         """One of the columns at each time, and `before` ahead of the first event."""
-        steps = np.concatenate([[before], values])
-        return np.asarray(steps[np.searchsorted(self.time, np.asarray(times, dtype=np.float64), side="right")])
+        return values_at(self.time, values, times, before=before)
 
     def quantile(self, share: float = 0.5) -> Interval:
         """The time by which `share` of the subjects had the event; nan where the curve or a limit does not come so low.
@@ -84,9 +83,7 @@ class _Steps:
 
 def _steps(seen: FollowUp) -> _Steps:
     time, events = np.unique(seen.time[seen.event], return_counts=True)
-    entered = np.searchsorted(np.sort(seen.entry), time, side="left")
-    left = np.searchsorted(np.sort(seen.time), time, side="left")
-    return _Steps(time, events, entered - left)
+    return _Steps(time, events, seen.at_risk(time))
 
 
 def kaplan_meier(

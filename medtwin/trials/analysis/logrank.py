@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from medtwin.trials.analysis.follow_up import Floats, FollowUp, Ints, as_codes, follow_up
+from medtwin.trials.analysis.follow_up import Floats, FollowUp, Ints, as_codes, count_at, follow_up
 from medtwin.trials.analysis.results import ChiSquare
 
 
@@ -91,11 +91,9 @@ def _table(seen: FollowUp, code: Ints, here: NDArray[np.bool_], num_groups: int)
     at_risk = np.empty((len(steps), num_groups), dtype=np.int64)
     events = np.empty_like(at_risk)
     for g in range(num_groups):
-        mine = here & (code == g)
-        entered = np.searchsorted(np.sort(seen.entry[mine]), steps, side="left")
-        at_risk[:, g] = entered - np.searchsorted(np.sort(seen.time[mine]), steps, side="left")
-        ends = np.sort(seen.time[mine & seen.event])
-        events[:, g] = np.searchsorted(ends, steps, side="right") - np.searchsorted(ends, steps, side="left")
+        mine = seen.of(here & (code == g))
+        at_risk[:, g] = mine.at_risk(steps)
+        events[:, g] = count_at(mine.time[mine.event], steps)
     return steps, at_risk, events
 
 
