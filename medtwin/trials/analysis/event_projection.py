@@ -7,19 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit, log_ndtr, logit, ndtri_exp
+from scipy.special import logit, ndtri_exp
 
 from medtwin.trials.analysis.follow_up import Floats, as_covariates, as_level
 from medtwin.trials.analysis.kaplan_meier import SurvivalCurve
-from medtwin.trials.analysis.parametric import Family, ParametricModel, parametric_model
+from medtwin.trials.analysis.parametric import Family, ParametricModel, log_survival, parametric_model
 
-_LOG_SURVIVAL: dict[str, Callable[[Floats], Floats]] = {
-    "weibull": lambda e: -np.exp(e),
-    "exponential": lambda e: -np.exp(e),
-    "rayleigh": lambda e: -np.exp(e),
-    "lognormal": lambda e: log_ndtr(-e),
-    "loglogistic": lambda e: np.log(expit(-e)),
-}
 _ERROR_AT: dict[str, Callable[[Floats], Floats]] = {
     "weibull": lambda log_s: np.log(-log_s),
     "exponential": lambda log_s: np.log(-log_s),
@@ -27,7 +20,7 @@ _ERROR_AT: dict[str, Callable[[Floats], Floats]] = {
     "lognormal": lambda log_s: -ndtri_exp(log_s),
     "loglogistic": lambda log_s: -logit(np.exp(log_s)),
 }
-"""The error at which log survival has a value, the inverse of the above."""
+"""The error at which log survival has a value, by the families of times on the scale of the logarithm."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +99,8 @@ def project_events(
     Source: Bagiella & Heitjan 2001, Stat Med 20:2055 (prediction of the number of events); the law of the parameters
     is the normal one of maximum likelihood.
     """
-    if model.family not in _LOG_SURVIVAL:
-        raise ValueError(f"model.family must be one of {tuple(_LOG_SURVIVAL)}, got {model.family!r}")
+    if model.family not in _ERROR_AT:
+        raise ValueError(f"model.family must be one of {tuple(_ERROR_AT)}, got {model.family!r}")
     if not draws > 0:
         raise ValueError(f"draws must be above 0, got {draws!r}")
     start = np.asarray(seen_until, dtype=np.float64)
@@ -136,12 +129,12 @@ def _parameters(model: ParametricModel, rng: np.random.Generator) -> tuple[Float
     return model.coefficients + shift[:num], float(scale)
 
 
-def _times_beyond(family: str, location: Floats, scale: float, start: Floats, rng: np.random.Generator) -> Floats:
+def _times_beyond(family: Family, location: Floats, scale: float, start: Floats, rng: np.random.Generator) -> Floats:
     """Times to event, (subjects,), given that each is beyond `start`."""
     with np.errstate(divide="ignore"):
-        survived = _LOG_SURVIVAL[family]((np.log(start) - location) / scale)
-    log_survival = survived + np.log1p(-rng.random(len(start)))
-    return np.asarray(np.exp(location + scale * _ERROR_AT[family](log_survival)))
+        survived = log_survival(family, (np.log(start) - location) / scale)
+    later = survived + np.log1p(-rng.random(len(start)))
+    return np.asarray(np.exp(location + scale * _ERROR_AT[family](later)))
 
 
 def _observed_beyond(censoring: SurvivalCurve, start: Floats, rng: np.random.Generator) -> Floats:

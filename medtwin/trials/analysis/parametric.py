@@ -59,6 +59,12 @@ _LAWS: dict[str, Callable[[Floats, Bools], Triple]] = {
 }
 
 
+def log_survival(family: Family, errors: Floats) -> Floats:
+    """Logarithm of the chance of an error above each of these, of their shape."""
+    with np.errstate(invalid="ignore"):
+        return _LAWS[family](errors, np.zeros(errors.shape, dtype=bool))[0]
+
+
 @dataclass(frozen=True)
 class ParametricModel:
     """A fitted model of y = coefficients x + scale e.
