@@ -12,7 +12,7 @@ from scipy.special import digamma, expit, gammaln, polygamma, xlogy
 from scipy.stats import norm
 
 from medtwin.trials.analysis.follow_up import Floats
-from medtwin.trials.analysis.linear import Robust, as_regression
+from medtwin.trials.analysis.linear import Robust, as_regression, sandwich
 from medtwin.trials.analysis.results import wald_limits
 
 Distribution = Literal["binomial", "poisson", "gaussian", "gamma", "negative_binomial"]
@@ -260,14 +260,9 @@ class GeneralisedLinearModel:
         Raises:
             ValueError: If the kind is not known.
         """
-        if kind not in get_args(Robust):
-            raise ValueError(f"kind must be one of {get_args(Robust)}, got {kind!r}")
-        n, p = self.x.shape
         bread = np.linalg.inv((self.x.T * self._at_fit()) @ self.x)
-        h = self._at_fit() * np.einsum("ij,jk,ik->i", self.x, bread, self.x)
-        power = {"HC0": 0.0, "HC1": 0.0, "HC2": 0.5, "HC3": 1.0, "HC4": np.minimum(4.0, n * h / p) / 2}[kind]
-        scores = self.scores / ((1 - h) ** power)[:, None] if kind not in ("HC0", "HC1") else self.scores
-        return np.asarray(bread @ scores.T @ scores @ bread * (n / (n - p) if kind == "HC1" else 1.0))
+        leverages = self._at_fit() * np.einsum("ij,jk,ik->i", self.x, bread, self.x)
+        return sandwich(np.asarray(bread, dtype=np.float64), self.scores, leverages, kind)
 
     def _slopes(self) -> Floats:
         return self.family.functions.slope(self.x @ self.coefficients + self.offset)

@@ -79,13 +79,7 @@ class LinearModel:
         Source: White 1980, Econometrica 48:817; MacKinnon & White 1985, J Econom 29:305; Cribari-Neto 2004,
         Comput Stat Data Anal 45:215.
         """
-        if kind not in get_args(Robust):
-            raise ValueError(f"kind must be one of {get_args(Robust)}, got {kind!r}")
-        n, p = self.x.shape
-        h = self.leverages
-        power = {"HC0": 0.0, "HC1": 0.0, "HC2": 1.0, "HC3": 2.0, "HC4": np.minimum(4.0, n * h / p)}[kind]
-        weights = self.residuals**2 / (1 - h) ** power * (n / (n - p) if kind == "HC1" else 1.0)
-        return np.asarray(self.unscaled @ (self.x.T * weights) @ self.x @ self.unscaled)
+        return sandwich(self.unscaled, self.x * self.residuals[:, None], self.leverages, kind)
 
     def p_values(self) -> Floats:
         """Two-sided, of t tests that a coefficient is 0, (columns,)."""
@@ -99,6 +93,26 @@ class LinearModel:
         """
         half = t.ppf(0.5 + as_level("level", level) / 2, self.degrees_of_freedom) * self.standard_errors
         return self.coefficients - half, self.coefficients + half
+
+
+def sandwich(bread: Floats, scores: Floats, leverages: Floats, kind: Robust) -> Floats:
+    """The robust covariance of coefficients, (columns, columns), see `LinearModel.robust_covariance`.
+
+    Args:
+        bread: (columns, columns), the inverse of the information.
+        scores: (rows, columns).
+        leverages: (rows,).
+        kind: How scores are enlarged.
+
+    Raises:
+        ValueError: If the kind is not known.
+    """
+    if kind not in get_args(Robust):
+        raise ValueError(f"kind must be one of {get_args(Robust)}, got {kind!r}")
+    n, p = scores.shape
+    power = {"HC0": 0.0, "HC1": 0.0, "HC2": 1.0, "HC3": 2.0, "HC4": np.minimum(4.0, n * leverages / p)}[kind]
+    influence = scores / ((1 - leverages) ** (np.asarray(power) / 2))[:, None] @ bread
+    return np.asarray(influence.T @ influence * (n / (n - p) if kind == "HC1" else 1.0))
 
 
 def linear_model(response: ArrayLike, x: ArrayLike, *, weights: ArrayLike = 1.0) -> LinearModel:
