@@ -19,6 +19,7 @@ from medtwin.trials.analysis.rates import (
     FisherTest,
     RootFinder,
     as_table,
+    as_two_by_two_tables,
     binomial_test,
     exact_rate,
     exact_root,
@@ -48,9 +49,7 @@ def exact_stratified_test(
 
     Source: Mehta, Patel & Gray 1985, J Am Stat Assoc 80:969.
     """
-    x = np.asarray(tables, dtype=np.float64)
-    if x.ndim != 3 or x.shape[1:] != (2, 2) or not (x >= 0).all():
-        raise ValueError(f"tables must be 2 x 2 tables of counts, got the shape {x.shape!r}")
+    x = as_two_by_two_tables(tables)
     law = reduce(ConditionalLaw.plus, [ConditionalLaw.of(each, find_root) for each in x])
     return law.test(float(x[:, 0, 0].sum()), 1.0, alternative, level)
 

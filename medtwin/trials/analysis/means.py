@@ -68,7 +68,7 @@ def one_sample_t_test(
     >>> round(one_sample_t_test([1.0, 2.0, 3.0]).t, 4)
     3.4641
     """
-    x = _sample("values", values)
+    x = as_sample("values", values, 2)
     se = float(x.std(ddof=1)) / math.sqrt(len(x))
     return _t_test(float(x.mean()), se, len(x) - 1, null, alternative, level)
 
@@ -93,7 +93,7 @@ def pooled_t_test(
     Raises:
         ValueError: If a group has fewer than two values, nothing varies, or the rest makes no sense.
     """
-    x, y = _sample("first", first), _sample("second", second)
+    x, y = as_sample("first", first, 2), as_sample("second", second, 2)
     df = len(x) + len(y) - 2
     variance = (x.var(ddof=1) * (len(x) - 1) + y.var(ddof=1) * (len(y) - 1)) / df
     se = math.sqrt(variance * (1 / len(x) + 1 / len(y)))
@@ -112,13 +112,18 @@ def welch_t_test(
 
     Source: Welch 1947, Biometrika 34:28; Satterthwaite 1946, Biometrics Bull 2:110.
     """
-    x, y = _sample("first", first), _sample("second", second)
+    x, y = as_sample("first", first, 2), as_sample("second", second, 2)
     a, b = float(x.var(ddof=1)) / len(x), float(y.var(ddof=1)) / len(y)
     df = (a + b) ** 2 / max(a**2 / (len(x) - 1) + b**2 / (len(y) - 1), 1e-300)
     return _t_test(float(x.mean() - y.mean()), math.sqrt(a + b), df, null, alternative, level)
 
 
-def _sample(name: str, values: ArrayLike, least: int = 2) -> Floats:
+def as_sample(name: str, values: ArrayLike, least: int = 1) -> Floats:
+    """A vector of finite numbers, (rows,).
+
+    Raises:
+        ValueError: If it is none, or has fewer rows than the least.
+    """
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or len(x) < least or not np.isfinite(x).all():
         raise ValueError(f"{name} must be at least {least} finite numbers, got the shape {x.shape!r}")
@@ -144,6 +149,44 @@ def _t_test(estimate: float, se: float, df: float, null: float, alternative: Alt
         p = float(t.sf(statistic if is_greater else -statistic, df))
         low, high = (estimate - half, math.inf) if is_greater else (-math.inf, estimate + half)
     return TTest(estimate, se, statistic, float(df), p, low, high, level)
+
+
+@dataclass(frozen=True)
+class RankStatistic:
+    """A sum of ranks with its moments where location does not differ.
+
+    Attributes:
+        statistic: As in `RankTest`. mean, variance: Its own, given the ties. ties: See `sum_of_ties`.
+    """
+
+    statistic: float
+    mean: float
+    variance: float
+    ties: float
+
+
+def sum_of_ties(ranks: Floats) -> float:
+    """The sum of count^3 - count over the values of some ranks, 0 without ties."""
+    counts = np.unique(ranks, return_counts=True)[1].astype(np.float64)
+    return float((counts**3 - counts).sum())
+
+
+def rank_sum(first: Floats, second: Floats) -> RankStatistic:
+    """Mann and Whitney's count of pairs in which the first group is higher."""
+    n, m = len(first), len(second)
+    ranks, total = rankdata(np.concatenate([first, second])), n + m
+    ties = sum_of_ties(ranks)
+    variance = n * m / 12 * (total + 1 - ties / (total * (total - 1)))
+    return RankStatistic(float(ranks[:n].sum() - n * (n + 1) / 2), n * m / 2, variance, ties)
+
+
+def signed_rank_sum(differences: Floats) -> RankStatistic:
+    """Wilcoxon's sum of the ranks of what is above 0; differences of 0 are left out."""
+    x = differences[differences != 0]
+    n, ranks = len(x), rankdata(np.abs(x))
+    ties = sum_of_ties(ranks)
+    variance = n * (n + 1) * (2 * n + 1) / 24 - ties / 48
+    return RankStatistic(float(ranks[x > 0].sum()), n * (n + 1) / 4, variance, ties)
 
 
 def rank_sum_test(
@@ -173,18 +216,14 @@ def rank_sum_test(
     >>> rank_sum_test([4.0, 5.0, 6.0], [1.0, 2.0, 3.0]).p_value
     0.1
     """
-    x, y = _sample("first", first, 1) - null, _sample("second", second, 1)
+    x, y = as_sample("first", first) - null, as_sample("second", second)
     check_alternative(alternative)
     n, m = len(x), len(y)
-    ranks = rankdata(np.concatenate([x, y]))
-    w = float(ranks[:n].sum() - n * (n + 1) / 2)
-    counts = np.unique(ranks, return_counts=True)[1].astype(np.float64)
+    found = rank_sum(x, y)
     asked = max(n, m) < 50 if exact is None else exact
-    if asked and len(counts) == n + m:
-        return RankTest(w, _exact_p(_rank_sum_law(n, m), w, alternative), True)
-    total = n + m
-    variance = n * m / 12 * (total + 1 - float((counts**3 - counts).sum()) / (total * (total - 1)))
-    return RankTest(w, _normal_p(w - n * m / 2, variance, alternative, continuity), False)
+    if asked and not found.ties:
+        return RankTest(found.statistic, _exact_p(_rank_sum_law(n, m), found.statistic, alternative), True)
+    return RankTest(found.statistic, _normal_p(found, alternative, continuity), False)
 
 
 def signed_rank_test(
@@ -208,19 +247,16 @@ def signed_rank_test(
     Raises:
         ValueError: If nothing differs from the null, or the rest makes no sense.
     """
-    all_values = _sample("differences", differences, 1) - null
+    all_values = as_sample("differences", differences) - null
     check_alternative(alternative)
-    x = all_values[all_values != 0]
-    if not len(x):
+    n = int((all_values != 0).sum())
+    if not n:
         raise ValueError(f"differences must not all be {null!r}, got only such")
-    ranks, n = rankdata(np.abs(x)), len(x)
-    v = float(ranks[x > 0].sum())
-    counts = np.unique(ranks, return_counts=True)[1].astype(np.float64)
+    found = signed_rank_sum(all_values)
     asked = n < 50 if exact is None else exact
-    if asked and len(counts) == n == len(all_values):
-        return RankTest(v, _exact_p(_signed_rank_law(n), v, alternative), True)
-    variance = n * (n + 1) * (2 * n + 1) / 24 - float((counts**3 - counts).sum()) / 48
-    return RankTest(v, _normal_p(v - n * (n + 1) / 4, variance, alternative, continuity), False)
+    if asked and not found.ties and n == len(all_values):
+        return RankTest(found.statistic, _exact_p(_signed_rank_law(n), found.statistic, alternative), True)
+    return RankTest(found.statistic, _normal_p(found, alternative, continuity), False)
 
 
 def rank_sum_shift(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> Interval:
@@ -236,7 +272,7 @@ def rank_sum_shift(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) 
 
     Source: Hodges & Lehmann 1963, Ann Math Stat 34:598; Bauer 1972, J Am Stat Assoc 67:687.
     """
-    x, y = _sample("first", first, 1), _sample("second", second, 1)
+    x, y = as_sample("first", first), as_sample("second", second)
     return _shift(np.sort((x[:, None] - y).reshape(-1)), _rank_sum_law(len(x), len(y)), level)
 
 
@@ -250,7 +286,7 @@ def signed_rank_shift(differences: ArrayLike, *, level: float = 0.95) -> Interva
     Raises:
         ValueError: If there are none, or the level does not lie between 0 and 1.
     """
-    x = _sample("differences", differences, 1)
+    x = as_sample("differences", differences)
     rows, columns = np.triu_indices(len(x))
     return _shift(np.sort((x[rows] + x[columns]) / 2), _signed_rank_law(len(x)), level)
 
@@ -269,11 +305,12 @@ def _exact_p(law: Floats, statistic: float, alternative: Alternative) -> float:
     return above if alternative == "greater" else below
 
 
-def _normal_p(excess: float, variance: float, alternative: Alternative, continuity: bool) -> float:
-    if not variance > 0:
+def _normal_p(found: RankStatistic, alternative: Alternative, continuity: bool) -> float:
+    if not found.variance > 0:
         raise ValueError("values must vary, got constant ones")
+    excess = found.statistic - found.mean
     step = {"two_sided": np.sign(excess) * 0.5, "greater": 0.5, "less": -0.5}[alternative] if continuity else 0.0
-    z = (excess - step) / math.sqrt(variance)
+    z = (excess - step) / math.sqrt(found.variance)
     if alternative == "two_sided":
         return float(2 * norm.sf(abs(z)))
     return float(norm.sf(z) if alternative == "greater" else norm.cdf(z))

@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import norm, rankdata
+from scipy.stats import norm
 
-from medtwin.trials.analysis.follow_up import Floats, as_level
+from medtwin.trials.analysis.follow_up import as_level
+from medtwin.trials.analysis.means import RankStatistic, as_sample, rank_sum, signed_rank_sum
 from medtwin.trials.analysis.rates import RootFinder, exact_root
 from medtwin.trials.analysis.results import Interval
 
-_Score = Callable[[float], tuple[float, float]]
+_Score = Callable[[float], RankStatistic]
 
 
 def rank_sum_normal_shift(
@@ -37,13 +38,10 @@ def rank_sum_normal_shift(
 
     Source: Hodges & Lehmann 1963, Ann Math Stat 34:598.
     """
-    x, y = _sample("first", first), _sample("second", second)
-    n, m = len(x), len(y)
+    x, y = as_sample("first", first), as_sample("second", second)
 
-    def score(shift: float) -> tuple[float, float]:
-        ranks = rankdata(np.concatenate([x - shift, y]))
-        variance = n * m / 12 * (n + m + 1 - _ties(ranks) / ((n + m) * (n + m - 1)))
-        return float(ranks[:n].sum()) - n * (n + 1) / 2 - n * m / 2, variance
+    def score(shift: float) -> RankStatistic:
+        return rank_sum(x - shift, y)
 
     return _shift(score, float(x.min() - y.max()), float(x.max() - y.min()), level, continuity, find_root)
 
@@ -62,28 +60,12 @@ def signed_rank_normal_shift(
     Raises:
         ValueError: If there are none, or the level does not lie between 0 and 1.
     """
-    x = _sample("differences", differences)
+    x = as_sample("differences", differences)
 
-    def score(shift: float) -> tuple[float, float]:
-        gaps = x - shift
-        gaps = gaps[gaps != 0]
-        n, ranks = len(gaps), rankdata(np.abs(gaps))
-        variance = n * (n + 1) * (2 * n + 1) / 24 - _ties(ranks) / 48
-        return float(ranks[gaps > 0].sum()) - n * (n + 1) / 4, variance
+    def score(shift: float) -> RankStatistic:
+        return signed_rank_sum(x - shift)
 
     return _shift(score, float(x.min()), float(x.max()), level, continuity, find_root)
-
-
-def _sample(name: str, values: ArrayLike) -> Floats:
-    x = np.asarray(values, dtype=np.float64)
-    if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
-        raise ValueError(f"{name} must be finite numbers, got the shape {x.shape!r}")
-    return x
-
-
-def _ties(ranks: Floats) -> float:
-    counts = np.unique(ranks, return_counts=True)[1].astype(np.float64)
-    return float((counts**3 - counts).sum())
 
 
 def _shift(score: _Score, low: float, high: float, level: float, continuity: bool, find_root: RootFinder) -> Interval:
@@ -91,8 +73,11 @@ def _shift(score: _Score, low: float, high: float, level: float, continuity: boo
 
     def root(at: float, correction: float) -> float:
         def excess(shift: float) -> float:
-            gap, variance = score(shift)
-            return float((gap - np.sign(gap) * correction) / np.sqrt(variance) - at) if variance > 0 else -at
+            found = score(shift)
+            gap = found.statistic - found.mean
+            return (
+                float((gap - np.sign(gap) * correction) / np.sqrt(found.variance) - at) if found.variance > 0 else -at
+            )
 
         if excess(low) <= 0:
             return low

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import gammaln
-from scipy.stats import beta, binom, chi2, norm
+from scipy.stats import beta, binomtest, chi2, chi2_contingency, norm
 
 from medtwin.trials.analysis.follow_up import Floats, as_level
 from medtwin.trials.analysis.means import Alternative, check_alternative
@@ -73,6 +73,18 @@ def as_table(counts: ArrayLike, name: str = "counts") -> Floats:
     return found
 
 
+def as_two_by_two_tables(tables: ArrayLike) -> Floats:
+    """Tables of counts of strata, (strata, 2, 2).
+
+    Raises:
+        ValueError: If they are none.
+    """
+    x = np.asarray(tables, dtype=np.float64)
+    if x.ndim != 3 or x.shape[1:] != (2, 2) or not (x >= 0).all():
+        raise ValueError(f"tables must be 2 x 2 tables of counts, got the shape {x.shape!r}")
+    return x
+
+
 def chi_square_test(counts: ArrayLike, *, continuity: bool = True) -> ChiSquare:
     """Pearson's test of independence.
 
@@ -89,12 +101,8 @@ def chi_square_test(counts: ArrayLike, *, continuity: bool = True) -> ChiSquare:
     table = as_table(counts)
     if not (table.sum(axis=0).all() and table.sum(axis=1).all()):
         raise ValueError("counts must have no empty margin, got one")
-    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
-    gap = np.abs(table - expected)
-    if continuity and table.shape == (2, 2):
-        gap = gap - min(0.5, float(gap.min()))
-    statistic, df = float((gap**2 / expected).sum()), (table.shape[0] - 1) * (table.shape[1] - 1)
-    return ChiSquare.of(statistic, df)
+    found = chi2_contingency(table, correction=continuity)
+    return ChiSquare(float(found.statistic), int(found.dof), float(found.pvalue))
 
 
 def mcnemar_test(counts: ArrayLike, *, continuity: bool = True) -> ChiSquare:
@@ -240,9 +248,7 @@ def stratified_test(
     Source: Mantel & Haenszel 1959, J Natl Cancer Inst 22:719; variance Robins, Breslow & Greenland 1986,
     Biometrics 42:311.
     """
-    x = np.asarray(tables, dtype=np.float64)
-    if x.ndim != 3 or x.shape[1:] != (2, 2) or not (x >= 0).all():
-        raise ValueError(f"tables must be 2 x 2 tables of counts, got the shape {x.shape!r}")
+    x = as_two_by_two_tables(tables)
     check_alternative(alternative)
     x = x[x.sum(axis=(1, 2)) > 1]
     n, rows, columns = x.sum(axis=(1, 2)), x.sum(axis=2), x.sum(axis=1)
@@ -471,9 +477,4 @@ def binomial_test(events: int, subjects: int, null: float, *, alternative: Alter
     if not 0 <= null <= 1:
         raise ValueError(f"null must be between 0 and 1, got {null!r}")
     check_alternative(alternative)
-    if alternative == "greater":
-        return float(binom.sf(events - 1, subjects, null))
-    if alternative == "less":
-        return float(binom.cdf(events, subjects, null))
-    law = binom.pmf(np.arange(subjects + 1), subjects, null)
-    return min(float(law[law <= law[events] * (1 + 1e-7)].sum()), 1.0)
+    return float(binomtest(events, subjects, null, alternative=alternative.replace("_", "-")).pvalue)

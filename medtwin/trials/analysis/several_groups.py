@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
+from scipy.stats import kruskal, rankdata
 
 from medtwin.trials.analysis.follow_up import Floats
 from medtwin.trials.analysis.linear import LinearModel
+from medtwin.trials.analysis.means import as_sample, sum_of_ties
 from medtwin.trials.analysis.results import ChiSquare, FTest
 
 
 def _samples(groups: Sequence[ArrayLike], least: int) -> list[Floats]:
-    found = [np.asarray(each, dtype=np.float64) for each in groups]
-    if len(found) < 2 or any(each.ndim != 1 or len(each) < least or not np.isfinite(each).all() for each in found):
-        raise ValueError(f"groups must be at least two of at least {least} finite numbers, got {len(found)} groups")
-    return found
+    if len(groups) < 2:
+        raise ValueError(f"groups must be at least two, got {len(groups)!r}")
+    return [as_sample(f"groups[{i}]", each, least) for i, each in enumerate(groups)]
 
 
 def kruskal_wallis_test(groups: Sequence[ArrayLike]) -> ChiSquare:
@@ -35,16 +35,9 @@ def kruskal_wallis_test(groups: Sequence[ArrayLike]) -> ChiSquare:
     4.5714
     """
     samples = _samples(groups, 1)
-    values = np.concatenate(samples)
-    ranks, n = rankdata(values), len(values)
-    ties = np.unique(values, return_counts=True)[1].astype(np.float64)
-    correction = 1 - float((ties**3 - ties).sum()) / (n**3 - n)
-    if not correction > 0:
+    if not np.ptp(np.concatenate(samples)) > 0:
         raise ValueError("groups must vary, got constant values")
-    parts = np.split(ranks, np.cumsum([len(each) for each in samples])[:-1])
-    between = sum(float(each.sum()) ** 2 / len(each) for each in parts)
-    statistic = (12 * between / (n * (n + 1)) - 3 * (n + 1)) / correction
-    return ChiSquare.of(statistic, len(samples) - 1)
+    return ChiSquare.of(float(kruskal(*samples).statistic), len(samples) - 1)
 
 
 def friedman_test(values: ArrayLike) -> ChiSquare:
@@ -63,7 +56,7 @@ def friedman_test(values: ArrayLike) -> ChiSquare:
         raise ValueError(f"values must be finite, two blocks and treatments at least, got the shape {x.shape!r}")
     n, k = x.shape
     ranks = rankdata(x, axis=1)
-    ties = sum(float((c**3 - c).sum()) for c in (np.unique(row, return_counts=True)[1].astype(float) for row in ranks))
+    ties = sum(sum_of_ties(row) for row in ranks)
     spread = n * k * (k + 1) - ties / (k - 1)
     if not spread > 0:
         raise ValueError("values must vary within a block, got constant blocks")

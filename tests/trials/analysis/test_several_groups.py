@@ -123,7 +123,7 @@ def test_profiles_of_a_normal_likelihood_are_walds_and_others_are_skewed() -> No
         (lambda: exact_rate_ratio((0, 0), (1, 1)), "events be seen"),
         (lambda: exact_stratified_test(np.ones((2, 2, 3))), "2 x 2 tables"),
         (lambda: fisher_freeman_halton_test([[1, 2]]), "two rows and columns"),
-        (lambda: rank_sum_normal_shift([], [1.0]), "first must be finite"),
+        (lambda: rank_sum_normal_shift([], [1.0]), "first must be at least 1 finite numbers"),
         (lambda: signed_rank_normal_shift([1.0, 2], level=1.5), "level"),
     ],
 )
