@@ -17,6 +17,7 @@ from medtwin.trials import Study, SurvivalTrial
 from medtwin.trials.analysis.kaplan_meier import kaplan_meier
 from medtwin.trials.design.boundaries import exit_probabilities
 from medtwin.trials.design.group_sequential import hazard_ratio_at_bound
+from medtwin.trials.design.spending import Spending, SpendingFunction
 from medtwin.trials.engine.batch import Characteristics, Estimate
 from medtwin.trials.engine.scenarios import Line, Scenario
 from medtwin.trials.enrolment.factors import as_factors
@@ -132,6 +133,10 @@ def _test_of(trial: SurvivalTrial) -> str:
     return f"Log-rank test stratified by {', '.join(strata)}" if strata else "Log-rank test"
 
 
+def _spending(spending: SpendingFunction) -> str:
+    return _SPENDING[spending.kind] if isinstance(spending, Spending) else repr(spending)
+
+
 def _design(findings: Findings) -> Section:
     study = findings.study
     trial, design, bounds = study.trial, study.plan.design, study.plan.design.bounds
@@ -139,12 +144,12 @@ def _design(findings: Findings) -> Section:
     futility = "There are no futility bounds."
     if plan.futility is not None:
         kind = "Binding" if plan.binding else "Non-binding"
-        futility = f"{kind} futility bounds spend beta by {_SPENDING[plan.futility.kind]}."
+        futility = f"{kind} futility bounds spend beta by {_spending(plan.futility)}."
     enrolment = trial.enrolment_months(study.plan.num_subjects)
     text = (
         f"{_test_of(trial)}, one-sided alpha {plan.alpha:g}, power {plan.power:.0%} at a hazard ratio of "
         f"{trial.hazard_ratio:g} (experimental / control), allocation {trial.allocation_ratio:g} : 1 "
-        f"{trial.randomisation.description}. Alpha is spent by {_SPENDING[plan.efficacy.kind]}. {futility} "
+        f"{trial.randomisation.description}. Alpha is spent by {_spending(plan.efficacy)}. {futility} "
         f"Schoenfeld's formula asks for {design.max_events:.1f} events, {plan.inflation:.3f} times those of a trial "
         f"with one look. Enrolment takes {enrolment:.3g} months, the last patient is followed for "
         f"{trial.follow_up_months:g}; the trial ends by month {study.plan.max_months:.4g} at the latest."

@@ -19,10 +19,11 @@ from scipy.optimize import brentq
 from scipy.special import ndtr
 from scipy.stats import norm
 
-from medtwin.trials.design.spending import Spending
+from medtwin.trials.design.spending import SpendingFunction
 
 Floats = NDArray[np.float64]
 _TAIL = 8.0  # standard deviations beyond which the density is dropped: 6e-16 on each side
+_MOST_DRIFT = 20.0  # a power that needs more is not looked for
 _MIN_STEP = 1e-3  # of the last information: closer looks would need more nodes than they are worth
 
 
@@ -156,7 +157,7 @@ def _solve(function: Callable[[float], float], low: float, high: float) -> float
 def spending_bounds(
     information: ArrayLike,
     alpha: float,
-    spending: Spending,
+    spending: SpendingFunction,
     *,
     spent_at: ArrayLike | None = None,
     lower: ArrayLike | None = None,
@@ -334,7 +335,7 @@ def with_futility(t: ArrayLike, efficacy: ArrayLike, futility: ArrayLike, power:
     fraction, upper = fractions(t), np.asarray(efficacy, dtype=np.float64)
     lower = np.asarray(futility, dtype=np.float64).copy()
     lower[-1] = upper[-1]
-    drift = _drift(lambda d: exit_probabilities(fraction, upper, lower, d).power - power)
+    drift = drift_of_power(lambda d: exit_probabilities(fraction, upper, lower, d).power - power)
     return Bounds(fraction, upper, lower, drift)
 
 
@@ -342,7 +343,7 @@ def spending_both(
     t: ArrayLike,
     alpha: float,
     beta: float,
-    spending: tuple[Spending, Spending],
+    spending: tuple[SpendingFunction, SpendingFunction],
     *,
     binding: bool = False,
 ) -> Bounds:
@@ -380,7 +381,7 @@ def spending_both(
             alternative = alternative.advance(lower[k], upper[k], now, drift, step)
         raise AssertionError("the last look returns")
 
-    drift = _drift(lambda d: -at(d)[2])
+    drift = drift_of_power(lambda d: -at(d)[2])
     upper, lower, _ = at(drift)
     return Bounds(fraction, upper, lower, drift, binding)
 
@@ -435,11 +436,15 @@ def _lower_bound(density: Density, information: float, drift: float, spend: floa
     return _solve(lambda z: density.below(z, information, drift) - spend, min(0.0, centre) - _TAIL, centre + _TAIL)
 
 
-def _drift(excess: Callable[[float], float]) -> float:
-    """The drift at which an increasing function of it is 0."""
-    if excess(0.0) > 0 or excess(20.0) < 0:
+def drift_of_power(excess: Callable[[float], float], least: float = 0.0) -> float:
+    """The drift, from `least` to 20, at which an excess of power that increases with it is 0.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if excess(least) > 0 or excess(_MOST_DRIFT) < 0:
         raise ValueError("power must be above alpha and reachable: ask for less, or for other bounds")
-    return float(brentq(excess, 0.0, 20.0, xtol=1e-10))
+    return float(brentq(excess, least, _MOST_DRIFT, xtol=1e-10))
 
 
 def fixed_drift(alpha: float, power: float) -> float:
@@ -453,7 +458,7 @@ def inflation(bounds: Bounds, alpha: float, power: float) -> float:
 
 
 def observed_bounds(
-    planned_maximum: float, observed: Sequence[float], alpha: float, spending: Spending, *, is_final: bool
+    planned_maximum: float, observed: Sequence[float], alpha: float, spending: SpendingFunction, *, is_final: bool
 ) -> Floats:
     """Efficacy z bounds, (looks so far,), at the information that was observed.
 

@@ -162,12 +162,31 @@ def null_spending_bounds(
         binding: Whether the upper bounds count on stopping at the lower ones.
     """
     none = np.zeros(np.size(upper_spent))
+    return both_bounds(
+        information,
+        upper_spent,
+        lambda upper: futility_bounds(information, upper, none, lower_spent),
+        binding=binding,
+    )
+
+
+def both_bounds(
+    information: ArrayLike, upper_spent: ArrayLike, lower_of: Callable[[Floats], Floats], *, binding: bool = False
+) -> tuple[Floats, Floats]:
+    """Upper and lower z bounds, both (looks,), that are found in turn until neither changes where they are binding.
+
+    Args:
+        information: (looks,) information.
+        upper_spent: (looks,) type I error spent above by each look.
+        lower_of: The lower bounds for given upper ones.
+        binding: Whether the upper bounds count on stopping at the lower ones.
+    """
     upper = cumulative_bounds(information, upper_spent)
-    lower = futility_bounds(information, upper, none, lower_spent)
+    lower = lower_of(upper)
     for _ in range(100 if binding else 0):
         before = upper
         upper = cumulative_bounds(information, upper_spent, lower=lower)
-        lower = futility_bounds(information, upper, none, lower_spent)
+        lower = lower_of(upper)
         finite = np.isfinite(upper)
         if np.abs(upper[finite] - before[finite]).max(initial=0.0) < 1e-11:
             break

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtwin.trials.design.boundaries import Bounds, efficacy_only, inflation, spending_both, spending_bounds
-from medtwin.trials.design.spending import Spending
+from medtwin.trials.design.spending import Spending, SpendingFunction
 from medtwin.trials.design.survival_size import effect_per_event, events_for_drift, information_per_event
 
 Floats = NDArray[np.float64]
@@ -38,8 +38,8 @@ class GroupSequential:
     alpha: float = 0.025
     power: float = 0.9
     looks: Sequence[float] = (0.5, 0.75, 1.0)
-    efficacy: Spending = field(default_factory=Spending)
-    futility: Spending | None = None
+    efficacy: SpendingFunction = field(default_factory=Spending)
+    futility: SpendingFunction | None = None
     binding: bool = False
 
     def __post_init__(self) -> None:

@@ -9,7 +9,6 @@ Source: Jennison & Turnbull 2000, Group Sequential Methods, chapter 5; Pampallon
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from medtwin.trials.design.boundaries import Density, fractions, upper_bound
-from medtwin.trials.design.spending import Spending
+from medtwin.trials.design.boundaries import Density, drift_of_power, fractions, upper_bound
+from medtwin.trials.design.spending import SpendingFunction
 
 Floats = NDArray[np.float64]
 _FAR = 8.0  # standard deviations: bounds lie closer
@@ -87,7 +86,7 @@ def wedge_exits(information: ArrayLike, efficacy: ArrayLike, wedge: ArrayLike, d
 
 
 def _leaving(density: Density, efficacy: float, wedge: float, now: float, drift: float) -> tuple[float, float, float]:
-    inside = 0.0 if np.isnan(wedge) else density.below(wedge, now, drift) - density.below(-wedge, now, drift)
+    inside = 0.0 if np.isnan(wedge) else _within(density, wedge, now, drift)
     return density.above(efficacy, now, drift), density.below(-efficacy, now, drift), inside
 
 
@@ -154,7 +153,7 @@ def spending_wedge(
     t: ArrayLike,
     alpha: float,
     beta: float,
-    spending: tuple[Spending, Spending],
+    spending: tuple[SpendingFunction, SpendingFunction],
     *,
     binding: bool = False,
     spend_all: bool = True,
@@ -200,15 +199,9 @@ def spending_wedge(
             alternative = _between(alternative, efficacy[k], wedge[k], times, drift)
         raise AssertionError("the last look returns")
 
-    drift = _drift(lambda d: -at(d)[2])
+    drift = drift_of_power(lambda d: -at(d)[2], least=0.1)
     efficacy, wedge, _ = at(drift)
     return WedgeBounds(fraction, efficacy, wedge, drift, binding)
-
-
-def _drift(excess: Callable[[float], float]) -> float:
-    if excess(0.1) > 0 or excess(20.0) < 0:
-        raise ValueError("power must be above alpha and reachable: ask for less, or for other bounds")
-    return float(brentq(excess, 0.1, 20.0, xtol=1e-10))
 
 
 def _within(density: Density, bound: float, now: float, drift: float) -> float:

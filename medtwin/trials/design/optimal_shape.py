@@ -10,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq, minimize_scalar
+from scipy.optimize import minimize_scalar
 
-from medtwin.trials.design.boundaries import exit_probabilities, fixed_drift, fractions, shaped_bounds
+from medtwin.trials.design.boundaries import drift_of_power, exit_probabilities, fixed_drift, fractions, shaped_bounds
 
 Floats = NDArray[np.float64]
 Criterion = Literal["alternative", "alternative_and_maximum", "null_half_alternative"]
@@ -45,7 +45,7 @@ def expected_information(
     t = fractions(information)
     upper = shaped_bounds(t, alpha, delta, two_sided=two_sided)
     lower = -upper if two_sided else None
-    drift = float(brentq(lambda d: exit_probabilities(t, upper, lower, d).power - power, 0.0, 20.0, xtol=1e-12))
+    drift = drift_of_power(lambda d: exit_probabilities(t, upper, lower, d).power - power)
     maximum = (drift / fixed_drift(alpha / 2 if two_sided else alpha, power)) ** 2
     stops = [exit_probabilities(t, upper, lower, share * drift).expected(t) for share in (1.0, 0.5, 0.0)]
     return maximum, maximum * np.array(stops)

@@ -15,14 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 
-from medtwin.trials.design.boundaries import Bounds, Density, cumulative_bounds, exit_probabilities, fractions
-from medtwin.trials.design.changing_effects import futility_bounds
+from medtwin.trials.design.boundaries import Bounds, Density, drift_of_power, exit_probabilities, fractions
+from medtwin.trials.design.changing_effects import both_bounds, futility_bounds
 from medtwin.trials.design.spending import SpendingFunction
 
 Floats = NDArray[np.float64]
-_MOST_DRIFT = 20.0
 
 
 def spent_where_tested(cumulative: ArrayLike, tested: Sequence[bool]) -> Floats:
@@ -97,16 +95,12 @@ def selected_spending_both(
 
     def at(drift: float) -> tuple[Floats, Floats]:
         means = drift * np.sqrt(fraction)
-        upper, lower = cumulative_bounds(fraction, alphas), np.full(len(fraction), -np.inf)
-        for _ in range(100 if binding else 1):
-            before = upper
-            lower = futility_bounds(fraction, upper, means, betas, tested.futility)
-            if not binding:
-                break
-            upper = cumulative_bounds(fraction, alphas, lower=lower)
-            finite = np.isfinite(upper)
-            if np.abs(upper[finite] - before[finite]).max(initial=0.0) < 1e-10:
-                break
+        upper, lower = both_bounds(
+            fraction,
+            alphas,
+            lambda upper: futility_bounds(fraction, upper, means, betas, tested.futility),
+            binding=binding,
+        )
         if tested.futility[-1]:
             lower[-1] = upper[-1]
         return upper, lower
@@ -114,9 +108,7 @@ def selected_spending_both(
     def excess(drift: float) -> float:
         return exit_probabilities(fraction, *at(drift), drift).power - (1 - beta)
 
-    if excess(0.0) > 0 or excess(_MOST_DRIFT) < 0:
-        raise ValueError("power must be above alpha and reachable: ask for less, or for other bounds")
-    drift = float(brentq(excess, 0.0, _MOST_DRIFT, xtol=1e-10))
+    drift = drift_of_power(excess)
     upper, lower = at(drift)
     return Bounds(fraction, upper, lower, drift, binding)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -16,8 +16,8 @@ SpendingKind = Literal["obrien_fleming", "pocock", "hwang_shih_decani", "kim_dem
 _NEEDS_PARAMETER = {"hwang_shih_decani": "gamma", "kim_demets": "rho"}
 
 
-class SpendingFunction(Protocol):
-    """Anything that says how much of an error is spent by a fraction of the information."""
+class SpendingFunction(Hashable, Protocol):
+    """Anything that says how much of an error is spent by a fraction of the information, and can be hashed."""
 
     def spent(self, fraction: ArrayLike, total: float) -> Floats:
         """The error spent by each fraction, in the shape of `fraction`; `total` from fraction 1 on."""
