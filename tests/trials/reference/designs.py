@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.trials.reference import gsdesign_bounds, lrstat_sizes, r_vectors, rpact_designs, stats_power
+from tests.trials.reference import gsdesign_bounds, lrstat_bounds, lrstat_sizes, r_vectors, rpact_designs, stats_power
 from tests.trials.reference.cases import Case
 from tests.trials.reference.evaluate import Environment, plain, vector
 
@@ -22,6 +22,7 @@ _FUNCTIONS = {
     **rpact_designs.FUNCTIONS,
     **gsdesign_bounds.FUNCTIONS,
     **stats_power.FUNCTIONS,
+    **lrstat_bounds.FUNCTIONS,
     **lrstat_sizes.FUNCTIONS,
 }
 

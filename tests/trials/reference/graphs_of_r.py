@@ -20,8 +20,8 @@ from medtwin.trials.design.graph import (
 )
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import Named, as_number, plain, vector
+from tests.trials.reference.lrstat_bounds import lrstat_bounds
 from tests.trials.reference.signatures import Arguments, bound, is_missing, numbers, refuse, signature
-from tests.trials.reference.spending_of_r import lrstat_bounds
 
 Floats = NDArray[np.float64]
 _ADJUSTMENTS: dict[str, Any] = {

@@ -22,6 +22,7 @@ from medtwin.trials.design.changing_effects import (
     stopping_under_null,
 )
 from medtwin.trials.design.hazard import PiecewiseRate
+from medtwin.trials.design.selected_looks import spent_where_tested
 from medtwin.trials.design.survival_weights import LOGRANK, FlemingHarrington, MagirrBurman, Weight
 from medtwin.trials.design.two_arm_survival import TwoArmSurvival
 from medtwin.trials.design.weighted_logrank_design import weighted_logrank_looks, weighted_score
@@ -41,7 +42,6 @@ from tests.trials.reference.gsdesign2_tables import (
 from tests.trials.reference.gsdesign_bounds import spent
 from tests.trials.reference.rcalls import Call
 from tests.trials.reference.signatures import Arguments, bound, flags, is_missing, numbers, simple
-from tests.trials.reference.spending_of_r import at_tested
 
 Floats = NDArray[np.float64]
 VARIABLES = {name: name for name in ("gs_b", "gs_spending_bound", "wlr_weight_fh", "wlr_weight_mb", "wlr_weight_1")}
@@ -159,7 +159,7 @@ class BoundRules:
         tested = flags(given["test_upper"], size)
         if given["upper"] == "gs_b":
             return np.where(tested, _given_bounds(given["upar"], size), np.inf)
-        error = at_tested(_error_spent(given["upar"], fractions(looks.null_information)), tested)
+        error = spent_where_tested(_error_spent(given["upar"], fractions(looks.null_information)), tested)
         return cumulative_bounds(looks.null_information, error, lower=lower)
 
     def _lower(self, looks: Looks, upper: Floats) -> Floats:

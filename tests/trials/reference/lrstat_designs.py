@@ -16,6 +16,7 @@ from medtwin.trials.design.boundaries import exit_probabilities
 from medtwin.trials.design.changing_effects import exits_with_means, futility_bounds, own_futility_bounds
 from medtwin.trials.design.hazard import PiecewiseRate
 from medtwin.trials.design.milestone_design import ArmSummaries, milestone_survival, restricted_mean
+from medtwin.trials.design.selected_looks import spent_where_tested
 from medtwin.trials.design.survival_size import enroll_duration_for, follow_up_for
 from medtwin.trials.design.survival_weights import FlemingHarrington
 from medtwin.trials.design.timing import Arm
@@ -27,8 +28,8 @@ from medtwin.trials.design.weighted_logrank_design import (
 )
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import Frame
+from tests.trials.reference.lrstat_bounds import looks_tested, lrstat_bounds, lrstat_spending
 from tests.trials.reference.signatures import Arguments, bound, is_missing, numbers
-from tests.trials.reference.spending_of_r import at_tested, lrstat_bounds, lrstat_spending
 
 Floats = NDArray[np.float64]
 NO_BOUND = -6.0  # lrstat's futility bound where there is none
@@ -193,8 +194,7 @@ class Plan:
             given["typeBetaSpending"], given["parameterBetaSpending"], given.get("userBetaSpending")
         )
         at = self.rates if is_missing(given["spendingTime"]) else np.array(numbers(given["spendingTime"]))
-        tested = _tested(given["futilityStopping"], len(self.rates))
-        return at_tested(spending.spent(at, beta), tested)
+        return spent_where_tested(spending.spent(at, beta), looks_tested(given["futilityStopping"], len(self.rates)))
 
     def futility(self, information: Floats, means: Floats, beta: float | None) -> Floats:
         """Futility bounds under an alternative; the last meets the efficacy bound."""
@@ -206,10 +206,6 @@ class Plan:
         lower = lower.copy()
         lower[-1] = self.upper[-1]
         return lower
-
-
-def _tested(flag: Any, size: int) -> Any:
-    return np.ones(size, dtype=bool) if is_missing(flag) else np.array(numbers(flag)) != 0
 
 
 def plan_of(given: Arguments) -> Plan:
@@ -325,7 +321,7 @@ def results(solved: Solved, follow_up: float, beta: float | None, extra: dict[st
 
 def _power(statistic_of: Callable[[Arguments], Statistic], more: Callable[..., dict[str, Any]]) -> Any:
     def call(given: Arguments) -> dict[str, Any]:
-        if not is_missing(given["futilityStopping"]) and not _tested(given["futilityStopping"], 1).all():
+        if not all(looks_tested(given["futilityStopping"], 1)):
             raise NotCoveredError("futilityStopping")
         trial, plan, statistic = trial_of(given), plan_of(given), statistic_of(given)
         end = trial.enroll_duration + float(given["followupTime"])

@@ -17,8 +17,9 @@ from medtwin.trials.design.repeated_intervals import (
 )
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import Frame
+from tests.trials.reference.lrstat_bounds import lrstat_bounds
+from tests.trials.reference.lrstat_designs import DESIGN
 from tests.trials.reference.signatures import Arguments, bound, is_missing, numbers, refuse
-from tests.trials.reference.spending_of_r import lrstat_bounds
 
 Floats = NDArray[np.float64]
 _TEST: Arguments = {
@@ -168,19 +169,8 @@ _CP: Arguments = {
     "zL": None,
     "theta": None,
     "IMax": None,
+    **DESIGN,
     "kMax": None,
-    "informationRates": None,
-    "efficacyStopping": None,
-    "futilityStopping": None,
-    "criticalValues": None,
-    "alpha": 0.025,
-    "typeAlphaSpending": "sfOF",
-    "parameterAlphaSpending": None,
-    "userAlphaSpending": None,
-    "futilityBounds": None,
-    "typeBetaSpending": "none",
-    "parameterBetaSpending": None,
-    "spendingTime": None,
     "MullerSchafer": False,
     "kNew": None,
     "informationRatesNew": None,

@@ -22,7 +22,6 @@ from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import Frame
 from tests.trials.reference.lrstat_designs import DESIGN, NO_BOUND, Plan, plan_of
 from tests.trials.reference.signatures import Arguments, bound, is_missing, numbers
-from tests.trials.reference.spending_of_r import lrstat_bounds
 
 Floats = NDArray[np.float64]
 
@@ -265,15 +264,6 @@ def _ordinal(given: Arguments) -> Mapping[str, Any]:
     return {**given, "power": test.power(n, alpha), "alpha": alpha, "n": n, **means}
 
 
-def _get_bound(given: Arguments) -> Floats:
-    """getBound()."""
-    looks = int(given["k"]) if not is_missing(given["k"]) else len(numbers(given["informationRates"]))
-    rates = np.arange(1, looks + 1) / looks
-    if not is_missing(given["informationRates"]) and given["typeAlphaSpending"] not in ("OF", "P", "WT"):
-        rates = np.array(numbers(given["informationRates"]))[:looks]
-    return lrstat_bounds(given, rates, float(given["alpha"]), tested=given["efficacyStopping"])
-
-
 _ONE_RATE: Arguments = {"piH0": 0.1, "pi": 0.2, "normalApproximation": True, "rounding": True}
 _TWO_RATES: Arguments = {"pi1": None, "pi2": None, "allocationRatioPlanned": 1.0}
 FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -295,19 +285,5 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "getDesignFisherExact": bound("getDesignFisherExact", {**_SIZE, **_TWO_RATES, "alpha": 0.05}, _fisher),
     "getDesignTwoOrdinal": bound(
         "getDesignTwoOrdinal", {**_SIZE, "ncats": None, **_TWO_RATES, "rounding": True, "alpha": 0.05}, _ordinal
-    ),
-    "getBound": bound(
-        "getBound",
-        {
-            "k": None,
-            "informationRates": None,
-            "alpha": 0.025,
-            "typeAlphaSpending": "sfOF",
-            "parameterAlphaSpending": None,
-            "userAlphaSpending": None,
-            "spendingTime": None,
-            "efficacyStopping": None,
-        },
-        _get_bound,
     ),
 }

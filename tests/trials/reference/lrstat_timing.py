@@ -23,7 +23,6 @@ from medtwin.trials.design.weighted_logrank_design import (
 from tests.trials.reference.evaluate import Frame
 from tests.trials.reference.lrstat_designs import ENTRY, FOLLOW, rates_by_stratum, trial_of
 from tests.trials.reference.signatures import Arguments, bound, is_missing, numbers
-from tests.trials.reference.spending_of_r import lrstat_bounds
 
 Floats = NDArray[np.float64]
 
@@ -118,13 +117,6 @@ def _exitprob(given: Arguments) -> dict[str, Any]:
     return {"exitProbUpper": exits.upper, "exitProbLower": exits.lower}
 
 
-def _get_bound(given: Arguments) -> Floats:
-    looks = int(given["k"])
-    missing = is_missing(given["informationRates"])
-    rates = np.arange(1, looks + 1) / looks if missing else np.array(numbers(given["informationRates"]))
-    return lrstat_bounds(given, rates, float(given["alpha"]), tested=given["efficacyStopping"])
-
-
 _AT: Arguments = {**ENTRY, "minFollowupTime": None, "maxFollowupTime": None}
 _ARM: Arguments = {"piecewiseSurvivalTime": 0.0, "lambda": None, "gamma": 0.0}
 
@@ -149,18 +141,4 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         _accrual_duration,
     ),
     "exitprob": bound("exitprob", {"b": None, "a": None, "theta": 0.0, "I": None}, _exitprob),
-    "getBound": bound(
-        "getBound",
-        {
-            "k": None,
-            "informationRates": None,
-            "alpha": 0.025,
-            "typeAlphaSpending": "sfOF",
-            "parameterAlphaSpending": None,
-            "userAlphaSpending": None,
-            "spendingTime": None,
-            "efficacyStopping": None,
-        },
-        _get_bound,
-    ),
 }

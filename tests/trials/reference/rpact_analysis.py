@@ -21,10 +21,10 @@ from medtwin.trials.adaptive.trial_analysis import TrialAnalysis
 from medtwin.trials.design.combination import FisherDesign, fisher_design
 from medtwin.trials.design.survival_size import effect_per_event
 from tests.trials.reference.cases import NotCoveredError
+from tests.trials.reference.rpact_bounds import RPACT_DESIGN, rpact_design
 from tests.trials.reference.rpact_data import Dataset, by_stage, dataset, stage_data
 from tests.trials.reference.rpact_designs import group_sequential
 from tests.trials.reference.signatures import Arguments, bound, is_missing, numbers, simple
-from tests.trials.reference.spending_of_r import RPACT_DESIGN, rpact_design
 
 Floats = NDArray[np.float64]
 FISHER: Arguments = {

@@ -16,8 +16,8 @@ from medtwin.trials.design.boundaries import Exits, exit_probabilities, fixed_dr
 from medtwin.trials.design.means import MeansTest
 from medtwin.trials.design.rates import OneRateTest, RatesTest
 from tests.trials.reference.cases import NotCoveredError
+from tests.trials.reference.rpact_bounds import RPACT_DESIGN, RpactDesign, rpact_design
 from tests.trials.reference.signatures import Arguments, bound, is_missing, numbers
-from tests.trials.reference.spending_of_r import RPACT_DESIGN, RpactDesign, rpact_design
 
 Floats = NDArray[np.float64]
 AnyTest = MeansTest | RatesTest | OneRateTest

@@ -26,8 +26,8 @@ from medtwin.trials.design.survival_size import (
 from medtwin.trials.design.timing import Arm
 from medtwin.trials.design.two_arm_survival import Stratum, TwoArmSurvival
 from tests.trials.reference.cases import NotCoveredError
+from tests.trials.reference.rpact_bounds import RPACT_DESIGN, RpactDesign, rpact_design
 from tests.trials.reference.signatures import Arguments, bound, is_missing, numbers
-from tests.trials.reference.spending_of_r import RPACT_DESIGN, RpactDesign, rpact_design
 
 Floats = NDArray[np.float64]
 Hazard = PiecewiseRate | WeibullHazard

@@ -1,4 +1,4 @@
-"""Crosswalk of R's spending functions and group-sequential designs to medtwin's bounds."""
+"""Crosswalk of rpact's spending functions and group-sequential designs to medtwin's bounds."""
 
 from __future__ import annotations
 
@@ -44,49 +44,6 @@ class UserSpending:
 
 
 AnySpending = Spending | UserSpending
-
-
-def lrstat_spending(kind: str, parameter: Any, user: Any) -> AnySpending:
-    """Of lrstat's names."""
-    named: dict[str, tuple[str, bool]] = {
-        "sfOF": ("obrien_fleming", False),
-        "sfP": ("pocock", False),
-        "sfKD": ("kim_demets", True),
-        "sfHSD": ("hwang_shih_decani", True),
-    }
-    if kind == "user":
-        return UserSpending(tuple(numbers(user)))
-    if kind not in named:
-        raise NotCoveredError(f"the spending {kind!r}")
-    ours, parametric = named[kind]
-    return Spending(ours, float(parameter) if parametric else None)  # type: ignore[arg-type]
-
-
-def lrstat_bounds(
-    given: Mapping[str, Any], rates: Floats, alpha: float, suffix: str = "", tested: Any = None
-) -> Floats:
-    """Efficacy bounds at information rates for an alpha, of lrstat's typeAlphaSpending and its parameters."""
-    kind, parameter = given["typeAlphaSpending" + suffix], given["parameterAlphaSpending" + suffix]
-    at = rates if is_missing(given.get("spendingTime" + suffix)) else np.array(numbers(given["spendingTime" + suffix]))
-    looks = np.ones(len(rates), dtype=bool) if is_missing(tested) else np.array(numbers(tested)) != 0
-    shapes = {"OF": 0.0, "P": 0.5}
-    if kind in (*shapes, "WT"):
-        if not looks.all():
-            raise NotCoveredError(f"efficacyStopping with {kind}")
-        return shaped_bounds(rates, alpha, shapes.get(kind, parameter if kind == "WT" else 0.0))
-    if kind == "none":
-        return np.array([np.inf] * (len(rates) - 1) + [norm.isf(alpha)])
-    spending = lrstat_spending(kind, parameter, given.get("userAlphaSpending"))
-    return cumulative_bounds(rates, at_tested(spending.spent(at, alpha), looks))
-
-
-def at_tested(cumulative: Floats, tested: Any) -> Floats:
-    """Error spent only at looks with a bound: elsewhere what had been spent before."""
-    found, spent = np.zeros(len(cumulative)), 0.0
-    for k, each in enumerate(cumulative):
-        spent = float(each) if tested[k] else spent
-        found[k] = spent
-    return found
 
 
 @dataclass(frozen=True)
