@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from medtwin.trials.design.boundaries import (
     Bounds,
@@ -41,6 +40,7 @@ from medtwin.trials.design.spending import (
     TwoParameterSpending,
 )
 from tests.trials.reference.cases import NotCoveredError
+from tests.trials.reference.rpact_bounds import symmetric_bounds
 from tests.trials.reference.signatures import Arguments, bound, flags, is_missing, numbers, refuse
 
 Floats = NDArray[np.float64]
@@ -285,7 +285,7 @@ def _bounds(given: Arguments, kind: int, t: Floats, alpha: float, beta: float) -
             upper = shaped_bounds(t, alpha * kind, float(shapes[given["sfu"]]), two_sided=two)
         else:
             upper = cumulative_bounds(t, spent(given["sfu"], given["sfupar"], upper_at, alpha), two_sided=two)
-        return efficacy_only(t, upper, 1 - beta) if kind == 1 else _symmetric(t, upper, 1 - beta)
+        return efficacy_only(t, upper, 1 - beta) if kind == 1 else symmetric_bounds(t, upper, 1 - beta)
     if shaped:
         raise NotCoveredError(f"sfu={given['sfu']!r} with test.type={kind}")
     spending = Spent(given["sfu"], given["sfupar"], upper_at), Spent(given["sfl"], given["sflpar"], lower_at)
@@ -303,11 +303,6 @@ def _bounds(given: Arguments, kind: int, t: Floats, alpha: float, beta: float) -
         for each, error, looks in zip(spending, (alpha, total), tested, strict=True)
     ]
     return _null_lower(t, beta, wanted, binding=kind == 5)
-
-
-def _symmetric(t: Floats, upper: Floats, power: float) -> Bounds:
-    drift = brentq(lambda d: exit_probabilities(t, upper, -upper, d).power - power, 0.0, 20.0, xtol=1e-11)
-    return Bounds(t, upper, -upper, float(drift))
 
 
 def _null_lower(t: Floats, beta: float, cumulative: list[Floats], *, binding: bool) -> Bounds:

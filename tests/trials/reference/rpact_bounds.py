@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
 
 from medtwin.trials.design.boundaries import (
     Bounds,
+    Exits,
     cumulative_bounds,
     efficacy_only,
     exit_probabilities,
@@ -47,6 +48,42 @@ AnySpending = Spending | UserSpending
 
 
 @dataclass(frozen=True)
+class Stops:
+    """Where a design stops, (looks,): for the upper side, for the lower side of two, for futility."""
+
+    upper: Floats
+    lower: Floats
+    futility: Floats
+
+    @property
+    def reject(self) -> Floats:
+        """For either side."""
+        return self.upper + self.lower
+
+    @property
+    def exits(self) -> Exits:
+        """Up, or down for whatever reason."""
+        return Exits(self.upper, self.lower + self.futility)
+
+    @property
+    def towards(self) -> Stops:
+        """Without rejections for the lower side of two."""
+        return Stops(self.upper, np.zeros_like(self.lower), self.futility)
+
+    @property
+    def by_stage(self) -> dict[str, Any]:
+        """rpact's names of them; what happens at the last look but rejection is not a stop."""
+        futility = self.futility[:-1]
+        return {
+            "rejectPerStage": self.reject,
+            "futilityPerStage": futility,
+            "futilityStop": futility.sum(),
+            "earlyStop": self.reject[:-1].sum() + futility.sum(),
+            "overallReject": self.reject.sum(),
+        }
+
+
+@dataclass(frozen=True)
 class RpactDesign:
     """A getDesignGroupSequential() of rpact.
 
@@ -70,6 +107,28 @@ class RpactDesign:
     def inflation(self) -> float:
         """Maximal information over that of a fixed design."""
         return float((self.bounds.drift / fixed_drift(self.one_sided_alpha, 1 - self.beta)) ** 2)
+
+    def stops(self, drift: float) -> Stops:
+        """Where it stops under a drift; at the last look there is no futility."""
+        if self.wedge is not None:
+            exits = self.wedge.exits(drift)
+            return Stops(exits.upper, exits.lower, np.append(exits.wedge[:-1], 0.0))
+        lower = self.bounds.futility.copy()
+        if self.sided == 1:
+            lower[-1] = -np.inf
+        return self._stops(lower, drift)
+
+    @property
+    def null_stops(self) -> Stops:
+        """Where it stops under the null; futility bounds count where they bind."""
+        if self.wedge is not None and self.bounds.binding:
+            return self.stops(0.0)
+        return self._stops(self.bounds.futility if self.bounds.binding or self.sided == 2 else None, 0.0)
+
+    def _stops(self, lower: Floats | None, drift: float) -> Stops:
+        exits = exit_probabilities(self.bounds.fractions, self.bounds.efficacy, lower, drift)
+        nothing = np.zeros(len(exits.lower))
+        return Stops(exits.upper, *((exits.lower, nothing) if self.sided == 2 else (nothing, exits.lower)))
 
 
 RPACT_DESIGN: dict[str, Any] = {
@@ -185,7 +244,7 @@ def _without_beta_spending(
         if lower is not None:
             raise NotCoveredError("futilityBounds of a two-sided design")
         both = bool(given["twoSidedPower"])
-        return RpactDesign(_symmetric(t, upper, 1 - beta, both_sides=both), alpha, beta, sided)
+        return RpactDesign(symmetric_bounds(t, upper, 1 - beta, both_sides=both), alpha, beta, sided)
     if len(t) > 1 and lower is not None:
         bounds = with_futility(t, upper, lower, 1 - beta)
         bounds = Bounds(bounds.fractions, upper, bounds.futility, bounds.drift, bool(given["bindingFutility"]))
@@ -193,13 +252,15 @@ def _without_beta_spending(
     return RpactDesign(efficacy_only(t, upper, 1 - beta), alpha, beta, sided)
 
 
-def _symmetric(t: list[float], upper: Floats, power: float, *, both_sides: bool) -> Bounds:
+def symmetric_bounds(t: ArrayLike, upper: Floats, power: float, *, both_sides: bool = False) -> Bounds:
+    """A two-sided design of so much power, counted on the upper side or on both."""
+
     def excess(drift: float) -> float:
         exits = exit_probabilities(t, upper, -upper, drift)
         return exits.power + both_sides * float(exits.lower.sum()) - power
 
     drift = float(brentq(excess, 0.0, 20.0, xtol=1e-11))
-    return Bounds(np.array(t) / t[-1], upper, -upper, drift)
+    return Bounds(np.asarray(t, dtype=np.float64), upper, -upper, drift)
 
 
 def _rpact_upper(given: Mapping[str, Any], t: Floats, alpha: float, sided: int, lower: Any) -> Floats:
@@ -224,3 +285,19 @@ def _rpact_upper(given: Mapping[str, Any], t: Floats, alpha: float, sided: int, 
     if isinstance(spending, UserSpending):
         spending = UserSpending(tuple(each / sided for each in spending.cumulative))
     return cumulative_bounds(t, spending.spent(t, one), lower=lower, two_sided=two)
+
+
+def design_of(given: Mapping[str, Any]) -> RpactDesign:
+    """The design that a function is given, or the fixed one of its alpha, beta and sides.
+
+    Raises:
+        NotCoveredError: If what is given is no getDesignGroupSequential().
+    """
+    value = given["design"]
+    if is_missing(value):
+        own = {name: given[name] for name in RPACT_DESIGN if not is_missing(given.get(name))}
+        return rpact_design({**RPACT_DESIGN, "kMax": 1.0, **own})
+    if isinstance(value, Mapping) and isinstance(value.get("_design"), RpactDesign):
+        found: RpactDesign = value["_design"]
+        return found
+    raise NotCoveredError("a design that is no getDesignGroupSequential()")

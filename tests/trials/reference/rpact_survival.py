@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from medtwin.trials.design.boundaries import Bounds, Exits, exit_probabilities
+from medtwin.trials.design.boundaries import Bounds
 from medtwin.trials.design.event_driven import EventDrivenLooks, event_driven_looks
 from medtwin.trials.design.hazard import PiecewiseRate, WeibullHazard, dropout_rate
 from medtwin.trials.design.survival_size import (
@@ -25,8 +25,9 @@ from medtwin.trials.design.survival_size import (
 )
 from medtwin.trials.design.timing import Arm
 from medtwin.trials.design.two_arm_survival import Stratum, TwoArmSurvival
+from tests.trials.reference import rpact_designs
 from tests.trials.reference.cases import NotCoveredError
-from tests.trials.reference.rpact_bounds import RPACT_DESIGN, RpactDesign, rpact_design
+from tests.trials.reference.rpact_bounds import RpactDesign, design_of
 from tests.trials.reference.signatures import Arguments, bound, is_missing, numbers
 
 Floats = NDArray[np.float64]
@@ -225,12 +226,10 @@ def _planned(given: Arguments, scenario: Scenario, entry: Accrual, events: float
 
 
 def _design(given: Arguments) -> RpactDesign:
-    if isinstance(given["design"], RpactDesign):
-        if given["design"].wedge is not None:
-            raise NotCoveredError("a two-sided design with futility")
-        return given["design"]
-    own = {name: given[name] for name in _FIXED if not is_missing(given[name])}
-    return rpact_design({**RPACT_DESIGN, "kMax": 1.0, **own})
+    design = design_of(given)
+    if design.wedge is not None:
+        raise NotCoveredError("a two-sided design with futility")
+    return design
 
 
 def _arms_of(trial: TwoArmSurvival, subjects: Any) -> dict[str, Any]:
@@ -282,26 +281,6 @@ def _effect_scale(given: Arguments, bounds: Bounds, events: Floats, sided: int, 
         found["futilityBoundsEffectScale"] = null * np.exp(sign * lower * spread[:-1])
         found["futilityBoundsPValueScale"] = norm.sf(lower)
     return found
-
-
-def _exits(bounds: Bounds, drift: float) -> Exits:
-    lower = bounds.futility.copy()
-    if (lower[:-1] == -np.inf).all() and lower[-1] == bounds.efficacy[-1]:
-        lower[-1] = -np.inf
-    return exit_probabilities(bounds.fractions, bounds.efficacy, lower, drift)
-
-
-def _stops(exits: Exits, sided: int) -> dict[str, Any]:
-    """Where it stops for which reason; what happens at the last look but rejection is not a stop."""
-    futility = exits.lower[:-1] if sided == 1 else np.zeros(len(exits.lower) - 1)
-    reject = exits.upper + exits.lower if sided == 2 else exits.upper
-    return {
-        "rejectPerStage": reject,
-        "futilityPerStage": futility,
-        "futilityStop": futility.sum(),
-        "earlyStop": reject[:-1].sum() + futility.sum(),
-        "overallReject": reject.sum(),
-    }
 
 
 def sample_size(given: Arguments) -> dict[str, Any]:
@@ -369,9 +348,8 @@ def _sized(given: Arguments, design: RpactDesign, entry: Accrual, scenario: Scen
     else:
         (trial, looks), follow_up = _unobserved(given, scenario, entry, events), math.nan
     total = trial.num_subjects
-    alternative = _exits(bounds, bounds.drift)
-    towards = Exits(alternative.upper, np.zeros(len(alternative.upper))) if design.sided == 2 else alternative
-    course = looks.expected(towards)
+    alternative = design.stops(bounds.drift)
+    course = looks.expected(alternative.towards.exits)
     sign = -1.0 if scenario.ratio < float(given["thetaH0"]) else 1.0
     return {
         **hazard_results(given, scenario),
@@ -379,7 +357,7 @@ def _sized(given: Arguments, design: RpactDesign, entry: Accrual, scenario: Scen
         **{f"maxNumberOfSubjects{i}": n for i, n in _arms_of(trial, total).items()},
         **{f"numberOfSubjects{i}": n for i, n in _arms_of(trial, looks.subjects).items()},
         **_event_results(looks),
-        **_stops(towards, design.sided),
+        **alternative.towards.by_stage,
         **_effect_scale(given, bounds, looks.events, design.sided, sign),
         "eventsFixed": fixed_events,
         "allocationRatioPlanned": float(given["allocationRatioPlanned"]),
@@ -390,9 +368,9 @@ def _sized(given: Arguments, design: RpactDesign, entry: Accrual, scenario: Scen
         "maxStudyDuration": looks.times[-1],
         "studyDuration": course.duration,
         "studyDurationH1": course.duration,
-        "expectedEventsH0": looks.expected(_exits(bounds, 0.0)).events,
-        "expectedEventsH01": looks.expected(_exits(bounds, bounds.drift / 2)).events,
-        "expectedEventsH1": looks.expected(alternative).events,
+        "expectedEventsH0": looks.expected(design.stops(0.0).exits).events,
+        "expectedEventsH01": looks.expected(design.stops(bounds.drift / 2).exits).events,
+        "expectedEventsH1": looks.expected(alternative.exits).events,
         "expectedNumberOfSubjectsH1": course.subjects,
     }
 
@@ -430,14 +408,14 @@ def _powered(given: Arguments, design: RpactDesign, entry: Accrual, scenario: Sc
     effect = sign * effect_per_event(
         scenario.ratio, float(given["allocationRatioPlanned"]), float(given["thetaH0"]), formula
     )
-    exits = _exits(bounds, effect * math.sqrt(events[-1]))
-    course = looks.expected(exits)
+    stops = design.stops(effect * math.sqrt(events[-1]))
+    course = looks.expected(stops.exits)
     return {
         **hazard_results(given, scenario),
         **{f"maxNumberOfSubjects{i}": n for i, n in _arms_of(trial, trial.num_subjects).items()},
         **{f"numberOfSubjects{i}": n for i, n in _arms_of(trial, looks.subjects).items()},
         **_event_results(looks),
-        **_stops(exits, design.sided),
+        **stops.by_stage,
         **_effect_scale(given, bounds, looks.events, design.sided, sign),
         "accrualTime": trial.enroll_duration,
         "totalAccrualTime": trial.enroll_duration,
@@ -452,8 +430,8 @@ def _powered(given: Arguments, design: RpactDesign, entry: Accrual, scenario: Sc
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "getDesignGroupSequential": bound("getDesignGroupSequential", RPACT_DESIGN, rpact_design),
-    "getDesignInverseNormal": bound("getDesignInverseNormal", RPACT_DESIGN, rpact_design),
+    "getDesignGroupSequential": rpact_designs.FUNCTIONS["getDesignGroupSequential"],
+    "getDesignInverseNormal": rpact_designs.FUNCTIONS["getDesignInverseNormal"],
     "getSampleSizeSurvival": bound(
         "getSampleSizeSurvival",
         {**_TEST, **HAZARDS, **ACCRUAL, "followUpTime": None, "accountForObservationTimes": True},
