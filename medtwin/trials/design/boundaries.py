@@ -375,7 +375,7 @@ def spending_both(
             if k + 1 == len(fraction):
                 lower[k] = upper[k]
                 return upper, lower, alternative.below(upper[k], now, drift) - b
-            lower[k] = min(_lower_bound(alternative, now, drift, b), upper[k])
+            lower[k] = min(lower_bound(alternative, now, drift, b), upper[k])
             step = fraction[k + 1] - now
             null = null.advance(lower[k] if binding else -np.inf, upper[k], now, 0.0, step)
             alternative = alternative.advance(lower[k], upper[k], now, drift, step)
@@ -429,7 +429,8 @@ def pampallona_tsiatis_bounds(
     return Bounds(fraction, *at(efficacy_constant(c0), c0), binding)
 
 
-def _lower_bound(density: Density, information: float, drift: float, spend: float) -> float:
+def lower_bound(density: Density, information: float, drift: float, spend: float) -> float:
+    """The z bound that the statistic is first below at this look with probability `spend` under a drift; -inf: none."""
     if spend <= 0:
         return -np.inf
     centre = drift * np.sqrt(information)
