@@ -41,7 +41,8 @@ from medtwin.pipelines.replay import (
     write_replay,
 )
 from medtwin.pipelines.say import progress, tell
-from medtwin.pipelines.simulate_report import Findings, write_trial_report
+from medtwin.pipelines.simulate_findings import Findings
+from medtwin.pipelines.simulate_report import write_trial_report
 from medtwin.pipelines.sources import fingerprint, public_config, require_outside
 from medtwin.report.page import State
 from medtwin.trials import Cohort, Study, SurvivalTrial, prepare, read_cohort

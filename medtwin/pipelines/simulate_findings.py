@@ -1,0 +1,55 @@
+"""What the report of a simulated trial tells, and how its cells are written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from medtwin.report.page import State
+from medtwin.trials import Study
+from medtwin.trials.engine.batch import Characteristics, Estimate
+from medtwin.trials.engine.scenarios import Line, Scenario
+from medtwin.trials.population.attrition import GroupRow
+
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that the page tells.
+
+    Attributes:
+        study: The trial on its patients. scenarios: What was simulated. found: With what result, in the same order.
+        lines: Every operating characteristic. example: The patient table of one trial.
+        origin: Of the cohort. remarks: What a reader must know first.
+        banner: What the check of the cohort says, empty for nothing. state: How badly.
+        groups: The attrition by sex, age and race, as far as it may be told.
+    """
+
+    study: Study
+    scenarios: Sequence[Scenario]
+    found: Sequence[Characteristics]
+    lines: Sequence[Line]
+    example: Mapping[str, Sequence[object]]
+    origin: str
+    remarks: Sequence[str] = ()
+    banner: str = ""
+    state: State = "none"
+    groups: Sequence[GroupRow] = ()
+
+
+def assumption(study: Study) -> str:
+    """The assumed outcome in words."""
+    assumed = study.trial.assumed
+    if assumed is None:
+        return "none"
+    spread = f", log hazards with standard deviation {assumed.prognostic_sd:g}" if assumed.prognostic_sd else ""
+    return f"median {assumed.control_median_months:g} months to the event in the control arm{spread}"
+
+
+def shown(estimate: Estimate, digits: int) -> str:
+    """An estimate with its Monte-Carlo error, as a cell."""
+    if math.isnan(estimate.value):
+        return "\N{EN DASH}"
+    return f"{estimate.value:.{digits}f} ± {estimate.standard_error:.{digits}f}"

@@ -1,0 +1,128 @@
+"""What came out, in the report of a simulated trial: operating characteristics, power, durations, one trial."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtwin.pipelines.simulate_findings import Cell, Findings, shown
+from medtwin.report import Figure, Section, Table
+from medtwin.report.trial_plots import curve_plot, histogram_plot, survival_plot
+from medtwin.trials.analysis.kaplan_meier import kaplan_meier
+from medtwin.trials.design.boundaries import exit_probabilities
+
+Floats = NDArray[np.float64]
+_MIN_AT_RISK = 10  # in an arm: beyond that a single event halves the curve
+
+
+def characteristics_section(findings: Findings) -> Section:
+    """Every operating characteristic beside its analytical value, a table for each scenario."""
+    parts = []
+    for scenario in findings.scenarios:
+        if scenario.name == "power curve":
+            continue
+        rows: list[list[Cell]] = []
+        for line in findings.lines:
+            if line.scenario == scenario.name:
+                digits = 1 if line.characteristic in ("events at stop", "subjects at stop", "duration, months") else 4
+                e = line.estimate
+                interval = "\N{EN DASH}" if math.isnan(e.low) else f"{e.low:.{digits}f} to {e.high:.{digits}f}"
+                theory = None if line.analytical is None else f"{line.analytical:.{digits}f}"
+                what = f"{line.characteristic} {line.look}" if line.look else line.characteristic
+                rows.append([what, shown(e, digits), interval, theory])
+        title = f"Under a hazard ratio of {scenario.hazard_ratio:g} ({scenario.name})"
+        columns = ["", "simulated ± Monte-Carlo error", "95 % interval", "analytical"]
+        parts.append(Table(columns, rows, title, f"{scenario.num_trials:,} trials."))
+    text = (
+        "Analytical values come from numerical integration of the canonical joint normal distribution with "
+        "Schoenfeld's drift at the hazard ratio of each patient. They take all risks as alike. Where risks differ, "
+        "those at high risk leave the control arm first and a Cox model sees less of an effect than each patient has: "
+        "trials without early stops, in which every patient is given both arms, say how much less. Bias is the mean "
+        "estimate at the stop less theirs: trials that stop early overestimate."
+    )
+    return Section("Operating characteristics", [text], parts)
+
+
+def power_section(findings: Findings) -> Section:
+    """The power curve."""
+    design = findings.study.plan.design
+    chosen = [
+        (scenario.hazard_ratio, found.power)
+        for scenario, found in zip(findings.scenarios, findings.found, strict=True)
+        if scenario.obeys_futility
+    ]
+    x = np.array([ratio for ratio, _ in chosen])
+    estimates = np.array([power.value for _, power in chosen])
+    intervals = np.array([[power.low, power.high] for _, power in chosen])
+    fine = np.linspace(x.min(), 1.0, 60)
+    bounds = design.bounds
+    smooth = np.array(
+        [
+            exit_probabilities(bounds.fractions, bounds.efficacy, bounds.futility, design.drift(ratio)).power
+            for ratio in fine
+        ]
+    )
+    labels = ("true hazard ratio", "probability of rejecting the null")
+    drawn = curve_plot(x, estimates, intervals, (fine, smooth), labels=labels)
+    note = "Every hazard ratio is tried on the same patients with the same draws."
+    figure = Figure(drawn, "Power by hazard ratio", note, "power by true hazard ratio, simulated and analytical")
+    return Section("Power", parts=[figure])
+
+
+def durations_section(findings: Findings) -> Section:
+    """How long trials take."""
+    groups = [
+        (f"hazard ratio {scenario.hazard_ratio:g}", found.stops.months)
+        for scenario, found in zip(findings.scenarios[:2], findings.found[:2], strict=True)
+    ]
+    rows: list[list[Cell]] = []
+    for (name, months), found in zip(groups, findings.found[:2], strict=True):
+        low, middle, high = np.quantile(months, [0.05, 0.5, 0.95])
+        subjects = float(np.median(found.stops.subjects))
+        rows.append([name, f"{middle:.1f}", f"{low:.1f} to {high:.1f}", f"{subjects:,.0f}"])
+    columns = ["", "median months", "5th to 95th percentile", "median patients enrolled"]
+    drawn = histogram_plot(groups, x_label="calendar months from the first patient to the decision")
+    figure = Figure(drawn, alt="distribution of the duration of the trial")
+    return Section("How long it takes", parts=[figure, Table(columns, rows)])
+
+
+def example_section(findings: Findings) -> Section:
+    """The first simulated trial."""
+    example = findings.example
+    time = np.array(example["months_at_risk"], dtype=np.float64)
+    event = np.array(example["event"], dtype=np.bool_)
+    arms = np.array(example["arm"], dtype=np.str_)
+    horizon = findings.study.trial.endpoint.horizon_months
+    ticks = _ticks(min(float(time.max(initial=1.0)), math.inf if horizon is None else 1.2 * horizon))
+    curves, counts = [], []
+    for name in ("control", "experimental"):
+        here = arms == name
+        curve = kaplan_meier(time[here], event[here])
+        last = float(np.sort(time[here])[-_MIN_AT_RISK:].min(initial=math.inf)) if here.any() else 0.0
+        shown = curve.time <= last
+        survival, low, high = (
+            np.append(values[shown], values[shown][-1:] if shown.any() else 1.0)
+            for values in (curve.survival, curve.low, curve.high)
+        )
+        curves.append((name, np.append(curve.time[shown], last), survival, low, high))
+        counts.append([int((time[here] >= tick).sum()) for tick in ticks])
+    stops = findings.found[0].stops
+    outcome = "rejected the null" if stops.is_rejected[0] else "stopped for futility" if stops.is_futile[0] else (
+        "did not reject the null")  # fmt: skip
+    z = stops.z[0][stops.look[0]]
+    text = (
+        f"The first simulated trial {outcome} at look {stops.look[0] + 1}, after {stops.months[0]:.1f} months, "
+        f"{stops.events[0]:,} events and {len(time):,} patients: z = {z:.2f}, estimated hazard ratio "
+        f"{math.exp(stops.log_hazard_ratio[0]):.2f} where {findings.study.trial.hazard_ratio:g} is true. "
+        + ("" if findings.origin == "real" else "Its patients are in patients.csv, with both potential outcomes.")
+    )
+    drawn = survival_plot(curves, counts, ticks)
+    note = f"Kaplan-Meier curves with pointwise 95 % limits (log-log), drawn while {_MIN_AT_RISK} are at risk."
+    return Section("One trial", [text], [Figure(drawn, note=note, alt="survival by arm in one simulated trial")])
+
+
+def _ticks(last: float) -> Floats:
+    step = next(step for step in (0.25, 0.5, 1, 2, 3, 6, 12, 24, 48, 96) if last / step <= 8 or step == 96)
+    return np.asarray(np.arange(0, math.ceil(last / step) + 1) * float(step))
