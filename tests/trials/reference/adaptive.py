@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tests.trials.reference import graphs_of_r, rpact_analysis, rpact_arms, survival_designs
+from tests.trials.reference import graphs_of_r, r_base, rpact_analysis, rpact_arms, survival_designs
 from tests.trials.reference.cases import Case
 from tests.trials.reference.evaluate import Environment, plain
 
-_FUNCTIONS = {**rpact_analysis.FUNCTIONS, **rpact_arms.FUNCTIONS, **graphs_of_r.FUNCTIONS}
+_FUNCTIONS = {**r_base.FUNCTIONS, **rpact_analysis.FUNCTIONS, **rpact_arms.FUNCTIONS, **graphs_of_r.FUNCTIONS}
 
 
 def _answer(case: Case) -> Mapping[str, Any]:

@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
-from tests.trials.reference import gsdesign_bounds, lrstat_bounds, lrstat_sizes, r_vectors, rpact_designs, stats_power
+from tests.trials.reference import gsdesign_bounds, lrstat_bounds, lrstat_sizes, r_base, rpact_designs, stats_power
 from tests.trials.reference.cases import Case
-from tests.trials.reference.evaluate import Environment, plain, vector
+from tests.trials.reference.evaluate import Environment, plain
 
-_GENERAL: dict[str, Callable[..., Any]] = {
-    **r_vectors.FUNCTIONS,
-    "is.na": lambda a: np.isnan(vector(a).astype(float)),
-    "var": lambda a: float(np.var(vector(a), ddof=1)),
-    "as.vector": lambda a: vector(a).ravel(order="F"),
-}
 _FUNCTIONS = {
-    **_GENERAL,
+    **r_base.FUNCTIONS,
     **rpact_designs.FUNCTIONS,
     **gsdesign_bounds.FUNCTIONS,
     **stats_power.FUNCTIONS,

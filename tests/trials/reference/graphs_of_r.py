@@ -19,7 +19,7 @@ from medtwin.trials.design.graph import (
     weighted_simes,
 )
 from tests.trials.reference.cases import NotCoveredError
-from tests.trials.reference.evaluate import Named, as_number, plain, vector
+from tests.trials.reference.evaluate import plain
 from tests.trials.reference.lrstat_bounds import lrstat_bounds
 from tests.trials.reference.signatures import Arguments, bound, is_missing, numbers, refuse, signature
 
@@ -34,44 +34,6 @@ _ADJUSTMENTS: dict[str, Any] = {
     "fdr": "benjamini_hochberg",
     "BY": "benjamini_yekutieli",
 }
-
-
-def matrix(data: Any, nrow: Any = None, ncol: Any = None, byrow: bool = False, dimnames: Any = None) -> Named:
-    """matrix()."""
-    cells = vector(data)
-    if nrow is None and ncol is None:
-        nrow, ncol = len(cells), 1
-    rows = int(nrow) if nrow is not None else -(-len(cells) // int(ncol))
-    columns = int(ncol) if ncol is not None else -(-len(cells) // rows)
-    full = np.resize(cells, rows * columns)
-    return Named(full.reshape(rows, columns, order="C" if byrow else "F"), (None, None))
-
-
-def repeat(values: Any, times: Any = 1, each: Any = 1) -> Any:
-    """rep()."""
-    once = np.repeat(vector(values), int(each))
-    counts = vector(times).astype(int)
-    return np.tile(once, counts[0]) if len(counts) == 1 else np.repeat(once, counts)
-
-
-def diagonal(value: Any = 1.0, nrow: Any = None, ncol: Any = None) -> Any:
-    """diag()."""
-    found = plain(value)
-    if nrow is not None:
-        return np.eye(int(nrow)) * found
-    if np.ndim(found) == 0:
-        return np.eye(int(found))
-    return np.diag(found)
-
-
-def sequence(start: Any, to: Any = None, by: Any = None, length__out: Any = None) -> Floats:
-    """seq()."""
-    if to is None:
-        return np.arange(1, float(start) + 0.5)
-    if length__out is not None:
-        return np.linspace(float(start), float(to), int(length__out))
-    step = 1.0 if by is None else float(by)
-    return np.asarray(float(start) + step * np.arange(np.floor((float(to) - float(start)) / step + 1e-9) + 1))
 
 
 def _adjust(given: Arguments) -> Floats:
@@ -360,9 +322,4 @@ _BOUND: dict[str, tuple[Any, Callable[[Arguments], Any]]] = {
 }
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{name: bound(name, formal, function) for name, (formal, function) in _BOUND.items()},
-    "matrix": matrix,
-    "rep": repeat,
-    "diag": diagonal,
-    "seq": lambda *args, **named: sequence(*args, **{key.replace(".", "__"): each for key, each in named.items()}),
-    "as.vector": lambda value: np.asarray(as_number(value)).ravel(order="F"),
 }

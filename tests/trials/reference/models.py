@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.trials.reference import group_tests, mixed_fits, mmrm_fits, r_control, r_laws
+from tests.trials.reference import group_tests, mixed_fits, mmrm_fits, r_base, r_control, r_laws
 from tests.trials.reference import model_fits as fits
 from tests.trials.reference.bayes_answers import bayesian_answers, prognostic_answers
 from tests.trials.reference.cases import Case, NotCoveredError
@@ -57,8 +57,7 @@ def _by_group(values: Any, group: Any, apply: Callable[..., Any], **named: Any) 
 
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    **r_laws.FUNCTIONS,
-    **r_control.FUNCTIONS,
+    **r_base.FUNCTIONS,
     **POWER,
     **mixed_fits.FUNCTIONS,
     "summary": fits.summary,

@@ -15,7 +15,7 @@ from tests.trials.reference import (
     lrstat_designs,
     lrstat_inference,
     lrstat_timing,
-    r_vectors,
+    r_base,
     rpact_survival,
     rpact_timing,
 )
@@ -23,7 +23,7 @@ from tests.trials.reference.cases import Case
 from tests.trials.reference.evaluate import Environment, Factor, Named
 
 _FUNCTIONS = {
-    **r_vectors.FUNCTIONS,
+    **r_base.FUNCTIONS,
     **rpact_survival.FUNCTIONS,
     **rpact_timing.FUNCTIONS,
     **lrstat_bounds.FUNCTIONS,
