@@ -1,7 +1,5 @@
-"""Tests, regressions and repeated measures against numbers of R: the stored cases, and more of the same family.
+"""Tests, regressions and repeated measures against numbers of R: that another method does not give them.
 
-`more_model_cases.json` and `more_expression_cases.json` hold calls of stats, MASS 7.3-58.2, geepack 1.3.9, nlme 3.1-162
-and rpact 3.3.4 under R 4.2.2 with what they returned.
 The sums of Kenward and Roger are those that mmrm prints in its own tests (openpharma/mmrm:
 tests/testthat/_snaps/kenwardroger.md); the errors and degrees of freedom of SAS are those which its tests quote
 (tests/testthat/test-kenwardroger.R).
@@ -9,53 +7,16 @@ tests/testthat/_snaps/kenwardroger.md); the errors and degrees of freedom of SAS
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from medtwin.trials.analysis.covariance_structures import StructureName
 from medtwin.trials.analysis.mmrm import MMRM, quick_search
-from tests.trials.reference.cases import Case, NotCoveredError, read_cases
-from tests.trials.reference.dispatch import judge
+from tests.trials.reference.cases import Case
+from tests.trials.reference.dispatch import wrong
 from tests.trials.reference.models import analysis
 
-ROOT = Path(__file__).resolve().parents[3]
-REFERENCE = Path(os.environ.get("MEDTWIN_DATA", ROOT.parent / "shared" / "data")).parent / "reference"
-MORE = [Path(__file__).with_name(f"more_{name}_cases.json") for name in ("model", "expression")]
-CATEGORIES = ("analysis_other", "bayesian", "procova")
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture(scope="module")
-def stored() -> list[Case]:
-    path = REFERENCE / "trial_reference.json"
-    if not path.is_file():
-        pytest.skip(f"needs {path}: the reference numbers from R stand beside the public data sets")
-    return [case for case in read_cases(path) if case.category in CATEGORIES]
-
-
-def wrong(cases: list[Case]) -> list[str]:
-    """What is not computed or does not agree."""
-    judged = [judge(case) for case in cases]
-    return [
-        f"{each.case_id}: {[name for name, good in each.agrees.items() if not good]} {each.missing} {each.reason}"
-        for each in judged
-        if each.missing or not all(each.agrees.values())
-    ]
-
-
-def test_stored_cases(stored: list[Case]) -> None:
-    assert len(stored) > 15
-    assert wrong(stored) == []
-
-
-@pytest.mark.parametrize("path", MORE, ids=lambda path: path.stem)
-def test_more_of_the_family(stored: list[Case], path: Path) -> None:
-    more = [Case(stored[0].folder, case.raw) for case in read_cases(path)]
-    assert len(more) > 50
-    assert wrong(more) == []
 
 
 @pytest.mark.parametrize(
@@ -71,8 +32,8 @@ def test_more_of_the_family(stored: list[Case], path: Path) -> None:
         ("fm_ratio", "theta=0.8", "theta=0.9"),
     ],
 )
-def test_another_method_does_not_agree(stored: list[Case], name: str, right: str, other: str) -> None:
-    case = next(each for each in stored if each.id == name)
+def test_another_method_does_not_agree(reference_cases: dict[str, Case], name: str, right: str, other: str) -> None:
+    case = reference_cases[name]
     changed = Case(case.folder, {**case.raw, "r_call": case.raw["r_call"].replace(right, other)})
     assert len(wrong([changed])) == 1
 
@@ -92,16 +53,17 @@ def test_another_method_does_not_agree(stored: list[Case], name: str, right: str
         ("confint(lme(distance~age, random=~1|Subject, data=Orth))", "confint"),
     ],
 )
-def test_says_what_it_does_not_cover(stored: list[Case], call: str, reason: str) -> None:
-    case = Case(stored[0].folder, {**stored[0].raw, "r_call": call, "r_extract": "list(a=1)"})
+def test_says_what_it_does_not_cover(reference_cases: dict[str, Case], call: str, reason: str) -> None:
+    any_case = reference_cases["ttest_anorexia"]
+    case = Case(any_case.folder, {**any_case.raw, "r_call": call, "r_extract": "list(a=1)"})
     with pytest.raises(NotCoveredError, match=reason):
         analysis(case)
 
 
 @pytest.fixture(scope="module")
-def fev(stored: list[Case]) -> tuple[np.ndarray, ...]:
+def fev(reference_cases: dict[str, Case]) -> tuple[np.ndarray, ...]:
     """Response, design, subject and visit of FEV1 ~ ARMCD."""
-    data = next(each for each in stored if each.id == "mmrm_fev_ar1_Sat").data
+    data = reference_cases["mmrm_fev_ar1_Sat"].data
     seen = ~np.isnan(data["FEV1"])
     x = np.column_stack([np.ones(seen.sum()), data["ARMCD"][seen] == "TRT"])
     return data["FEV1"][seen], x, data["USUBJID"][seen], data["AVISIT"][seen]

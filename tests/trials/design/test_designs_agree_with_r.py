@@ -1,22 +1,13 @@
-"""The stored cases of designs, means, rates and power, and values of the manuals and tests of R packages."""
+"""Designs of means, rates and power: values that the manuals and tests of R packages publish."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.trials.reference.cases import Case, read_cases
-from tests.trials.reference.dispatch import judge
+from tests.trials.reference.cases import Case
+from tests.trials.reference.dispatch import judge, wrong
 
-DATA = os.environ.get("MEDTWIN_DATA")
-MORE = Path(__file__).with_name("more_design_cases.json")
-"""Computed with rpact 3.3.4 and stats 4.2.2, arguments drawn at random."""
-FILE = Path(DATA or "").parent / "reference" / "trial_reference.json"
-CATEGORIES = (
-    *("gs_boundary", "gs_futility", "gs_characteristics", "sample_size_means", "sample_size_rates"),
-    *("power_fixed", "power_gs", "other_designs"),
-)
 BINOMIAL = "p1=.2, p2=.1, ratio=.5, alpha=.025, beta=.15"
 SELECTED = "k=3, timing=c(.4,.7), sfu=sfLDOF, sfl=sfHSD, sflpar=1, astar=.15, testUpper=c(FALSE,TRUE,TRUE)"
 LOOKS = (
@@ -109,18 +100,7 @@ def test_values_that_r_packages_publish(call: str) -> None:
         "outputs": outputs,
         "tolerance": {"abs": 6e-5, "rel": relative},  # four digits are printed
     }
-    judged = judge(Case(Path(), raw))
-    assert not judged.missing, judged.reason
-    assert all(judged.agrees.values()), judged.values
-
-
-@pytest.mark.parametrize("category", [each for each in CATEGORIES if each != "other_designs"])
-def test_more_cases_of_r(category: str) -> None:
-    judged = [judge(case) for case in read_cases(MORE) if case.category == category]
-    assert judged
-    for each in judged:
-        assert not each.missing, (each.case_id, each.reason)
-        assert all(each.agrees.values()), (each.case_id, each.values)
+    assert wrong([Case(Path(), raw)]) == []
 
 
 @pytest.mark.parametrize(
@@ -141,19 +121,10 @@ def test_what_is_not_understood_is_named(call: str, named: str) -> None:
     assert named in judged.reason
 
 
-@pytest.mark.skipif(not DATA or not FILE.is_file(), reason="needs MEDTWIN_DATA with reference/ beside it")
-@pytest.mark.parametrize("category", CATEGORIES)
-def test_stored_cases(category: str) -> None:
-    cases = [case for case in read_cases(FILE) if case.category == category]
-    judged = [judge(case) for case in cases]
-    assert cases
-    assert all(each.agrees and all(each.agrees.values()) and not each.missing for each in judged)
-
-
-@pytest.mark.skipif(not DATA or not FILE.is_file(), reason="needs MEDTWIN_DATA with reference/ beside it")
-def test_a_wrong_method_does_not_agree() -> None:
+@pytest.mark.real
+def test_a_wrong_method_does_not_agree(reference_cases: dict[str, Case]) -> None:
     """Negative control: Pocock's bounds for a case that R computed with O'Brien and Fleming's."""
-    case = next(each for each in read_cases(FILE) if each.id == "OF_k3_a025")
+    case = reference_cases["OF_k3_a025"]
     call = str(case.raw["r_call"]).replace('"OF"', '"P"')
     judged = judge(Case(case.folder, {**case.raw, "r_call": call}))
     assert not judged.agrees["critical_values"]

@@ -1,18 +1,13 @@
-"""The stored cases of survival designs and conditional power, and values that R packages' own tests publish."""
+"""Survival designs and conditional power: values that R packages' own tests publish."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.trials.reference.cases import Case, read_cases
-from tests.trials.reference.dispatch import judge
-
-DATA = os.environ.get("MEDTWIN_DATA")
-FILE = Path(DATA or "").parent / "reference" / "trial_reference.json"
-CATEGORIES = ("sample_size_survival", "nph_design", "accrual_timing", "conditional_power")
+from tests.trials.reference.cases import Case
+from tests.trials.reference.dispatch import judge, wrong
 
 ADAPTED = (
     "L=1, zL=8/(55*sqrt(4/158)), IMax=473/(4*52.759^2), kMax=3, informationRates=c(158,315,473)/473, alpha=0.025, "
@@ -68,38 +63,33 @@ def test_values_that_r_packages_publish(call: Any) -> None:
     extract, outputs, relative = PUBLISHED[call]
     raw = {
         "id": call,
-        "category": CATEGORIES[0],
+        "category": "sample_size_survival",
         "r_call": call,
         "r_extract": extract,
         "inputs": {},
         "outputs": outputs,
         "tolerance": {"abs": 0.0, "rel": relative},
     }
-    judged = judge(Case(Path(), raw))
-    assert not judged.missing, judged.reason
-    assert all(judged.agrees.values()), judged.values
+    assert wrong([Case(Path(), raw)]) == []
 
 
 def test_an_argument_that_is_not_understood_is_named() -> None:
-    raw = {"id": "x", "category": CATEGORIES[0], "r_call": "nSurv(lambdaZ=1)", "r_extract": "list(n=x$n)", "inputs": {}}
+    raw = {
+        "id": "x",
+        "category": "sample_size_survival",
+        "r_call": "nSurv(lambdaZ=1)",
+        "r_extract": "list(n=x$n)",
+        "inputs": {},
+    }
     judged = judge(Case(Path(), {**raw, "outputs": {"n": 1.0}, "tolerance": {"abs": 1.0, "rel": 1.0}}))
     assert judged.missing == ("n",)
     assert "lambdaZ" in judged.reason
 
 
-@pytest.mark.skipif(not DATA or not FILE.is_file(), reason="needs MEDTWIN_DATA with reference/ beside it")
-@pytest.mark.parametrize("category", CATEGORIES)
-def test_stored_cases(category: Any) -> None:
-    cases = [case for case in read_cases(FILE) if case.category == category]
-    judged = [judge(case) for case in cases]
-    assert cases
-    assert all(each.agrees and all(each.agrees.values()) and not each.missing for each in judged)
-
-
-@pytest.mark.skipif(not DATA or not FILE.is_file(), reason="needs MEDTWIN_DATA with reference/ beside it")
-def test_a_wrong_method_does_not_agree() -> None:
+@pytest.mark.real
+def test_a_wrong_method_does_not_agree(reference_cases: dict[str, Case]) -> None:
     """Negative control: Freedman's events for a case that R computed with Schoenfeld's."""
-    case = next(each for each in read_cases(FILE) if each.id == "sss_fixed_hr07")
+    case = reference_cases["sss_fixed_hr07"]
     call = str(case.raw["r_call"]).replace("alpha=0.025", "typeOfComputation='Freedman', alpha=0.025")
     judged = judge(Case(case.folder, {**case.raw, "r_call": call}))
     assert judged.agrees["analysis_time"]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.trials.reference.cases import read_cases
 from tests.trials.reference.dispatch import judge
-from tests.trials.reference.verdict import verdict_of
+from tests.trials.reference.verdict import Verdict
 
 
 def main() -> int:
@@ -32,7 +32,7 @@ def main() -> int:
     if not chosen.file.is_file():
         parser.error(f"no file at {chosen.file}")
     cases = [case for case in read_cases(chosen.file) if not chosen.only or case.category in chosen.only]
-    verdict = verdict_of([judge(case) for case in cases])
+    verdict = Verdict([judge(case) for case in cases])
     sys.stdout.write(verdict.text(verbose=chosen.verbose) + "\n")
     return 0 if verdict.passed else 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tests.trials.reference import adaptive, designs, models, survival, survival_designs
@@ -34,3 +34,11 @@ def judge(case: Case) -> Judged:
     values = {name: (found[name], case.outputs[name]) for name, fine in good.items() if not fine}
     missing = tuple(name for name in names if name not in found)
     return Judged(case.id, case.category, good, missing, "not computed" if missing else "", values)
+
+
+def wrong(cases: Iterable[Case]) -> list[str]:
+    """What of the cases is not computed or does not agree, by name; nothing is good."""
+    judged = [judge(case) for case in cases]
+    return [
+        f"{one.case_id}: {one.values or one.reason}" for one in judged if one.missing or not all(one.agrees.values())
+    ]

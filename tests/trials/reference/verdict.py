@@ -104,8 +104,3 @@ class Verdict:
         for reason, names in missing.items():
             lines += [f"not covered ({reason}):", *(f"    {name}" for name in names)]
         return lines
-
-
-def verdict_of(judged: Sequence[Judged]) -> Verdict:
-    """The verdict over all cases."""
-    return Verdict(judged)
