@@ -12,7 +12,7 @@ import pytest
 
 from medtwin.trials.analysis.covariance_structures import StructureName
 from medtwin.trials.analysis.mmrm import MMRM, quick_search
-from tests.trials.reference.cases import Case
+from tests.trials.reference.cases import Case, NotCoveredError
 from tests.trials.reference.dispatch import wrong
 from tests.trials.reference.models import analysis
 
