@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
+from scipy.stats import norm
 
 from medtwin.check.disclosure import is_small
 from medtwin.config import build, compose, settings
@@ -43,6 +44,7 @@ from medtwin.pipelines.replay import (
 from medtwin.pipelines.say import progress, tell
 from medtwin.pipelines.simulate_findings import Findings
 from medtwin.pipelines.simulate_report import write_trial_report
+from medtwin.pipelines.simulate_representation import pool_divisions
 from medtwin.pipelines.sources import fingerprint, public_config, require_outside
 from medtwin.report.page import State
 from medtwin.trials import Cohort, Study, SurvivalTrial, prepare, read_cohort
@@ -154,7 +156,10 @@ def simulate(chosen: SimulateSettings) -> Path:
             remarks.append("The cohort holds real patients: no patient table was written.")
         else:
             _write_csv(output.path / "patients.csv", example)
-        findings = Findings(study, scenarios, found, lines, example, origin, remarks, banner, state, groups)
+        divisions = pool_divisions(study, cohort, {row.division for row in groups}) if cohort is not None else {}
+        findings = Findings(
+            study, scenarios, found, lines, example, origin, remarks, banner, state, groups, chosen.seed, divisions
+        )
         write_trial_report(output.path / "report.html", findings)
         write_provenance(output.path, _provenance(dataset, chosen, config, origin))
     _tell_result(chosen.out, study, scenarios, found)
@@ -346,6 +351,11 @@ def boundary_columns(
         "efficacy_hazard_ratio": [
             _number(hazard_ratio_at_bound(z, d, ratio)) for z, d in zip(bounds.efficacy, design.events, strict=True)
         ],
+        "futility_hazard_ratio": [
+            _number(hazard_ratio_at_bound(z, d, ratio)) for z, d in zip(bounds.futility, design.events, strict=True)
+        ],
+        "efficacy_p": [_number(float(norm.sf(z))) for z in bounds.efficacy],
+        "futility_p": [_number(float(norm.sf(z))) if math.isfinite(z) else None for z in bounds.futility],
         "alpha_spent": [_number(a) for a in study.trial.plan.efficacy.spent(bounds.fractions, study.trial.plan.alpha)],
     }
     for scenario, each in zip(scenarios[:2], found[:2], strict=True):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from medtwin.report.page import State
 from medtwin.trials import Study
 from medtwin.trials.engine.batch import Characteristics, Estimate
+from medtwin.trials.engine.enrolled import Enrolled, enrolled_in
 from medtwin.trials.engine.scenarios import Line, Scenario
-from medtwin.trials.population.attrition import GroupRow
+from medtwin.trials.population.attrition import Division, GroupRow
 
 Cell = str | int | float | None
+MAIN = ("alternative", "null")
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Findings:
         origin: Of the cohort. remarks: What a reader must know first.
         banner: What the check of the cohort says, empty for nothing. state: How badly.
         groups: The attrition by sex, age and race, as far as it may be told.
+        seed: Of the run. divisions: Of the pool's subjects into groups that may be told.
     """
 
     study: Study
@@ -37,6 +41,20 @@ class Findings:
     banner: str = ""
     state: State = "none"
     groups: Sequence[GroupRow] = ()
+    seed: int = 0
+    divisions: Mapping[str, Division] = field(default_factory=dict)
+
+    @property
+    def main(self) -> list[tuple[Scenario, Characteristics]]:
+        """What stands side by side: the alternative and the null, or the null alone."""
+        pairs = list(zip(self.scenarios, self.found, strict=True))
+        return [pair for pair in pairs if pair[0].name in MAIN]
+
+    @cached_property
+    def enrolled(self) -> Enrolled:
+        """The patients of the first trials of the first scenario."""
+        ratio, stops = self.scenarios[0].hazard_ratio, self.found[0].stops
+        return enrolled_in(self.study.plan, self.seed, ratio, stops, self.divisions)
 
 
 def assumption(study: Study) -> str:
@@ -52,4 +70,4 @@ def shown(estimate: Estimate, digits: int) -> str:
     """An estimate with its Monte-Carlo error, as a cell."""
     if math.isnan(estimate.value):
         return "\N{EN DASH}"
-    return f"{estimate.value:.{digits}f} ± {estimate.standard_error:.{digits}f}"
+    return f"{estimate.value:,.{digits}f} ± {estimate.standard_error:,.{digits}f}"

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from medtwin.pipelines.simulate_findings import Cell
+from medtwin.pipelines.simulate_findings import Cell, Findings
+from medtwin.pipelines.simulate_representation import representation_parts
 from medtwin.report import Figure, Section, Table
 from medtwin.report.trial_plots import flow_plot
-from medtwin.trials import Study
-from medtwin.trials.population.attrition import GroupRow
+from medtwin.trials.engine.enrolled import ARMS, STATES
 
 
-def patients_section(study: Study, groups: Sequence[GroupRow]) -> Section:
+def patients_section(findings: Findings) -> Section:
     """Who of the cohort is eligible, and whom they represent."""
+    study = findings.study
     steps = [(row.criterion, row.remaining, row.excluded, row.not_evaluable) for row in study.attrition]
     # a box names whom the next step excludes, so the flow pairs each row with the exclusions that led to it
     figure = Figure(flow_plot(steps), "Flow of subjects", alt="subjects remaining after each criterion of eligibility")
@@ -23,8 +22,7 @@ def patients_section(study: Study, groups: Sequence[GroupRow]) -> Section:
     ]
     columns = ["criterion", "assessed", "not met", "not evaluable", "remaining"]
     parts: list[Table | Figure] = [figure, Table(columns, rows, "Attrition")]
-    if groups:
-        parts.append(_representation(groups))
+    parts += representation_parts(findings)
     if (covariates := study.plan.pool.baseline) is not None:
         table: list[list[Cell]] = []
         for name, values in zip(covariates.names, covariates.values.T, strict=True):
@@ -43,28 +41,24 @@ def patients_section(study: Study, groups: Sequence[GroupRow]) -> Section:
         "all hold. A criterion that cannot be evaluated does not hold; a subject counts as not evaluable where it is "
         "excluded by a criterion that could not be evaluated on one of the days that were left."
     )
-    return Section("Patients", [text], parts)
+    return Section("Who may take part", [text], parts)
 
 
-def _representation(groups: Sequence[GroupRow]) -> Table:
-    """Each group's share of the cohort and of the eligible, from the first and the last row of its attrition."""
-    ends: dict[tuple[str, str], tuple[GroupRow, GroupRow]] = {}
-    for row in groups:
-        first, _ = ends.get((row.division, row.group), (row, row))
-        ends[row.division, row.group] = first, row
-    total, eligible = (
-        {name: sum(pair[last].remaining for (each, _), pair in ends.items() if each == name) for name, _ in ends}
-        for last in (0, 1)
+def flow_section(findings: Findings) -> Section:
+    """What becomes of a trial's patients by arm, up to the analysis that ends it."""
+    study, enrolled = findings.study, findings.enrolled
+    failure = study.plan.accrual.screening.failure
+    text = (
+        f"Patients of {enrolled.num_trials:,} simulated trials at a hazard ratio of "
+        f"{findings.scenarios[0].hazard_ratio:g}, as of the analysis at which each ended: mean, and between what 90 % "
+        "of the trials lie."
     )
-    rows: list[list[Cell]] = [
-        [
-            division,
-            group,
-            f"{first.remaining:,} ({first.remaining / total[division]:.1%})",
-            f"{last.remaining:,} ({last.remaining / eligible[division]:.1%})",
-        ]
-        for (division, group), (first, last) in ends.items()
-        if first.remaining
-    ]
-    note = "Age is that on the day of entry, of the others on the last day on which they might have entered."
-    return Table(["", "", "of the cohort", "of the eligible"], rows, "Who is represented", note)
+    if failure:
+        text += f" A share of {failure:.0%} fails screening: {1 / (1 - failure):.2f} are screened for each of them."
+    rows: list[list[Cell]] = []
+    for state in STATES:
+        if state == "changed treatment" and not study.plan.changes:
+            continue
+        cells = [enrolled.disposition[arm][state] for arm in ARMS]
+        rows.append([state, *(f"{each.mean.value:,.1f} ({each.low:,.0f} to {each.high:,.0f})" for each in cells)])
+    return Section("Patients in a trial", [text], [Table(["", *ARMS], rows, "Disposition")])

@@ -6,25 +6,42 @@ from pathlib import Path
 
 import numpy as np
 
+from medtwin.core.files import write_json
 from medtwin.pipelines.simulate_design import design_section
 from medtwin.pipelines.simulate_findings import Findings, assumption
+from medtwin.pipelines.simulate_numbers import report_numbers
 from medtwin.pipelines.simulate_outcome import outcome_section
-from medtwin.pipelines.simulate_patients import patients_section
+from medtwin.pipelines.simulate_patients import flow_section, patients_section
 from medtwin.pipelines.simulate_results import (
     characteristics_section,
-    durations_section,
+    distributions_section,
     example_section,
     power_section,
+    stops_section,
 )
 from medtwin.report import Page, Section, write_page
+from medtwin.report.markdown import write_markdown
 from medtwin.trials import Study
 
 _SMALL_POOL = 500
 
 
 def write_trial_report(path: Path, findings: Findings) -> None:
-    """Writes report.html of a simulated trial."""
-    study, alternative, null = findings.study, findings.found[0], findings.found[1]
+    """Writes report.html of a simulated trial, and beside it report.md with its figures and report.json.
+
+    Args:
+        path: Of the page.
+        findings: What it tells.
+    """
+    page = trial_page(findings)
+    write_page(path, page)
+    write_markdown(path.with_suffix(".md"), page)
+    write_json(path.with_suffix(".json"), report_numbers(findings))
+
+
+def trial_page(findings: Findings) -> Page:
+    """The page of a simulated trial."""
+    study, main = findings.study, findings.found[0]
     trial = study.trial
     who = {
         "real": "Patients are drawn from a real cohort; their treatment and outcomes are simulated.",
@@ -33,25 +50,31 @@ def write_trial_report(path: Path, findings: Findings) -> None:
     }[findings.origin]
     sections: list[Section | None] = [_first(findings), design_section(findings)]
     if study.attrition:
-        sections.append(patients_section(study, findings.groups))
+        sections.append(patients_section(findings))
     sections += [
         outcome_section(study),
         characteristics_section(findings),
         power_section(findings),
-        durations_section(findings),
+        stops_section(findings),
+        distributions_section(findings),
+        flow_section(findings),
     ]
     sections += [example_section(findings), _limits(study)]
     summary = [
         ("eligible subjects", f"{study.num_eligible:,} of {study.cohort_size:,}" if study.attrition else "parametric"),
         ("patients in a trial", f"{study.plan.num_subjects:,}"),
         ("events wanted", f"{study.plan.design.events[-1]:,}"),
-        (f"power at HR {trial.hazard_ratio:g}", f"{alternative.power.value:.1%}"),
-        ("type I error", f"{null.power.value:.2%}"),
-        ("median duration", f"{np.median(alternative.stops.months):.0f} months"),
+        *(
+            ("type I error", f"{found.power.value:.2%}")
+            if scenario.hazard_ratio == 1
+            else (f"power at HR {scenario.hazard_ratio:g}", f"{found.power.value:.1%}")
+            for scenario, found in findings.main
+        ),
+        ("median duration", f"{np.median(main.stops.months):.0f} months"),
     ]
     lead = f"A two-arm group-sequential trial; endpoint: {trial.endpoint.name}. {who}"
     parts = [section for section in sections if section is not None]
-    write_page(path, Page(trial.title, lead, parts, summary, findings.banner, findings.state))
+    return Page(trial.title, lead, parts, summary, findings.banner, findings.state)
 
 
 def _first(findings: Findings) -> Section | None:

@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 
 from medtwin.pipelines.simulate_findings import Cell, Findings, shown
 from medtwin.report import Figure, Section, Table
-from medtwin.report.trial_plots import curve_plot, histogram_plot, survival_plot
+from medtwin.report.trial_course_plots import distribution_plot
+from medtwin.report.trial_plots import curve_plot, survival_plot
 from medtwin.trials.analysis.kaplan_meier import kaplan_meier
 from medtwin.trials.design.boundaries import exit_probabilities
+from medtwin.trials.design.group_sequential import SurvivalDesign
+from medtwin.trials.engine.summaries import QUANTILES, distributions, estimates_by_stop
 
 Floats = NDArray[np.float64]
 _MIN_AT_RISK = 10  # in an arm: beyond that a single event halves the curve
@@ -28,8 +31,8 @@ def characteristics_section(findings: Findings) -> Section:
             if line.scenario == scenario.name:
                 digits = 1 if line.characteristic in ("events at stop", "subjects at stop", "duration, months") else 4
                 e = line.estimate
-                interval = "\N{EN DASH}" if math.isnan(e.low) else f"{e.low:.{digits}f} to {e.high:.{digits}f}"
-                theory = None if line.analytical is None else f"{line.analytical:.{digits}f}"
+                interval = "\N{EN DASH}" if math.isnan(e.low) else f"{e.low:,.{digits}f} to {e.high:,.{digits}f}"
+                theory = None if line.analytical is None else f"{line.analytical:,.{digits}f}"
                 what = f"{line.characteristic} {line.look}" if line.look else line.characteristic
                 rows.append([what, shown(e, digits), interval, theory])
         title = f"Under a hazard ratio of {scenario.hazard_ratio:g} ({scenario.name})"
@@ -45,6 +48,13 @@ def characteristics_section(findings: Findings) -> Section:
     return Section("Operating characteristics", [text], parts)
 
 
+def analytical_power(design: SurvivalDesign, hazard_ratio: float) -> float:
+    """The probability of rejecting under proportional hazards with all risks alike, by numerical integration."""
+    bounds = design.bounds
+    drift = design.drift(hazard_ratio)
+    return exit_probabilities(bounds.fractions, bounds.efficacy, bounds.futility, drift).power
+
+
 def power_section(findings: Findings) -> Section:
     """The power curve."""
     design = findings.study.plan.design
@@ -57,35 +67,75 @@ def power_section(findings: Findings) -> Section:
     estimates = np.array([power.value for _, power in chosen])
     intervals = np.array([[power.low, power.high] for _, power in chosen])
     fine = np.linspace(x.min(), 1.0, 60)
-    bounds = design.bounds
-    smooth = np.array(
-        [
-            exit_probabilities(bounds.fractions, bounds.efficacy, bounds.futility, design.drift(ratio)).power
-            for ratio in fine
-        ]
-    )
+    smooth = np.array([analytical_power(design, ratio) for ratio in fine])
     labels = ("true hazard ratio", "probability of rejecting the null")
     drawn = curve_plot(x, estimates, intervals, (fine, smooth), labels=labels)
     note = "Every hazard ratio is tried on the same patients with the same draws."
     figure = Figure(drawn, "Power by hazard ratio", note, "power by true hazard ratio, simulated and analytical")
-    return Section("Power", parts=[figure])
-
-
-def durations_section(findings: Findings) -> Section:
-    """How long trials take."""
-    groups = [
-        (f"hazard ratio {scenario.hazard_ratio:g}", found.stops.months)
-        for scenario, found in zip(findings.scenarios[:2], findings.found[:2], strict=True)
+    rows: list[list[Cell]] = [
+        [f"{ratio:.3f}", shown(power, 4), f"{power.low:.4f} to {power.high:.4f}", f"{theory:.4f}", count]
+        for ratio, power, theory, count in sorted(
+            (s.hazard_ratio, f.power, analytical_power(design, s.hazard_ratio), f.num_trials)
+            for s, f in zip(findings.scenarios, findings.found, strict=True)
+            if s.obeys_futility
+        )
     ]
+    columns = ["true hazard ratio", "simulated ± Monte-Carlo error", "95 % interval", "analytical", "trials"]
+    return Section("Power", parts=[figure, Table(columns, rows)])
+
+
+def stops_section(findings: Findings) -> Section:
+    """What trials find that stop early and late: their estimates beside those of trials that never stop early."""
     rows: list[list[Cell]] = []
-    for (name, months), found in zip(groups, findings.found[:2], strict=True):
-        low, middle, high = np.quantile(months, [0.05, 0.5, 0.95])
-        subjects = float(np.median(found.stops.subjects))
-        rows.append([name, f"{middle:.1f}", f"{low:.1f} to {high:.1f}", f"{subjects:,.0f}"])
-    columns = ["", "median months", "5th to 95th percentile", "median patients enrolled"]
-    drawn = histogram_plot(groups, x_label="calendar months from the first patient to the decision")
-    figure = Figure(drawn, alt="distribution of the duration of the trial")
-    return Section("How long it takes", parts=[figure, Table(columns, rows)])
+    for scenario, found in findings.main:
+        for each in estimates_by_stop(found):
+            e = each.log_hazard_ratio
+            ratio = "\N{EN DASH}" if math.isnan(e.value) else f"{math.exp(e.value):.3f}"
+            interval = "\N{EN DASH}" if math.isnan(e.low) else f"{math.exp(e.low):.3f} to {math.exp(e.high):.3f}"
+            share = shown(each.share, 4)
+            rows.append([f"{scenario.hazard_ratio:g}", each.look, each.outcome, share, ratio, interval])
+    without = {
+        line.scenario: math.exp(line.estimate.value)
+        for line in findings.lines
+        if line.characteristic == "log hazard ratio without early stops"
+    }
+    told = " and ".join(f"{without[s.name]:.3f} under {s.hazard_ratio:g}" for s, _ in findings.main)
+    text = (
+        "A trial that stops early does so because its estimate is extreme. The table has the geometric mean of the "
+        "estimated hazard ratios of trials that ended alike; trials that never stop early estimate "
+        f"{told} on average. Do not take the estimate of a trial that stopped early at its face value."
+    )
+    columns = ["hazard ratio", "look", "outcome", "share of trials", "mean estimate", "95 % interval"]
+    return Section("Estimates by where trials stop", [text], [Table(columns, rows)])
+
+
+def distributions_section(findings: Findings) -> Section:
+    """How long trials take, how many patients they enrol, how many events they see."""
+    rows: list[list[Cell]] = []
+    for scenario, found in findings.main:
+        for each in distributions(found):
+            digits = 1 if each.name.endswith("months") else 0
+            middle = each.quantiles[0.5]
+            row: list[Cell] = [f"{each.name}, HR {scenario.hazard_ratio:g}", shown(each.mean, 1)]
+            row += [f"{each.quantiles[q].value:,.{digits}f}" for q in QUANTILES]
+            row.append(f"{middle.low:,.{digits}f} to {middle.high:,.{digits}f}")
+            rows.append(row)
+    columns = ["", "mean ± Monte-Carlo error", "5 %", "25 %", "median", "75 %", "95 %", "95 % interval of the median"]
+    note = "Quantiles over the trials; the interval of the median is from order statistics."
+    panels: list[tuple[str, list[tuple[str, Floats]]]] = [
+        ("calendar months from the first possible patient to the decision", []),
+        ("patients randomised by the decision", []),
+        ("events by the decision", []),
+    ]
+    for scenario, found in findings.main:
+        stops = found.stops
+        values = (stops.months, stops.subjects.astype(np.float64), stops.events.astype(np.float64))
+        for (_, groups), each_values in zip(panels, values, strict=True):
+            groups.append((f"hazard ratio {scenario.hazard_ratio:g}", each_values))
+    figure = Figure(
+        distribution_plot(panels), "Distributions", alt="distributions of duration, patients and events of the trials"
+    )
+    return Section("How long it takes, and how many", parts=[Table(columns, rows, "Quantiles", note), figure])
 
 
 def example_section(findings: Findings) -> Section:

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from medtwin import __version__
 from medtwin.core.files import atomic_file
 
+Cell = str | int | float | None
+
 
 @dataclass(frozen=True)
 class Table:
     """Rows under named columns; numbers are right-aligned. `note` says what a reader must know of it."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[str | int | float | None]]
+    rows: Sequence[Sequence[Cell]]
     title: str = ""
     note: str = ""
 
@@ -158,13 +160,14 @@ def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
-    environment.filters["cell"] = _cell
+    environment.filters["cell"] = cell_text
     environment.filters["brief"] = _brief
     environment.tests["number"] = lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)
     return environment.get_template("page.html.j2")
 
 
-def _cell(value: str | int | float | None) -> str:
+def cell_text(value: Cell) -> str:
+    """A cell as the page shows it: four digits of a number, a dash for nothing."""
     if value is None:
         return "\N{EN DASH}"
     if isinstance(value, int):

@@ -150,22 +150,3 @@ def curve_plot(
     axes.set_ylabel(labels[1])
     axes.legend(loc="upper right", frameon=False)
     return to_svg(figure)
-
-
-def histogram_plot(groups: Sequence[tuple[str, Floats]], *, x_label: str) -> str:
-    """Distributions side by side, as shares of each group.
-
-    Args:
-        groups: Name and (values,) of each.
-        x_label: What is counted, with its unit.
-    """
-    figure, axes = canvas(7.5, 3.0)
-    every = np.concatenate([values for _, values in groups])
-    edges = np.linspace(float(every.min()), max(float(every.max()), float(every.min()) + 1e-6), 41).tolist()
-    for number, (name, values) in enumerate(groups):
-        weights = np.full(len(values), 1 / len(values))
-        axes.hist(values, edges, weights=weights, color=(_BLUE, _ORANGE)[number % 2], alpha=0.55, label=name)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel("share of trials")
-    axes.legend(loc="upper left", frameon=False)
-    return to_svg(figure)

@@ -92,7 +92,7 @@ def test_a_trial_on_a_cohort(trial: Path) -> None:
 
 def test_the_page_is_whole(trial: Path) -> None:
     page = (trial / "report.html").read_text(encoding="utf-8")
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 8
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
     remaining = rows_of(trial / "attrition.csv")[-1]["remaining"]
