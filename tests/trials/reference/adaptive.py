@@ -7,16 +7,14 @@ from typing import Any
 
 from tests.trials.reference import graphs_of_r, r_base, rpact_analysis, rpact_arms, survival_designs
 from tests.trials.reference.cases import Case
-from tests.trials.reference.evaluate import Environment, plain
+from tests.trials.reference.evaluate import Environment
 
 _FUNCTIONS = {**r_base.FUNCTIONS, **rpact_analysis.FUNCTIONS, **rpact_arms.FUNCTIONS, **graphs_of_r.FUNCTIONS}
 
 
 def _answer(case: Case) -> Mapping[str, Any]:
     """What the extract takes out of the result of the call."""
-    env = Environment({}, _FUNCTIONS)
-    env.variables["x"] = env.run(case.call)
-    return {name: plain(value) for name, value in env.run(case.extract).items()}
+    return Environment({}, _FUNCTIONS).answer(case.call, case.extract)
 
 
 def _conditional_power(case: Case) -> Mapping[str, Any]:

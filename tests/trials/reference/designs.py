@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.trials.reference import gsdesign_bounds, lrstat_bounds, lrstat_sizes, r_base, rpact_designs, stats_power
 from tests.trials.reference.cases import Case
-from tests.trials.reference.evaluate import Environment, plain
+from tests.trials.reference.evaluate import Environment
 
 _FUNCTIONS = {
     **r_base.FUNCTIONS,
@@ -21,10 +21,7 @@ _FUNCTIONS = {
 
 def _answer(case: Case) -> Mapping[str, Any]:
     """What the extract takes out of the result of the call."""
-    env = Environment(dict(gsdesign_bounds.VARIABLES), _FUNCTIONS)
-    env.variables["x"] = env.run(case.call)
-    found = env.run(case.extract)
-    return {name: plain(value) for name, value in found.items()}
+    return Environment(dict(gsdesign_bounds.VARIABLES), _FUNCTIONS).answer(case.call, case.extract)
 
 
 ANSWERS: dict[str, Callable[[Case], Mapping[str, Any]]] = {

@@ -14,7 +14,7 @@ from medtwin.trials.analysis.linear import linear_model
 from medtwin.trials.restricted_rates import Scale, restricted_rates
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import Environment, Formula, Frame, Named, as_factor, is_missing, plain, vector
-from tests.trials.reference.model_frames import Design
+from tests.trials.reference.model_calls import Design
 from tests.trials.reference.model_tests import side, table
 from tests.trials.reference.rcalls import Call
 from tests.trials.reference.survival_fits import Arguments

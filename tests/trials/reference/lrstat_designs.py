@@ -1,4 +1,4 @@
-"""Crosswalk of lrstat's designs of times to events, and its inference, to medtwin."""
+"""Crosswalk of lrstat's designs of times to events to medtwin."""
 
 from __future__ import annotations
 

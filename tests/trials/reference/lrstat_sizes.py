@@ -1,4 +1,4 @@
-"""Crosswalk of lrstat's designs for means and rates, and of its bounds, to medtwin."""
+"""Crosswalk of lrstat's designs for means and rates to medtwin."""
 
 from __future__ import annotations
 

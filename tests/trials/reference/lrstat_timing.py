@@ -1,4 +1,4 @@
-"""Crosswalk of lrstat's timing of events, numbers at risk and bounds to medtwin."""
+"""Crosswalk of lrstat's timing of events, numbers at risk and exit probabilities to medtwin."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from medtwin.trials.analysis.mmrm import MMRM
 from medtwin.trials.analysis.random_effects import random_effects_model
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import Environment, Factor, Formula, Named, as_factor, vector
+from tests.trials.reference.model_calls import Design, column, design
 from tests.trials.reference.model_fits import as_fit, refuse_arguments
-from tests.trials.reference.model_frames import Design, column, design
 from tests.trials.reference.rcalls import Call, Name
 from tests.trials.reference.survival_fits import Arguments
 

@@ -10,8 +10,8 @@ from medtwin.trials.analysis.covariance_structures import StructureName
 from medtwin.trials.analysis.mmrm import MMRM, quick_search
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import Environment, Factor, Formula, Named, plain, vector
+from tests.trials.reference.model_calls import column, design, sum_of, terms_of
 from tests.trials.reference.model_fits import as_fit, refuse_arguments
-from tests.trials.reference.model_frames import column, design, sum_of, terms_of
 from tests.trials.reference.rcalls import Call
 from tests.trials.reference.survival_fits import Arguments
 

@@ -1,4 +1,4 @@
-"""Fits of R's stats, MASS, geepack, nlme and mmrm by medtwin: arguments, and results as R names them."""
+"""Fits of R's stats, MASS and geepack by medtwin: arguments, and results as R names them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from medtwin.trials.analysis.linear import LinearModel, linear_model
 from medtwin.trials.analysis.profile_likelihood import profile_interval
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import Environment, Formula, Named, plain, vector
-from tests.trials.reference.model_frames import Design, column, design
+from tests.trials.reference.model_calls import Design, column, design
 from tests.trials.reference.rcalls import Call, Name
 from tests.trials.reference.survival_fits import Arguments
 

@@ -10,9 +10,9 @@ import numpy as np
 from tests.trials.reference import group_tests, mixed_fits, mmrm_fits, r_base, r_control, r_laws
 from tests.trials.reference import model_fits as fits
 from tests.trials.reference.bayes_answers import bayesian_answers, prognostic_answers
-from tests.trials.reference.cases import Case, NotCoveredError
+from tests.trials.reference.cases import Case
 from tests.trials.reference.evaluate import Environment, Frame, as_factor, plain
-from tests.trials.reference.model_frames import assign, transform, variables
+from tests.trials.reference.model_calls import assign, transform, variables
 from tests.trials.reference.model_tests import NATIVES as TESTS
 from tests.trials.reference.model_tests import table
 from tests.trials.reference.rcalls import Call
@@ -93,31 +93,22 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _evaluated(case: Case) -> dict[str, Any]:
-    """The outputs of a case by its expressions."""
-    env = Environment({"T": True, "F": False, **variables(case.folder)}, _FUNCTIONS, _NATIVES)
-    env.variables["x"] = env.run(case.call)
-    found = env.run(case.extract)
-    if not isinstance(found, Mapping):
-        raise NotCoveredError("an extract that names no outputs")
-    return {name: plain(each) for name, each in found.items()}
-
-
 def analysis(case: Case) -> Mapping[str, Any]:
     """The outputs of a case: its call is evaluated with fits and tests of medtwin."""
-    return _evaluated(case)
+    env = Environment({"T": True, "F": False, **variables(case.folder)}, _FUNCTIONS, _NATIVES)
+    return env.answer(case.call, case.extract)
 
 
 def bayesian(case: Case) -> Mapping[str, Any]:
     """The outputs of a case: by the function of medtwin its inputs ask for, else by its expression."""
     found = bayesian_answers(case.inputs)
-    return found if set(found) >= set(case.outputs) else {**_evaluated(case), **found}
+    return found if set(found) >= set(case.outputs) else {**analysis(case), **found}
 
 
 def prognostic(case: Case) -> Mapping[str, Any]:
     """The outputs of a case: by the function of medtwin its inputs ask for, else by its expression."""
     found = prognostic_answers(case.inputs)
-    return found if set(found) >= set(case.outputs) else {**_evaluated(case), **found}
+    return found if set(found) >= set(case.outputs) else {**analysis(case), **found}
 
 
 ANSWERS: dict[str, Callable[[Case], Mapping[str, Any]]] = {

@@ -21,6 +21,7 @@ from medtwin.trials.analysis.restricted_mean import (
 from medtwin.trials.analysis.results import Comparison
 from medtwin.trials.analysis.weighted_logrank import max_combo_test, weighted_logrank_test
 from medtwin.trials.analysis.weights import EarlyZero, FlemingHarrington, MagirrBurman
+from tests.trials.reference import r_base
 from tests.trials.reference import survival_fits as fits
 from tests.trials.reference.cases import Case, NotCoveredError
 from tests.trials.reference.data_frames import data_frames
@@ -339,6 +340,7 @@ _NATIVES: dict[str, Callable[[Environment, Call], Any]] = {
     "cuminc": _cuminc,
 }
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **r_base.FUNCTIONS,
     "summary": _summary,
     "quantile": fits.quantile,
     "coef": fits.coefficients,
@@ -355,11 +357,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 def survival_analysis(case: Case) -> Mapping[str, Any]:
     """The outputs of a case: its call is evaluated with fits of medtwin, then what it takes out of the result."""
     env = Environment(_variables(case.folder), _FUNCTIONS, _NATIVES)
-    env.variables["x"] = env.run(case.call)
-    found = env.run(case.extract)
-    if not isinstance(found, Mapping):
-        raise NotCoveredError("an extract that names no outputs")
-    return {name: plain(each) for name, each in found.items()}
+    return env.answer(case.call, case.extract)
 
 
 ANSWERS: dict[str, Callable[[Case], Mapping[str, Any]]] = {"survival_analysis": survival_analysis}

@@ -20,7 +20,7 @@ from tests.trials.reference import (
     rpact_timing,
 )
 from tests.trials.reference.cases import Case
-from tests.trials.reference.evaluate import Environment, Factor, Named
+from tests.trials.reference.evaluate import Environment
 
 _FUNCTIONS = {
     **r_base.FUNCTIONS,
@@ -42,14 +42,7 @@ _VARIABLES = {**gsdesign_bounds.VARIABLES, **gsdesign2_designs.VARIABLES}
 
 def _answer(case: Case) -> Mapping[str, Any]:
     """What the extract takes out of the result of the call."""
-    env = Environment(dict(_VARIABLES), _FUNCTIONS, gsdesign2_designs.NATIVES)
-    env.variables["x"] = env.run(case.call)
-    found = env.run(case.extract)
-    return {name: _flat(value) for name, value in found.items()}
-
-
-def _flat(value: Any) -> Any:
-    return value.labels if isinstance(value, Factor) else value.values if isinstance(value, Named) else value
+    return Environment(dict(_VARIABLES), _FUNCTIONS, gsdesign2_designs.NATIVES).answer(case.call, case.extract)
 
 
 ANSWERS: dict[str, Callable[[Case], Mapping[str, Any]]] = {

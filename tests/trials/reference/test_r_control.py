@@ -8,7 +8,7 @@ import pytest
 
 from tests.trials.reference import r_control, r_laws
 from tests.trials.reference.evaluate import Environment, plain
-from tests.trials.reference.model_frames import assign
+from tests.trials.reference.model_calls import assign
 from tests.trials.reference.rcalls import parse
 
 
