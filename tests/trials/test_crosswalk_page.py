@@ -8,7 +8,7 @@ import pytest
 
 PAGE = Path(__file__).parents[2] / "docs" / "trials_crosswalk.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-ROOMS = ("medtwin.trials.design", "medtwin.trials.analysis", "medtwin.trials.adaptive")
+ROOMS = ("medtwin.trials", "medtwin.trials.design", "medtwin.trials.analysis", "medtwin.trials.adaptive")
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))

@@ -46,7 +46,7 @@ class EventTable:
 
 
 Weight = Callable[[EventTable], Floats]
-"""Weights of the rows of an event table, (rows,); see `medtwin.trials.analysis.weights`."""
+"""Weights of the rows of an event table, (rows,); see `medtwin.trials.survival_weights`."""
 
 
 def event_table(

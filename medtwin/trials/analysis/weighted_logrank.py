@@ -12,7 +12,7 @@ from scipy.stats import norm
 from medtwin.trials.analysis.follow_up import Floats, as_flags
 from medtwin.trials.analysis.logrank import EventTable, Weight, event_table
 from medtwin.trials.analysis.normal_maximum import upper_tail_of_maximum
-from medtwin.trials.analysis.weights import FlemingHarrington
+from medtwin.trials.survival_weights import FlemingHarrington
 
 USUAL_WEIGHTS = tuple(FlemingHarrington(rho, gamma) for rho, gamma in ((0, 0), (0, 1), (1, 0), (1, 1)))
 """For proportional, late, early and middle effects."""
@@ -80,7 +80,7 @@ def weighted_logrank_test(
         time: (subjects,) time to event or censoring.
         event: (subjects,) whether it is an event.
         arm: (subjects,) 1 experimental, 0 control.
-        weight: Of each event time, see `medtwin.trials.analysis.weights`; one by default.
+        weight: Of each event time, see `medtwin.trials.survival_weights`; one by default.
         strata: (subjects,) labels of strata: scores and variances are summed over them.
 
     Raises:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import multivariate_normal, norm
 
-from medtwin.trials.design.survival_weights import FlemingHarrington
 from medtwin.trials.design.two_arm_survival import TwoArmSurvival
 from medtwin.trials.design.weighted_logrank_design import score_covariance, weighted_score
+from medtwin.trials.survival_weights import FlemingHarrington
 
 Floats = NDArray[np.float64]
 

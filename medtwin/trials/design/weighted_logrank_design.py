@@ -23,9 +23,9 @@ from scipy.optimize import brentq
 
 from medtwin.trials.design.changing_effects import Looks
 from medtwin.trials.design.hazard import PiecewiseRate
-from medtwin.trials.design.survival_weights import LOGRANK, FlemingHarrington, SurvivalAt, Weight
 from medtwin.trials.design.timing import Arm
 from medtwin.trials.design.two_arm_survival import FollowUp, Stratum, TwoArmSurvival
+from medtwin.trials.survival_weights import LOGRANK, FlemingHarrington, SurvivalAt, Weight
 
 Floats = NDArray[np.float64]
 Approximation = Literal["asymptotic", "generalized_schoenfeld"]

@@ -10,7 +10,7 @@ from scipy.stats import norm
 from medtwin.trials.analysis.logrank import event_table, logrank_test
 from medtwin.trials.analysis.survival_batch import logrank_z, risk_sets
 from medtwin.trials.analysis.weighted_logrank import max_combo_test, weighted_logrank_test
-from medtwin.trials.analysis.weights import EarlyZero, FlemingHarrington, MagirrBurman
+from medtwin.trials.survival_weights import AtRiskPower, EarlyZero, FlemingHarrington, MagirrBurman
 
 TIME, EVENT, ARM = [1.0, 2.0, 2.0, 3.0, 4.0, 5.0], [1, 1, 1, 0, 1, 1], [0, 0, 1, 1, 0, 1]
 
@@ -73,11 +73,21 @@ def test_weights_by_hand() -> None:
     np.testing.assert_allclose(MagirrBurman(delay=2)(table), [1, 6 / 5, 6 / 5, 6 / 5])
     np.testing.assert_allclose(MagirrBurman(max_weight=1.5)(table), [1, 6 / 5, 1.5, 1.5])
     assert EarlyZero(2)(table).tolist() == [0, 1, 1, 1]
+    np.testing.assert_allclose(FlemingHarrington(0, 1, tau=4.5)(table), [0, 1 / 6, 1 / 2, 1 / 2])
+    np.testing.assert_allclose(AtRiskPower(2)(table), [1, 25 / 36, 1 / 9, 1 / 36])
+
+
+def test_weights_know_the_strata_apart() -> None:
+    """Two strata of the same data have its weights twice."""
+    both = event_table([*TIME, *TIME], [*EVENT, *EVENT], [*ARM, *ARM], strata=[0] * 6 + [1] * 6)
+    one = event_table(TIME, EVENT, ARM)
+    for weight in (FlemingHarrington(0, 1, tau=4.5), MagirrBurman(2), AtRiskPower(0.5)):
+        np.testing.assert_allclose(weight(both), np.tile(weight(one), 2))
 
 
 def test_weights_that_do_nothing_leave_the_log_rank_test() -> None:
     plain = weighted_logrank_test(*trial(4))
-    for weight in (FlemingHarrington(), MagirrBurman(delay=0), EarlyZero(0)):
+    for weight in (FlemingHarrington(), MagirrBurman(delay=0), EarlyZero(0), AtRiskPower(0)):
         assert weighted_logrank_test(*trial(4), weight).z == pytest.approx(plain.z)
     assert weighted_logrank_test(*trial(4), FlemingHarrington(0, 1)).z != pytest.approx(plain.z)
 

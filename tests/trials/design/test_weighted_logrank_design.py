@@ -6,7 +6,6 @@ from scipy.stats import norm
 
 from medtwin.trials.design.average_hazard_ratio import average_hazard_ratio, average_hazard_ratio_looks
 from medtwin.trials.design.max_combo_design import MaxCombo, max_combo
-from medtwin.trials.design.survival_weights import AtRiskPower, FlemingHarrington, MagirrBurman
 from medtwin.trials.design.weighted_logrank_design import (
     log_hazard_ratio,
     log_hazard_ratio_variance,
@@ -14,6 +13,7 @@ from medtwin.trials.design.weighted_logrank_design import (
     weighted_logrank_looks,
     weighted_score,
 )
+from medtwin.trials.survival_weights import AtRiskPower, EarlyZero, FlemingHarrington, MagirrBurman
 from tests.trials.design.survival_trials import delayed, proportional
 
 UNKNOWN: Any = "unheard of"
@@ -52,8 +52,16 @@ def test_late_weights_gain_where_the_effect_is_late() -> None:
 
 def test_a_weight_that_is_constant_in_time_is_no_weight() -> None:
     plain = weighted_score(delayed(), 36.0).z
-    assert weighted_score(delayed(), 36.0, MagirrBurman(1e-9)).z == pytest.approx(plain)
+    assert weighted_score(delayed(), 36.0, MagirrBurman(0.0)).z == pytest.approx(plain)
+    assert weighted_score(delayed(), 36.0, MagirrBurman(max_weight=1.0)).z == pytest.approx(plain)
+    assert weighted_score(delayed(), 36.0, EarlyZero(0.0)).z == pytest.approx(plain)
     assert weighted_score(delayed(), 36.0, AtRiskPower(0.0)).z == pytest.approx(plain)
+
+
+def test_events_before_the_delay_only_add_noise() -> None:
+    plain, late = weighted_score(delayed(), 36.0), weighted_score(delayed(), 36.0, EarlyZero(4.0))
+    assert late.mean == pytest.approx(plain.mean)
+    assert late.variance < 0.8 * plain.variance
 
 
 def test_the_average_hazard_ratio_by_hand() -> None:
@@ -110,7 +118,9 @@ def test_covariance_of_scores_has_their_variances() -> None:
     ("build", "message"),
     [
         (lambda: FlemingHarrington(-1.0), "rho must be 0 or more"),
-        (lambda: MagirrBurman(0.0), "tau must be above 0"),
+        (lambda: MagirrBurman(-1.0), "delay must be 0 or more"),
+        (lambda: MagirrBurman(max_weight=0.5), "max_weight must be 1 or more"),
+        (lambda: FlemingHarrington(tau=0.0), "tau must be above 0"),
         (lambda: AtRiskPower(-0.5), "power must be 0 or more"),
         (lambda: weighted_score(proportional(), 20.0, null_hazard_ratio=0.0), "null_hazard_ratio must be above 0"),
         (lambda: weighted_logrank_looks(proportional(), [20.0], approximation=UNKNOWN), "approximation must be"),

@@ -23,9 +23,9 @@ from medtwin.trials.design.changing_effects import (
 )
 from medtwin.trials.design.hazard import PiecewiseRate
 from medtwin.trials.design.selected_looks import spent_where_tested
-from medtwin.trials.design.survival_weights import LOGRANK, FlemingHarrington, MagirrBurman, Weight
 from medtwin.trials.design.two_arm_survival import TwoArmSurvival
 from medtwin.trials.design.weighted_logrank_design import weighted_logrank_looks, weighted_score
+from medtwin.trials.survival_weights import LOGRANK, FlemingHarrington, MagirrBurman, Weight
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import Environment, Frame
 from tests.trials.reference.gsdesign2_tables import (

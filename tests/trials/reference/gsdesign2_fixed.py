@@ -14,9 +14,9 @@ from medtwin.trials.design.changing_effects import Looks, stopping
 from medtwin.trials.design.max_combo_design import max_combo
 from medtwin.trials.design.milestone_design import ArmSummaries, milestone_survival, restricted_mean
 from medtwin.trials.design.survival_size import ProportionalHazards
-from medtwin.trials.design.survival_weights import FlemingHarrington, MagirrBurman
 from medtwin.trials.design.two_arm_survival import TwoArmSurvival
 from medtwin.trials.design.weighted_logrank_design import weighted_logrank_looks
+from medtwin.trials.survival_weights import FlemingHarrington, MagirrBurman
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import Frame
 from tests.trials.reference.gsdesign2_designs import Law, by_ahr, by_weights, on_scale

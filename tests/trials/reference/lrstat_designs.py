@@ -18,7 +18,6 @@ from medtwin.trials.design.hazard import PiecewiseRate
 from medtwin.trials.design.milestone_design import ArmSummaries, milestone_survival, restricted_mean
 from medtwin.trials.design.selected_looks import spent_where_tested
 from medtwin.trials.design.survival_size import enroll_duration_for, follow_up_for
-from medtwin.trials.design.survival_weights import FlemingHarrington
 from medtwin.trials.design.timing import Arm
 from medtwin.trials.design.two_arm_survival import Stratum, TwoArmSurvival
 from medtwin.trials.design.weighted_logrank_design import (
@@ -26,6 +25,7 @@ from medtwin.trials.design.weighted_logrank_design import (
     log_hazard_ratio_variance,
     weighted_score,
 )
+from medtwin.trials.survival_weights import FlemingHarrington
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import Frame
 from tests.trials.reference.lrstat_bounds import looks_tested, lrstat_bounds, lrstat_spending

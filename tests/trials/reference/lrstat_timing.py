@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from medtwin.trials.design.changing_effects import exits_with_means
 from medtwin.trials.design.hazard import PiecewiseRate
-from medtwin.trials.design.survival_weights import FlemingHarrington
 from medtwin.trials.design.timing import Arm
 from medtwin.trials.design.two_arm_survival import Stratum, TwoArmSurvival
 from medtwin.trials.design.weighted_logrank_design import (
@@ -20,6 +19,7 @@ from medtwin.trials.design.weighted_logrank_design import (
     log_hazard_ratio_variance,
     weighted_score,
 )
+from medtwin.trials.survival_weights import FlemingHarrington
 from tests.trials.reference.evaluate import Frame
 from tests.trials.reference.lrstat_designs import ENTRY, FOLLOW, rates_by_stratum, trial_of
 from tests.trials.reference.signatures import Arguments, bound, is_missing, numbers

@@ -20,7 +20,7 @@ from medtwin.trials.analysis.restricted_mean import (
 )
 from medtwin.trials.analysis.results import Comparison
 from medtwin.trials.analysis.weighted_logrank import max_combo_test, weighted_logrank_test
-from medtwin.trials.analysis.weights import EarlyZero, FlemingHarrington, MagirrBurman
+from medtwin.trials.survival_weights import EarlyZero, FlemingHarrington, MagirrBurman
 from tests.trials.reference import r_base
 from tests.trials.reference import survival_fits as fits
 from tests.trials.reference.cases import Case, NotCoveredError

@@ -23,7 +23,7 @@ from medtwin.trials.analysis.kaplan_meier import (
 from medtwin.trials.analysis.logrank import logrank_test
 from medtwin.trials.analysis.parametric import parametric_model
 from medtwin.trials.analysis.restricted_mean import restricted_mean
-from medtwin.trials.analysis.weights import FlemingHarrington
+from medtwin.trials.survival_weights import FlemingHarrington
 from tests.trials.reference.cases import NotCoveredError
 from tests.trials.reference.evaluate import Environment, Named, plain, vector
 from tests.trials.reference.model_frame import Estimable, ModelFrame, model_frame
