@@ -205,13 +205,17 @@ def course_of(plan: TrialPlan, patients: Patients, hazard_ratio: float) -> Cours
     """The course of the patients in the arms that they are in."""
     arm = patients.arm
     dropout = plan.dropout.months(patients.leaving, arm)
+    own = plan.pool.effect
+    ratio = hazard_ratio if own is None else np.exp(plan.pool.log_hazard_ratios(hazard_ratio))[patients.index]
     if plan.changes:
         risk = np.exp(plan.pool.log_risk)[patients.index]
         changes = [
             (change.months(draws, arm, patients.enrolled, risk), change.effect)
             for change, draws in zip(plan.changes, patients.changes, strict=True)
         ]
-        event = event_months(plan.pool.hazard, patients.amount, hazard_ratio, arm, changes)
+        event = event_months(plan.pool.hazard, patients.amount, ratio, arm, changes)
+    elif own is not None:
+        event = plan.pool.hazard.time_at(patients.amount / np.where(arm == 1, ratio, 1.0))
     else:
         amount = np.array([1.0, 1.0 / hazard_ratio])[arm]
         amount *= patients.amount

@@ -120,7 +120,7 @@ def table_of(study: Study, scenario: Scenario, found: Characteristics, seed: int
 
     The analytical values take the log-rank statistic as canonical joint normal with Schoenfeld's drift at the
     simulated hazard ratio, every look reached, and risks of all patients alike where they speak of its power. There are
-    none under an effect where patients change treatment.
+    none under an effect where patients change treatment or its size differs between them.
     """
     design = study.plan.design
     bounds, drift = design.bounds, design.drift(scenario.hazard_ratio)
@@ -150,7 +150,7 @@ def table_of(study: Study, scenario: Scenario, found: Characteristics, seed: int
             ("log hazard ratio at stop", None, at_stop, None),
             ("bias at stop", None, difference_of(at_stop, marginal), None),
         ]
-    if study.plan.changes and not is_null:
+    if (study.plan.changes or study.plan.pool.effect is not None) and not is_null:
         lines = [(what, look, estimate, None) for what, look, estimate, _ in lines]
     return [
         Line(scenario.name, scenario.hazard_ratio, what, look, estimate, theory, found.num_trials)

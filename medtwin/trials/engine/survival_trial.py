@@ -21,6 +21,7 @@ from medtwin.trials.enrolment.adherence import Dropout, TreatmentChange
 from medtwin.trials.enrolment.factors import Factor, as_factors
 from medtwin.trials.enrolment.minimisation import Minimisation
 from medtwin.trials.enrolment.randomisation import PermutedBlocks, Randomisation, ratio_parts
+from medtwin.trials.outcome.effect import EffectModel, parse_effect
 from medtwin.trials.outcome.endpoint import Endpoint, follow_up
 from medtwin.trials.outcome.prognosis import (
     MIN_EVENTS,
@@ -68,6 +69,8 @@ class SurvivalTrial:
         max_months: The last analysis comes by then; None: twice the planned duration.
         annual_dropout: Share of patients who leave within a year, or how they leave by arm and time.
         treatment_changes: Who stops or switches treatment, when.
+        effect: The log hazard ratio of each patient by covariates, as text (`medtwin.trials.outcome.effect`); None:
+            that of `hazard_ratio` for all. The alternative simulates it, the power curve multiples of it.
         ridge: Penalty of the prognostic score (`fit_outcome`).
         assumed: The outcome where there is no cohort. assume_if_too_few: Also where too few events occurred in it.
 
@@ -96,11 +99,12 @@ class SurvivalTrial:
     assumed: AssumedOutcome | None = None
     assume_if_too_few: bool = False
     measures: Mapping[str, Measure] = field(default_factory=dict)
+    effect: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.eligibility, str):
             raise ValueError(f"eligibility must be a list, got {self.eligibility!r}")
-        _ = self.criteria  # raises where a text is no expression
+        _ = self.criteria, self.effect_model  # raise where a text is no expression
         if not self.follow_up_months > 0:
             raise ValueError(f"follow_up_months must be above 0, got {self.follow_up_months!r}")
         if self.num_subjects is not None and self.num_subjects < 1:
@@ -128,6 +132,22 @@ class SurvivalTrial:
         for each in self.eligibility:
             found += statements(each, measures) if isinstance(each, str) else [each]
         return found
+
+    @cached_property
+    def effect_model(self) -> EffectModel | None:
+        """The effect by covariates, parsed; None where it is the same for all."""
+        return None if self.effect is None else parse_effect(self.effect)
+
+    def with_effects(self, pool: PatientPool) -> PatientPool:
+        """The pool, each of whom has an effect of its own where the trial says so.
+
+        Raises:
+            ConfigError: If the effect names a covariate that the pool lacks.
+        """
+        if self.effect_model is None:
+            return pool
+        found = self.effect_model.log_hazard_ratios(pool.log_risk, pool.baseline)
+        return replace(pool, effect=found / math.log(self.hazard_ratio))
 
     @property
     def dropout(self) -> Dropout:
@@ -212,7 +232,9 @@ def arms_of(pool: PatientPool, dropout: Dropout, hazard_ratio: float, hazard_fac
     control, experimental = (
         Arm(pool.hazard.scaled(hazard_factor), leaving, pool.risk_groups()) for leaving in dropout.arms
     )
-    return experimental.treated(hazard_ratio), control
+    if pool.effect is None:
+        return experimental.treated(hazard_ratio), control
+    return replace(experimental, risks=pool.risk_groups(hazard_ratio=hazard_ratio)), control
 
 
 def prepare(trial: SurvivalTrial, cohort: Cohort | None, seed: int) -> Study:
@@ -225,7 +247,7 @@ def prepare(trial: SurvivalTrial, cohort: Cohort | None, seed: int) -> Study:
     if cohort is None:
         if trial.assumed is None:
             raise ConfigError("a trial without a cohort needs an outcome: trial.assumed.control_median_months=...")
-        pool = trial.assumed.pool(generator(seed, "parametric patients"))
+        pool = trial.with_effects(trial.assumed.pool(generator(seed, "parametric patients")))
         return Study(trial, engine_plan(trial, pool))
     found = find_eligible(cohort, trial.index, trial.criteria)
     covariates = baseline(cohort, found.entry, trial.labs)
@@ -238,7 +260,7 @@ def prepare(trial: SurvivalTrial, cohort: Cohort | None, seed: int) -> Study:
             covariates, followed, stratum, ridge=trial.ridge, horizon_months=trial.endpoint.horizon_months
         )
         pool = fitted.pool
-    plan = engine_plan(trial, pool)
+    plan = engine_plan(trial, trial.with_effects(pool))
     eligible = len(covariates.subject_id)
     groups = attrition_by_group(found, demographics(cohort, days_of_reference(cohort, trial.index, found.entry)))
     return Study(trial, plan, found.attrition, fitted, len(cohort.subject_id), eligible, num_events, groups)

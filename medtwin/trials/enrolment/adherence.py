@@ -199,7 +199,7 @@ class SwitchAtMonth:
 def event_months(
     hazard: PiecewiseRate | WeibullHazard,
     amount: Floats,
-    hazard_ratio: float,
+    hazard_ratio: float | Floats,
     arm: Ints,
     changes: Sequence[tuple[Floats, float]],
 ) -> Floats:
@@ -211,14 +211,14 @@ def event_months(
     Args:
         hazard: h0 over the months since enrolment.
         amount: Exponential of mean 1 over the patient's risk.
-        hazard_ratio: Of the whole effect, above 0.
+        hazard_ratio: Of the whole effect, above 0; of all patients or of each, in the shape of `amount`.
         arm: 0 control, 1 experimental: phi at first.
         changes: Month of each (inf: never), in the shape of `amount`, and phi from then on.
 
     Raises:
         ValueError: If the hazard ratio is not above 0.
     """
-    if not hazard_ratio > 0:
+    if not (np.asarray(hazard_ratio) > 0).all():
         raise ValueError(f"hazard_ratio must be above 0, got {hazard_ratio!r}")
     at = np.stack([np.asarray(months, dtype=np.float64) for months, _ in changes] + [np.full(amount.shape, np.inf)])
     order = np.argsort(at, axis=0, kind="stable")

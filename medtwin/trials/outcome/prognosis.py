@@ -1,11 +1,12 @@
 """The outcome model of a trial's patients: a hazard over time, each one's relative risk, the treatment's effect.
 
-Hazard of patient i in arm a: h0(t) exp(lp_i) HR^a. Both potential outcomes of a patient come from the same draw, so a
-patient under either arm differs by the treatment alone.
+Hazard of patient i in arm a: h0(t) exp(lp_i) HR^(a e_i), e_i = 1 unless effects differ between patients. Both
+potential outcomes of a patient come from the same draw, so a patient under either arm differs by the treatment alone.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,16 +33,27 @@ class PatientPool:
         stratum: (pool,) for stratified randomisation, from 0.
         hazard: At log risk 0, in the control arm.
         baseline: Their covariates, in the same order; None for a parametric pool.
+        effect: (pool,) by how much the log hazard ratio of a scenario is multiplied for each; None: 1 for all.
     """
 
     log_risk: Floats
     stratum: Ints
     hazard: PiecewiseRate
     baseline: Baseline | None = None
+    effect: Floats | None = None
 
-    def risk_groups(self, groups: int = 100) -> tuple[float, ...]:
-        """Mean relative hazards of equally large groups, for expected event counts; at most `groups` of them."""
-        risks = np.sort(np.exp(self.log_risk))
+    def log_hazard_ratios(self, hazard_ratio: float) -> Floats:
+        """Of each of them under the hazard ratio of a scenario, (pool,)."""
+        return math.log(hazard_ratio) * (np.ones(len(self.log_risk)) if self.effect is None else self.effect)
+
+    def risk_groups(self, groups: int = 100, hazard_ratio: float = 1.0) -> tuple[float, ...]:
+        """Mean relative hazards of equally large groups, for expected event counts.
+
+        Args:
+            groups: At most so many.
+            hazard_ratio: Of a scenario; 1 is the control arm.
+        """
+        risks = np.sort(np.exp(self.log_risk + (self.log_hazard_ratios(hazard_ratio) if hazard_ratio != 1 else 0.0)))
         if risks[0] == risks[-1]:
             return (float(risks[0]),)
         if len(risks) <= groups:
