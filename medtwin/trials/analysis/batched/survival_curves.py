@@ -68,15 +68,17 @@ def survival_at(trials: TrialsInOrder, times: Sequence[float]) -> ArmEstimates:
     """
     _check(trials, "times", min(times, default=0.0) >= 0, times)
     here = [trials.time <= trials.as_time(at) for at in times]
+    fall, spread = _steps(trials)
     found = []
-    for is_experimental in (True, False):
-        fall, spread, is_arm = _steps(trials, is_experimental=is_experimental)
-        last = np.where(is_arm, trials.time, -1.0).max(axis=1)
-        survival = [np.exp(fall.sum(axis=1, where=until)) for until in here]
-        with np.errstate(invalid="ignore"):  # 0 times inf where nobody is left
-            error = [s * np.sqrt(spread.sum(axis=1, where=until)) for s, until in zip(survival, here, strict=True)]
-        known = [np.where(last >= trials.as_time(at), 1.0, np.nan) for at in times]
-        found.append([np.stack(each, axis=1) * np.stack(known, axis=1) for each in (survival, error)])
+    for is_arm, last in _arms(trials):
+        survival, error = [], []
+        for at, until in zip(times, here, strict=True):
+            seen = until & is_arm
+            survival.append(np.exp(fall.sum(axis=1, where=seen)))
+            with np.errstate(invalid="ignore"):  # 0 times inf where nobody is left
+                error.append(survival[-1] * np.sqrt(spread.sum(axis=1, where=seen)))
+            survival[-1][last < trials.as_time(at)] = np.nan
+        found.append((np.stack(survival, axis=1), np.stack(error, axis=1)))
     (s1, e1), (s0, e0) = found
     return ArmEstimates(s1, s0, np.where(s1 > 0, e1, np.nan), np.where(s0 > 0, e0, np.nan))
 
@@ -126,45 +128,63 @@ def restricted_mean_difference(trials: TrialsInOrder, tau: float) -> DifferenceT
     _check(trials, "tau", 0 < tau < np.inf, tau)
     until = np.minimum(trials.time, tau)
     widths = np.diff(until, axis=1, append=tau)
+    fall, spread = _steps(trials)
+    spread[np.isinf(spread)] = 0.0  # nobody of the arm is left, nor is any area
     (m1, e1), (m0, e0) = (
-        _restricted_mean(trials, until, widths, tau, is_experimental=is_experimental)
-        for is_experimental in (True, False)
+        _restricted_mean(
+            trials,
+            (np.where(is_arm, fall, 0.0), spread * is_arm),
+            (until, widths),
+            is_arm,
+            last >= trials.as_time(tau),
+        )
+        for is_arm, last in _arms(trials)
     )
     return DifferenceTests(ArmEstimates(m1, m0, e1, e0), m1 - m0, np.hypot(e1, e0))
 
 
 def _restricted_mean(
-    trials: TrialsInOrder, until: Floats, widths: Floats, tau: float, *, is_experimental: bool
+    trials: TrialsInOrder, steps: tuple[Floats, Floats], until: tuple[Floats, Floats], is_arm: Bools, is_followed: Bools
 ) -> tuple[Floats, Floats]:
-    """The mean of one arm and its standard error, (trials,) each."""
-    fall, spread, is_arm = _steps(trials, is_experimental=is_experimental)
-    pieces = np.exp(np.cumsum(fall, axis=1)) * widths
+    """The mean of one arm and its standard error, (trials,) each, from its steps, and times and gaps up to tau."""
+    fall, spread = steps
+    pieces = np.exp(np.cumsum(fall, axis=1)) * until[1]
     rest = np.cumsum(pieces[:, ::-1], axis=1)[:, ::-1]
-    mean = until[:, 0] + rest[:, 0]
-    spread = np.where(np.isfinite(spread), spread, 0.0)  # nobody is left: nor is any area
+    mean = until[0][:, 0] + rest[:, 0]
     error = np.sqrt(np.einsum("ij,ij,ij->i", rest, rest, spread))
-    last = np.where(is_arm, trials.time, -1.0).max(axis=1)
-    is_last = is_arm & (trials.time == last[:, None])
-    is_closed = (is_last & trials.event).any(axis=1) & ~(is_last & ~trials.event).any(axis=1)
-    is_known = is_arm.any(axis=1) & ((last >= trials.as_time(tau)) | (is_closed & (last > 0)))
+    is_known = is_followed if is_followed.all() else is_followed | _ends_with_event(trials, is_arm)
     return np.where(is_known, mean, np.nan), np.where(is_known, error, np.nan)
 
 
-def _steps(trials: TrialsInOrder, *, is_experimental: bool) -> tuple[Floats, Floats, Bools]:
-    """Steps of log survival and of its Greenwood variance at each event of an arm, and who is of it; tied ones share.
+def _ends_with_event(trials: TrialsInOrder, is_arm: Bools) -> Bools:
+    """Whether all of an arm who are followed longest have the event, (trials,)."""
+    time = np.where(is_arm, trials.time, -1.0)
+    last = time.max(axis=1, keepdims=True)
+    is_last = time == last
+    return np.asarray((last[:, 0] > 0) & ~(is_last & ~trials.event).any(axis=1))
+
+
+def _arms(trials: TrialsInOrder) -> tuple[tuple[Bools, Floats], tuple[Bools, Floats]]:
+    """Who is of the experimental and of the control arm, and the last time of each in every trial, -1 for nobody."""
+    return (
+        (trials.arm, np.where(trials.arm, trials.time, -1.0).max(axis=1)),
+        (~trials.arm, np.where(trials.arm, -1.0, trials.time).max(axis=1)),
+    )
+
+
+def _steps(trials: TrialsInOrder) -> tuple[Floats, Floats]:
+    """Steps of log survival and of its Greenwood variance in the arm of each event, tied events of it sharing them.
 
     Both are (trials, patients), 0 where nothing happens.
     """
-    if is_experimental:
-        is_arm, n, d = trials.arm, trials.at_risk_1, trials.tied_1
-    else:
-        is_arm, n, d = ~trials.arm, trials.at_risk - trials.at_risk_1, trials.tied - trials.tied_1
-    is_step = is_arm & trials.event
-    n, d = np.where(is_step, n, 2), np.where(is_step, d, 1)
-    with np.errstate(divide="ignore"):
-        fall = np.where(is_step, np.log(1 - d / n) / d, 0.0)
-        spread = np.where(is_step, 1 / (n * (n - d)), 0.0)
-    return fall, spread, is_arm
+    n = np.where(trials.arm, trials.at_risk_1, trials.at_risk - trials.at_risk_1)
+    left = 1.0 / n
+    d = np.where(trials.arm, trials.tied_1, trials.tied - trials.tied_1) if trials.tied.max() > 1 else 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fall = np.log(1 - d * left) / d
+        spread = left / (n - d)
+    fall[~trials.event], spread[~trials.event] = 0.0, 0.0
+    return fall, spread
 
 
 def _check(trials: TrialsInOrder, name: str, is_right: bool, value: object) -> None:
