@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, t
 
 from medtwin.trials.adaptive.combined_tests import CombinedTest, falling_root
-from medtwin.trials.analysis.multiplicity import intersections
+from medtwin.trials.analysis.multiplicity import intersections, truncated_p_value
 from medtwin.trials.analysis.stage_data import LogRankData, RatesData, Sample
 from medtwin.trials.design.dunnett import dunnett_p_value, many_to_one_correlation
 
@@ -239,26 +239,30 @@ def intersection_p_value(found: Comparisons, members: NDArray[np.bool_], test: I
         ValueError: If the test is unknown, or Dunnett's with statistics of different degrees of freedom.
     """
     there = members & ~np.isnan(found.p_values)
-    p = np.sort(found.p_values[there])
-    size = len(p)
-    if size == 0:
+    if not there.any():
         return math.nan
     match test:
         case "dunnett":
-            if size == 1:
-                return float(p[0])
-            rho = many_to_one_correlation(found.ratios[there])
-            return dunnett_p_value(float(found.z[there].max()), rho, found.degrees_of_freedom)
-        case "bonferroni":
-            return min(1.0, float(size * p[0]))
+            return _of_least(found, there, int(np.argmax(np.where(there, found.z, -np.inf))), test)
+        case "bonferroni" | "sidak":
+            return _of_least(found, there, int(np.argmin(np.where(there, found.p_values, np.inf))), test)
         case "simes":
-            return float(np.min(size * p / np.arange(1, size + 1)))
-        case "sidak":
-            return float(-np.expm1(size * np.log1p(-p[0])))
+            return truncated_p_value(found.p_values[there], int(there.sum()), 1.0)
         case "hierarchical":
             first = int(np.flatnonzero(members)[0])
             return float(found.p_values[first]) if there[first] else 1.0
     raise ValueError(f"test must be dunnett, bonferroni, simes, sidak or hierarchical, got {test!r}")
+
+
+def _of_least(found: Comparisons, there: NDArray[np.bool_], arm: int, test: Intersection) -> float:
+    """The p value of the intersection of arms' nulls if an arm has the largest statistic of theirs."""
+    p, size = float(found.p_values[arm]), int(there.sum())
+    if size == 1 or test == "hierarchical":
+        return p
+    if test == "dunnett":
+        rho = many_to_one_correlation(found.ratios[there])
+        return dunnett_p_value(float(found.z[arm]), rho, found.degrees_of_freedom)
+    return float(-np.expm1(size * np.log1p(-p))) if test == "sidak" else min(1.0, size * p)
 
 
 @dataclass(frozen=True)
@@ -348,7 +352,7 @@ class ClosedTest:
         for k in range(self.data.stages):
             stage = self.data.compare(k, theta)
             for arm in np.flatnonzero(~np.isnan(stage.p_values)):
-                found[arm, k] = _single_step(stage, int(arm), self.intersection)
+                found[arm, k] = _of_least(stage, ~np.isnan(stage.p_values), int(arm), self.intersection)
         return found
 
     def repeated_interval(self, arm: int) -> tuple[Floats, Floats]:
@@ -365,15 +369,3 @@ class ClosedTest:
             return falling_root(excess, self.data.search, xtol=1e-9)
 
         return np.array([math.nan if math.isnan(p) else limit(k) for k, p in enumerate(self.data_p_values(arm))])
-
-
-def _single_step(stage: Comparisons, arm: int, test: Intersection) -> float:
-    """An arm's p value adjusted as if it were the least of all."""
-    size = int((~np.isnan(stage.p_values)).sum())
-    p = float(stage.p_values[arm])
-    if test == "dunnett":
-        rho = many_to_one_correlation(stage.ratios[~np.isnan(stage.p_values)])
-        return dunnett_p_value(float(stage.z[arm]), rho, stage.degrees_of_freedom)
-    if test == "sidak":
-        return float(-np.expm1(size * np.log1p(-p)))
-    return p if test == "hierarchical" else min(1.0, size * p)

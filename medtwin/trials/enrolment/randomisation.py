@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,6 +139,17 @@ def _dealt_to(is_here: NDArray[np.bool_], listed: Ints, arms: Ints) -> Ints:
     return np.where(is_here, np.take_along_axis(listed, place, axis=1), arms)
 
 
+class _ByStrata:
+    """Randomises in each stratum by itself."""
+
+    strata: Sequence[Factor | str]
+
+    @property
+    def balanced(self) -> tuple[Factor, ...]:
+        """The strata's factors."""
+        return as_factors(self.strata)
+
+
 @dataclass(frozen=True)
 class SimpleRandomisation:
     """Every patient is allocated independently."""
@@ -171,7 +182,7 @@ class SimpleRandomisation:
 
 
 @dataclass(frozen=True)
-class PermutedBlocks:
+class PermutedBlocks(_ByStrata):
     """Blocks of patients in each of which the ratio holds exactly, in random order; in each stratum by itself.
 
     Attributes:
@@ -196,11 +207,6 @@ class PermutedBlocks:
     def sizes(self) -> tuple[int, ...]:
         """The sizes that a block may have, increasing."""
         return (self.block_size,) if isinstance(self.block_size, int) else tuple(sorted(self.block_size))
-
-    @property
-    def balanced(self) -> tuple[Factor, ...]:
-        """The strata's factors."""
-        return as_factors(self.strata)
 
     @property
     def description(self) -> str:
@@ -303,14 +309,36 @@ def assign_in_turn(levels: Ints, num_arms: int, uniform: Floats, probabilities: 
     return np.ascontiguousarray(arms.T)
 
 
-def _in_strata(levels: Ints, num_arms: int, draws: TrialDraws, probabilities: Probabilities) -> Ints:
-    """As `assign_in_turn`, within the strata that the factors' levels make together."""
-    stratum, _ = strata(levels)
-    return assign_in_turn(stratum[None], num_arms, draws.uniform(levels.shape[2], "arm"), probabilities)
+class _InTurn(_ByStrata):
+    """Equal arms, whose probabilities for a patient depend on those of the patients of the stratum before."""
+
+    _what: ClassVar[str]
+    _is_pair: ClassVar[bool] = True
+
+    def probabilities(self, counts: Ints) -> Floats:
+        """Of the arms, (arms, trials), given the stratum's patients so far, (arms, 1, trials)."""
+        raise NotImplementedError
+
+    def check(self, parts: Sequence[int]) -> int:
+        """1.
+
+        Raises:
+            ValueError: Unless all parts are equal, and two where it allocates to no more.
+        """
+        check_parts(parts, is_equal=self._what)
+        if self._is_pair and len(parts) != 2:
+            raise ValueError(f"parts must be two for {self._what}, got {list(parts)}")
+        return 1
+
+    def assign(self, levels: Ints, parts: Sequence[int], draws: TrialDraws) -> Ints:
+        """The arm of each patient; see `Randomisation`."""
+        self.check(parts)
+        stratum, _ = strata(levels)
+        return assign_in_turn(stratum[None], len(parts), draws.uniform(levels.shape[2], "arm"), self.probabilities)
 
 
 @dataclass(frozen=True)
-class BiasedCoin:
+class BiasedCoin(_InTurn):
     """Efron's biased coin: the arm with fewer patients so far is the likelier one; two arms, 1:1.
 
     Attributes:
@@ -323,6 +351,7 @@ class BiasedCoin:
     Source: Efron 1971, Biometrika 58:403.
     """
 
+    _what: ClassVar[str] = "a biased coin"
     probability: float = 2 / 3
     strata: Sequence[Factor | str] = ()
 
@@ -332,27 +361,9 @@ class BiasedCoin:
         _ = self.balanced
 
     @property
-    def balanced(self) -> tuple[Factor, ...]:
-        """The strata's factors."""
-        return as_factors(self.strata)
-
-    @property
     def description(self) -> str:
         """In words."""
         return f"by a biased coin of {self.probability:.3g}{_by(self.balanced)}"
-
-    def check(self, parts: Sequence[int]) -> int:
-        """1.
-
-        Raises:
-            ValueError: Unless the ratio is 1:1.
-        """
-        return _check_pair(parts, "a biased coin")
-
-    def assign(self, levels: Ints, parts: Sequence[int], draws: TrialDraws) -> Ints:
-        """The arm of each patient; see `Randomisation`."""
-        self.check(parts)
-        return _in_strata(levels, 2, draws, self.probabilities)
 
     def probabilities(self, counts: Ints) -> Floats:
         """Of control and experimental, (2, trials), given the stratum's patients so far, (2, 1, trials)."""
@@ -362,7 +373,7 @@ class BiasedCoin:
 
 
 @dataclass(frozen=True)
-class BigStick:
+class BigStick(_InTurn):
     """A fair coin until one arm leads by a limit, then the other arm; two arms, 1:1.
 
     Attributes:
@@ -375,6 +386,7 @@ class BigStick:
     Source: Soares & Wu 1983, Commun Stat Theory Methods 12:2017.
     """
 
+    _what: ClassVar[str] = "the big stick"
     limit: int
     strata: Sequence[Factor | str] = ()
 
@@ -384,27 +396,9 @@ class BigStick:
         _ = self.balanced
 
     @property
-    def balanced(self) -> tuple[Factor, ...]:
-        """The strata's factors."""
-        return as_factors(self.strata)
-
-    @property
     def description(self) -> str:
         """In words."""
         return f"by a fair coin while no arm leads by {self.limit}{_by(self.balanced)}"
-
-    def check(self, parts: Sequence[int]) -> int:
-        """1.
-
-        Raises:
-            ValueError: Unless the ratio is 1:1.
-        """
-        return _check_pair(parts, "the big stick")
-
-    def assign(self, levels: Ints, parts: Sequence[int], draws: TrialDraws) -> Ints:
-        """The arm of each patient; see `Randomisation`."""
-        self.check(parts)
-        return _in_strata(levels, 2, draws, self.probabilities)
 
     def probabilities(self, counts: Ints) -> Floats:
         """Of control and experimental, (2, trials), given the stratum's patients so far, (2, 1, trials)."""
@@ -414,7 +408,7 @@ class BigStick:
 
 
 @dataclass(frozen=True)
-class Urn:
+class Urn(_InTurn):
     """Wei's urn: a ball is drawn and put back, and balls of all other arms are added; equal arms.
 
     Attributes:
@@ -428,6 +422,8 @@ class Urn:
     Source: Wei 1977, J Am Stat Assoc 72:382; Wei & Lachin 1988, Control Clin Trials 9:345.
     """
 
+    _what: ClassVar[str] = "an urn"
+    _is_pair: ClassVar[bool] = False
     initial: float = 0.0
     added: float = 1.0
     strata: Sequence[Factor | str] = ()
@@ -440,28 +436,9 @@ class Urn:
         _ = self.balanced
 
     @property
-    def balanced(self) -> tuple[Factor, ...]:
-        """The strata's factors."""
-        return as_factors(self.strata)
-
-    @property
     def description(self) -> str:
         """In words."""
         return f"by an urn of {self.initial:g} balls and {self.added:g} added{_by(self.balanced)}"
-
-    def check(self, parts: Sequence[int]) -> int:
-        """1.
-
-        Raises:
-            ValueError: Unless all parts are equal.
-        """
-        check_parts(parts, is_equal="an urn")
-        return 1
-
-    def assign(self, levels: Ints, parts: Sequence[int], draws: TrialDraws) -> Ints:
-        """The arm of each patient; see `Randomisation`."""
-        self.check(parts)
-        return _in_strata(levels, len(parts), draws, self.probabilities)
 
     def probabilities(self, counts: Ints) -> Floats:
         """Of the arms, (arms, trials), given the stratum's patients so far, (arms, 1, trials)."""
@@ -469,10 +446,3 @@ class Urn:
         balls = self.initial + self.added * (mine.sum(axis=0) - mine)
         total = balls.sum(axis=0)
         return np.asarray(np.divide(balls, total, out=np.full(balls.shape, 1 / len(balls)), where=total > 0))
-
-
-def _check_pair(parts: Sequence[int], what: str) -> int:
-    check_parts(parts, is_equal=what)
-    if len(parts) != 2:
-        raise ValueError(f"parts must be two for {what}, got {list(parts)}")
-    return 1

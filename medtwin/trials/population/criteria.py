@@ -118,11 +118,13 @@ class Sex:
 
 
 @dataclass(frozen=True)
-class Has:
-    """Any of the codes, or of those below them, on or before the day.
+class _Codes:
+    """Codes in a window that ends with the day.
 
     Attributes:
-        codes: `SYSTEM//code`. window_days: Only so far back; None: ever. name: For the attrition table.
+        codes: `SYSTEM//code`; those below them count too.
+        window_days: Only so far back; None: ever.
+        name: For the attrition table.
     """
 
     codes: Sequence[str]
@@ -132,10 +134,25 @@ class Has:
     def __post_init__(self) -> None:
         _check_codes(self.codes, self.window_days)
 
+    def _described(self, verb: str) -> str:
+        return f"{verb} {self.name or ' or '.join(self.codes)}{_window(self.window_days)}"
+
+    def _occurred(self, cohort: Cohort, at: Candidates) -> Bools:
+        return _occurred(cohort.rows_of(self.codes), at, self.window_days)
+
+
+@dataclass(frozen=True)
+class Has(_Codes):
+    """Any of the codes, or of those below them, on or before the day.
+
+    Attributes:
+        codes: `SYSTEM//code`. window_days: Only so far back; None: ever. name: For the attrition table.
+    """
+
     @property
     def label(self) -> str:
         """What it demands, in words."""
-        return f"has {self.name or ' or '.join(self.codes)}{_window(self.window_days)}"
+        return self._described("has")
 
     def ask(self, cohort: Cohort, at: Candidates) -> Answer:
         """What it says of each candidate.
@@ -144,32 +161,25 @@ class Has:
             ConfigError: If the cohort has none of the codes.
         """
         cohort.require_known(self.codes, self.label)
-        return _known(_occurred(cohort.rows_of(self.codes), at, self.window_days))
+        return _known(self._occurred(cohort, at))
 
 
 @dataclass(frozen=True)
-class HasNot:
+class HasNot(_Codes):
     """None of the codes, nor of those below them, on or before the day.
 
     Attributes:
         codes: `SYSTEM//code`. window_days: Only so far back; None: ever. name: For the attrition table.
     """
 
-    codes: Sequence[str]
-    window_days: int | None = None
-    name: str | None = None
-
-    def __post_init__(self) -> None:
-        _check_codes(self.codes, self.window_days)
-
     @property
     def label(self) -> str:
         """What it demands, in words."""
-        return f"no {self.name or ' or '.join(self.codes)}{_window(self.window_days)}"
+        return self._described("no")
 
     def ask(self, cohort: Cohort, at: Candidates) -> Answer:
         """What it says of each candidate; a cohort without the codes excludes nobody."""
-        return _known(~_occurred(cohort.rows_of(self.codes), at, self.window_days))
+        return _known(~self._occurred(cohort, at))
 
 
 @dataclass(frozen=True)
