@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import logit, ndtri_exp
 
 from medtwin.trials.analysis.follow_up import Floats, as_covariates, as_level
 from medtwin.trials.analysis.kaplan_meier import SurvivalCurve
-from medtwin.trials.analysis.parametric import Family, ParametricModel, log_survival, parametric_model
-
-_ERROR_AT: dict[str, Callable[[Floats], Floats]] = {
-    "weibull": lambda log_s: np.log(-log_s),
-    "exponential": lambda log_s: np.log(-log_s),
-    "rayleigh": lambda log_s: np.log(-log_s),
-    "lognormal": lambda log_s: -ndtri_exp(log_s),
-    "loglogistic": lambda log_s: -logit(np.exp(log_s)),
-}
-"""The error at which log survival has a value, by the families of times on the scale of the logarithm."""
+from medtwin.trials.analysis.parametric import (
+    ON_TIME,
+    Family,
+    ParametricModel,
+    error_at,
+    log_survival,
+    parametric_model,
+)
 
 
 @dataclass(frozen=True)
@@ -99,8 +95,8 @@ def project_events(
     Source: Bagiella & Heitjan 2001, Stat Med 20:2055 (prediction of the number of events); the law of the parameters
     is the normal one of maximum likelihood.
     """
-    if model.family not in _ERROR_AT:
-        raise ValueError(f"model.family must be one of {tuple(_ERROR_AT)}, got {model.family!r}")
+    if model.family in ON_TIME:
+        raise ValueError(f"model.family must be one of times on the scale of the logarithm, got {model.family!r}")
     if not draws > 0:
         raise ValueError(f"draws must be above 0, got {draws!r}")
     start = np.asarray(seen_until, dtype=np.float64)
@@ -134,7 +130,7 @@ def _times_beyond(family: Family, location: Floats, scale: float, start: Floats,
     with np.errstate(divide="ignore"):
         survived = log_survival(family, (np.log(start) - location) / scale)
     later = survived + np.log1p(-rng.random(len(start)))
-    return np.asarray(np.exp(location + scale * _ERROR_AT[family](later)))
+    return np.asarray(np.exp(location + scale * error_at(family, later)))
 
 
 def _observed_beyond(censoring: SurvivalCurve, start: Floats, rng: np.random.Generator) -> Floats:

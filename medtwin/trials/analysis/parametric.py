@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit, log_expit, log_ndtr
+from scipy.special import expit, log_expit, log_ndtr, ndtri_exp
 from scipy.stats import norm
 
 from medtwin.trials.analysis.follow_up import Bools, Floats, as_covariates, follow_up
@@ -16,7 +16,8 @@ from medtwin.trials.analysis.results import wald_limits
 
 Family = Literal["weibull", "exponential", "rayleigh", "lognormal", "loglogistic", "gaussian", "logistic", "extreme"]
 _FIXED: dict[str, float] = {"exponential": 1.0, "rayleigh": 0.5}
-_ON_TIME = ("gaussian", "logistic", "extreme")
+ON_TIME = ("gaussian", "logistic", "extreme")
+"""Families whose y is time itself."""
 Triple = tuple[Floats, Floats, Floats]
 
 
@@ -63,6 +64,15 @@ def log_survival(family: Family, errors: Floats) -> Floats:
     """Logarithm of the chance of an error above each of these, of their shape."""
     with np.errstate(invalid="ignore"):
         return _LAWS[family](errors, np.zeros(errors.shape, dtype=bool))[0]
+
+
+def error_at(family: Family, log_survived: Floats) -> Floats:
+    """The error whose chance to be exceeded has this logarithm, of its shape: the inverse of `log_survival`."""
+    if _LAWS[family] is _normal:
+        return np.asarray(-ndtri_exp(log_survived))
+    if _LAWS[family] is _extreme:
+        return np.log(-log_survived)
+    return np.asarray(np.log(-np.expm1(log_survived)) - log_survived)
 
 
 @dataclass(frozen=True)
@@ -137,10 +147,10 @@ def parametric_model(
     seen = follow_up(time, event)
     if not seen.event.any():
         raise ValueError(f"event must be true of somebody, got {event!r}")
-    if family not in _ON_TIME and not (seen.time > 0).all():
+    if family not in ON_TIME and not (seen.time > 0).all():
         raise ValueError(f"time must be above 0 for the family {family}, got {time!r}")
-    y = seen.time if family in _ON_TIME else np.log(seen.time)
-    jacobian = 0.0 if family in _ON_TIME else float(y[seen.event].sum())
+    y = seen.time if family in ON_TIME else np.log(seen.time)
+    jacobian = 0.0 if family in ON_TIME else float(y[seen.event].sum())
     constant = np.ones((len(y), 1))
     x = constant if covariates is None else np.hstack([constant, as_covariates(covariates, len(y))])
     null = _maximum(constant, y, seen.event, family, fixed)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import lognorm, weibull_min
 
-from medtwin.trials.analysis.parametric import Family, parametric_model
+from medtwin.trials.analysis.parametric import Family, error_at, log_survival, parametric_model
 
 
 def cohort(seed: int, size: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -94,3 +94,12 @@ def test_refusals() -> None:
         parametric_model(time, np.zeros(30))
     with pytest.raises(ValueError, match="linearly independent"):
         parametric_model(time, event, np.column_stack([x[:, 0], 2 * x[:, 0]]))
+
+
+@pytest.mark.parametrize("family", ["weibull", "lognormal", "loglogistic"])
+def test_errors_are_found_again_far_in_the_tail(family: Family) -> None:
+    """A chance of survival of e^-900 is no number of double precision; its logarithm is."""
+    errors = np.array([-3.0, 0.0, 2.0, {"weibull": np.log(900), "lognormal": 40.0, "loglogistic": 900.0}[family]])
+    log_s = log_survival(family, errors)
+    assert log_s[-1] < -700
+    np.testing.assert_allclose(error_at(family, log_s), errors, atol=1e-12, rtol=1e-12)
