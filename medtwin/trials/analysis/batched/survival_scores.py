@@ -12,9 +12,7 @@ from medtwin.trials.analysis.batched.survival_maximum import upper_tails_of_maxi
 from medtwin.trials.analysis.batched.survival_order import TrialsInOrder
 from medtwin.trials.analysis.follow_up import Floats
 from medtwin.trials.analysis.weighted_logrank import USUAL_WEIGHTS
-from medtwin.trials.analysis.weights import EarlyZero, FlemingHarrington, MagirrBurman
-
-Weight = FlemingHarrington | MagirrBurman | EarlyZero
+from medtwin.trials.survival_weights import AtRiskPower, EarlyZero, FlemingHarrington, MagirrBurman, Weight
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def weighted_logrank(trials: TrialsInOrder, weight: Weight) -> LogRankTests:
 
     Args:
         trials: In order.
-        weight: Of the event times, from the pooled survival of the stratum; see `medtwin.trials.analysis.weights`.
+        weight: Of the event times, from the pooled survival of the stratum; see `medtwin.trials.survival_weights`.
 
     Raises:
         ValueError: If the weight is of no known kind.
@@ -128,23 +126,35 @@ def _tests(score: Floats, variance: Floats) -> LogRankTests:
 def _weights(trials: TrialsInOrder, weight: Weight) -> Floats:
     """The weights of the event times, (trials, patients)."""
     match weight:
-        case FlemingHarrington(rho=rho, gamma=gamma):
-            found = np.ones(trials.time.shape) if rho == 0 else trials.survival**rho
-            return found if gamma == 0 else np.asarray(found * np.maximum(1 - trials.survival, 0.0) ** gamma)
+        case FlemingHarrington(rho=rho, gamma=gamma, tau=tau):
+            survival = _held_from(trials, tau)
+            found = np.ones(trials.time.shape) if rho == 0 else survival**rho
+            return found if gamma == 0 else np.asarray(found * np.maximum(1 - survival, 0.0) ** gamma)
         case MagirrBurman(delay=delay, max_weight=most):
-            return _modest(trials, delay, most)
+            return np.asarray(np.minimum(1 / _held_from(trials, delay), most))
         case EarlyZero(early_period=period):
             return np.asarray((trials.time >= trials.as_time(period)).astype(np.float64))
-    raise ValueError(f"weight must be FlemingHarrington, MagirrBurman or EarlyZero, got {weight!r}")
+        case AtRiskPower(power=power):
+            most_at_risk = _by_stratum(trials, np.where(trials.event, trials.at_risk, 1).astype(np.float64))
+            return np.asarray((trials.at_risk / most_at_risk) ** power)
+    raise ValueError(f"weight must be one of those of medtwin.trials.survival_weights, got {weight!r}")
 
 
-def _modest(trials: TrialsInOrder, delay: float, most: float) -> Floats:
-    """Magirr and Burman's weights: those of the last event within the delay hold after it, in each stratum."""
-    inverse = 1 / trials.survival
-    early = np.where(trials.event & (trials.time <= trials.as_time(delay)), inverse, 1.0)
-    found = np.empty_like(inverse)
+def _held_from(trials: TrialsInOrder, until: float) -> Floats:
+    """Pooled survival, (trials, patients), that past a time stays at that just before the last event up to it."""
+    if until == np.inf:
+        return trials.survival
+    early = trials.event & (trials.time <= trials.as_time(until))
+    return np.maximum(trials.survival, -_by_stratum(trials, np.where(early, -trials.survival, -1.0)))
+
+
+def _by_stratum(trials: TrialsInOrder, values: Floats) -> Floats:
+    """The largest value in the stratum of each patient, (trials, patients) or (trials, 1)."""
+    if trials.num_strata == 1:
+        return np.asarray(values.max(axis=1, keepdims=True))
+    largest = np.empty_like(values)
     for stratum in range(trials.num_strata):
         is_here = trials.stratum == stratum
-        cap = np.where(is_here, early, 1.0).max(axis=1, keepdims=True)
-        np.copyto(found, np.minimum(inverse, np.minimum(cap, most)), where=is_here)
-    return found
+        most = np.where(is_here, values, -np.inf).max(axis=1, keepdims=True)
+        np.copyto(largest, most, where=is_here)
+    return largest

@@ -17,7 +17,7 @@ from medtwin.trials.analysis.logrank import logrank_test
 from medtwin.trials.analysis.milestone import milestone_test
 from medtwin.trials.analysis.restricted_mean import compare_restricted_means
 from medtwin.trials.analysis.weighted_logrank import max_combo_test, weighted_logrank_test
-from medtwin.trials.analysis.weights import EarlyZero, FlemingHarrington, MagirrBurman
+from medtwin.trials.survival_weights import AtRiskPower, EarlyZero, FlemingHarrington, MagirrBurman
 
 Data = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 WEIGHTS = [
@@ -27,7 +27,11 @@ WEIGHTS = [
     FlemingHarrington(0.5, 0.5),
     MagirrBurman(6.0),
     MagirrBurman(max_weight=2.0),
+    FlemingHarrington(0, 1, tau=8.0),
+    FlemingHarrington(1, 0, tau=0.01),
     EarlyZero(3.0),
+    AtRiskPower(),
+    AtRiskPower(0.5),
 ]
 
 
