@@ -119,6 +119,14 @@ def near_copy_row(real: Records, synthetic: Records, control: Records | None, *,
     )
 
 
+def rhythm_scores(real: Records, synthetic: Records, control: Records) -> tuple[Floats, Floats]:
+    """Closeness of real subjects to the twins, (real subjects,) and (control subjects,); 0 of too few rhythms."""
+    sides = [runs_of(side) for side in (real, synthetic, control)]
+    matrices = _matrices(sides, [side.num_subjects for side in (real, synthetic, control)])
+    first, second = (np.nan_to_num(closeness(matrices[number], matrices[1])) for number in (0, 2))
+    return first, second
+
+
 def _matrices(sides: list[tuple[Hashes, NDArray[np.int64]]], counts: list[int]) -> list[sparse.csr_array]:
     """(records, rhythms) of each side, over the rhythms that any of them has."""
     _, number = np.unique(np.concatenate([runs for runs, _ in sides]), return_inverse=True)

@@ -1,0 +1,123 @@
+"""Membership: whether a score of a person's record tells that the twins were learned from it.
+
+A score is larger where membership is more likely (`membership_scores`, or the likelihood that the pipeline hands in).
+What it is worth is told by the area under the ROC curve and by how many members are found while 1 in 100, or in 1,000,
+of the others is accused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta, norm
+
+from medtwin.check.estimates import LEVEL
+from medtwin.check.likelihoods import delong
+
+FALSE_POSITIVES = (0.01, 0.001)
+MIN_ACCUSED = 10
+"""Others who must be above the threshold: 1,000 of them for 1 % false positives, 10,000 for 0.1 %."""
+MIN_PEOPLE = 30
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class TruePositives:
+    """Share of the members who are found at a rate of false positives.
+
+    Attributes:
+        false_positives: The rate. rate, low, high: Share of members, with a 95 % interval; None: not estimable.
+        reason: Why it is not.
+    """
+
+    false_positives: float
+    rate: float | None
+    low: float | None
+    high: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """How well a score tells members from others.
+
+    Attributes:
+        name: Of the attack. group: Of people; `everybody`, or who they are.
+        num_members, num_others: People behind it.
+        area, low, high: Area under the ROC curve with its 95 % interval, 0.5: not at all; None: not estimable.
+        found: At each of `FALSE_POSITIVES`.
+        reason: Why there is no area.
+    """
+
+    name: str
+    group: str
+    num_members: int
+    num_others: int
+    area: float | None
+    low: float | None
+    high: float | None
+    found: tuple[TruePositives, ...]
+    reason: str = ""
+
+
+def membership(name: str, members: Floats, others: Floats, *, group: str = "everybody") -> Membership:
+    """What a score is worth.
+
+    Args:
+        name: Of the attack.
+        members: Scores of people whom the twins were learned from, (members,).
+        others: Scores of people of the same law whom they were not, (others,).
+        group: Of people.
+    """
+    sizes = len(members), len(others)
+    found = tuple(true_positives(members, others, rate) for rate in FALSE_POSITIVES)
+    if min(sizes) < MIN_PEOPLE:
+        reason = f"needs {MIN_PEOPLE} people on both sides, there are {sizes[0]} and {sizes[1]}"
+        return Membership(name, group, *sizes, None, None, None, found, reason)
+    area, error = delong(others, members)
+    # Of perfect separation DeLong's error is 0: no smaller than that of the area which one more pair would make.
+    error = max(error, 1 / (2 * min(sizes)) if area in (0, 1) else 0.0)
+    reach = float(norm.ppf((1 + LEVEL) / 2)) * error
+    return Membership(name, group, *sizes, area, max(area - reach, 0.0), min(area + reach, 1.0), found)
+
+
+def true_positives(members: Floats, others: Floats, false_positives: float) -> TruePositives:
+    """Share of members above the threshold that a share of the others is above, with an interval that holds for both.
+
+    The threshold is itself an estimate. Order statistics bound it from both sides with half of the error, and
+    Clopper-Pearson's interval of the share above either bound takes the other half: coverage is at least 95 %.
+
+    Args:
+        members: Scores, (members,).
+        others: Scores, (others,).
+        false_positives: Between 0 and 1.
+
+    Raises:
+        ValueError: If the rate does not lie between 0 and 1.
+
+    Source: Clopper & Pearson 1934, Biometrika 26:404; why a low rate of false positives: Carlini et al. 2022, IEEE
+    S&P, 1897.
+    """
+    if not 0 < false_positives < 1:
+        raise ValueError(f"false_positives must be between 0 and 1, got {false_positives!r}")
+    needed = round(MIN_ACCUSED / false_positives)
+    if len(others) < needed or not len(members):
+        reason = f"not estimable: {needed} people who were not in training are needed, there are {len(others)}"
+        return TruePositives(false_positives, None, None, None, reason)
+    descending = np.sort(others)[::-1]
+    number, error = len(others), (1 - LEVEL) / 2
+    accused = np.arange(number)  # of so many others above a threshold, what is the rate of false positives?
+    highest = beta.ppf(1 - error / 2, accused + 1, number - accused)
+    lowest = beta.ppf(error / 2, np.maximum(accused, 1), number - accused + 1)
+    strict = int(np.searchsorted(highest, false_positives, side="right")) - 1
+    loose = max(int(np.searchsorted(lowest[1:], false_positives)) + 1, 1)
+    middle = int(false_positives * number)
+    shares = [float(np.mean(members > descending[min(k, number - 1)])) for k in (max(strict, 0), middle, loose)]
+    counts = [round(share * len(members)) for share in shares]
+    size = len(members)
+    low = float(beta.ppf(error / 2, counts[0], size - counts[0] + 1)) if counts[0] else 0.0
+    high = float(beta.ppf(1 - error / 2, counts[2] + 1, size - counts[2])) if counts[2] < size else 1.0
+    return TruePositives(false_positives, shares[1], min(low, shares[1]), max(high, shares[1]))
