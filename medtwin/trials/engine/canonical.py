@@ -27,6 +27,9 @@ from medtwin.trials.enrolment.draws import philox
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Drift = float | Sequence[float]
+"""An effect as theta, E Z_k = theta sqrt(t_k) at information t_k in fractions of the planned maximum: E Z there, or for
+an effect that changes from look to look (or a test whose z is not quite normal) a theta of each look, (looks,)."""
 BLOCK = 8192
 _HALF_STEP = 2.0**-54  # uniform numbers lie in the middle of their cells: none is 0
 
@@ -170,9 +173,17 @@ class _Draws:
     efficacy: Sequence[Floats]
     futility: Sequence[Floats | None]
 
-    def z(self, look: int, drift: float) -> Floats:
-        """The statistic under a drift, (trials,)."""
-        return np.asarray(self.noise[look] + drift * np.sqrt(self.information[look]))
+
+def _thetas(drift: Drift, num_looks: int) -> tuple[float, ...]:
+    """The theta of each look.
+
+    Raises:
+        ValueError: If it is not finite, or not one or one per look.
+    """
+    found = (float(drift),) * num_looks if isinstance(drift, int | float) else tuple(map(float, drift))
+    if len(found) != num_looks or not all(map(math.isfinite, found)):
+        raise ValueError(f"drifts must be finite, each a number or {num_looks} of them, got {drift!r}")
+    return found
 
 
 def _uniform(seed: int, first: int, count: int, *purpose: str | int) -> Floats:
@@ -205,12 +216,12 @@ def _draw(design: CanonicalDesign, seed: int, first: int, count: int) -> _Draws:
     return _Draws(information, noise, efficacy, futility)
 
 
-def canonical_trials(design: CanonicalDesign, drift: float, seed: int, first: int, count: int) -> CanonicalTrials:
+def canonical_trials(design: CanonicalDesign, drift: Drift, seed: int, first: int, count: int) -> CanonicalTrials:
     """Some trials, one by one.
 
     Args:
         design: Of the trials.
-        drift: E Z at the planned maximum.
+        drift: Their effect.
         seed: Of the run.
         first: The number of the first trial, from 0.
         count: How many.
@@ -222,7 +233,8 @@ def canonical_trials(design: CanonicalDesign, drift: float, seed: int, first: in
     draws = _draw(design, seed, first, count)
     look = np.full(count, design.num_looks - 1)
     is_rejected, is_futile, is_running = (np.full(count, value) for value in (False, False, True))
-    z = np.stack([draws.z(k, drift) for k in range(design.num_looks)])
+    theta = np.array(_thetas(drift, design.num_looks))[:, None]
+    z = draws.noise + theta * np.sqrt(draws.information)
     for k, (upper, lower) in enumerate(zip(draws.efficacy, draws.futility, strict=True)):
         over = is_running & (z[k] >= upper)
         under = is_running & ~over & (z[k] <= lower) if lower is not None else np.zeros(count, dtype=np.bool_)
@@ -239,14 +251,14 @@ class CanonicalCounts:
     """How many trials did what, and what they knew when they stopped.
 
     Attributes:
-        drifts: (drifts,) E Z at the planned maximum. num_trials: Of each.
+        drifts: (drifts, looks) theta at each look. num_trials: Of each.
         rejected, futile, stopped: (drifts, looks) trials, by the look at which they stopped; the last look's `stopped`
             are all that came there.
         information: (drifts, 2) sums of the information at the stop and of its square.
         estimate: (drifts, 2) sums of the estimated drift at the stop and of its square.
     """
 
-    drifts: tuple[float, ...]
+    drifts: tuple[tuple[float, ...], ...]
     num_trials: int
     rejected: Ints
     futile: Ints
@@ -296,34 +308,34 @@ class CanonicalTask:
     """Consecutive trials under some drifts: a unit of work that depends on nothing else."""
 
     design: CanonicalDesign
-    drifts: tuple[float, ...]
+    drifts: tuple[tuple[float, ...], ...]
     seed: int
     first: int
     count: int
 
 
 def canonical_tasks(
-    design: CanonicalDesign, drifts: Sequence[float], num_trials: int, seed: int, *, trials_per_task: int = 250_000
+    design: CanonicalDesign, drifts: Sequence[Drift], num_trials: int, seed: int, *, trials_per_task: int = 250_000
 ) -> list[CanonicalTask]:
     """The work, in a fixed order.
 
     Args:
         design: Of the trials.
-        drifts: E Z at the planned maximum, each tried on the same noise.
+        drifts: Effects, each tried on the same noise.
         num_trials: Under each drift.
         seed: Of the run.
         trials_per_task: The result does not depend on it.
 
     Raises:
-        ValueError: If there are no trials or no drifts, or a drift is not finite.
+        ValueError: If there are no trials or no drifts, or a drift is not finite or not of the looks.
     """
     _check_trials(0, num_trials)
-    if not len(drifts) or not all(math.isfinite(drift) for drift in drifts):
-        raise ValueError(f"drifts must be one or more finite numbers, got {list(drifts)}")
+    if not len(drifts):
+        raise ValueError("drifts must be one or more, got none")
     if trials_per_task < 1:
         raise ValueError(f"trials_per_task must be 1 or more, got {trials_per_task!r}")
     starts = range(0, num_trials, trials_per_task)
-    chosen = tuple(map(float, drifts))
+    chosen = tuple(_thetas(drift, design.num_looks) for drift in drifts)
     return [CanonicalTask(design, chosen, seed, start, min(trials_per_task, num_trials - start)) for start in starts]
 
 
@@ -349,7 +361,7 @@ def joined(parts: Iterable[CanonicalCounts]) -> CanonicalCounts:
 
 
 def simulate_canonical(
-    design: CanonicalDesign, drifts: Sequence[float], num_trials: int, seed: int = 0
+    design: CanonicalDesign, drifts: Sequence[Drift], num_trials: int, seed: int = 0
 ) -> CanonicalCounts:
     """What trials do under each drift, in this process; see `canonical_tasks`.
 
@@ -381,11 +393,11 @@ def _count(task: CanonicalTask, first: int, count: int) -> CanonicalCounts:
     shape = (len(task.drifts), design.num_looks)
     rejected, futile, stopped = (np.zeros(shape, dtype=np.int64) for _ in range(3))
     information, estimate = np.zeros((shape[0], 2)), np.zeros((shape[0], 2))
-    for row, drift in enumerate(task.drifts):
+    for row, theta in enumerate(task.drifts):
         running: Ints | slice = slice(None)
         for k in range(design.num_looks):
             now = draws.information[k] if draws.information.shape[1] == 1 else draws.information[k][running]
-            z = draws.noise[k][running] + drift * np.sqrt(now)
+            z = draws.noise[k][running] + theta[k] * np.sqrt(now)
             upper, lower = (_taken(each, running) for each in (draws.efficacy[k], draws.futility[k]))
             over = z >= upper
             ends = over if lower is None else over | (z <= lower)
