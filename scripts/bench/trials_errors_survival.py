@@ -1,0 +1,300 @@
+#!/usr/bin/env python3
+"""Type I error and power of every survival test in every design, by simulation, beside what theory says of them.
+
+    OMP_NUM_THREADS=1 .venv/bin/python scripts/bench/trials_errors_survival.py [--trials 100000] [--only REGEX]
+        [--seed 1] [--jobs 1] [--state FILE] [--independent 50000] [--write docs/results/trials_errors_survival.md]
+
+A row is a law (how patients come, are randomised and fare), a test and a design. An error rate must lie within 0.003 of
+its nominal value (4 Monte-Carlo standard errors with fewer trials), a power within 3 Monte-Carlo standard errors of its
+large-sample value. A row that does not is simulated again by an independent programme in R
+(trials_errors_survival.R: other random numbers, other code), and holds if both agree within 4 standard errors of their
+difference. The exit status is 1 if a row holds neither way. Finished work is kept in the state file and not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import platform
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+from trials_errors_survival_laws import ACCRUAL_MONTHS, ANNUAL_DROPOUT, LAWS, Law
+from trials_errors_survival_page import page
+from trials_errors_survival_runs import TRIALS_PER_CHUNK, Store, Work, engine_designs, engine_row, run_work
+from trials_errors_survival_tests import HORIZON, MODEST, Design, Row, SurvivalTest, rows_of
+
+from medtwin.core.shards import map_shards
+from medtwin.trials.design.hazard import dropout_rate
+from medtwin.trials.enrolment.minimisation import Minimisation
+from medtwin.trials.enrolment.randomisation import PermutedBlocks
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+INDEPENDENT = Path(__file__).with_suffix(".R")
+NOMINAL_TOLERANCE, POWER_ERRORS, AGREEMENT_ERRORS = 0.003, 3.0, 4.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured under a law: its tests and the engine's designs, with their rows."""
+
+    law: Law
+    tests: Sequence[tuple[SurvivalTest, Sequence[Row]]]
+    engine: Sequence[tuple[Design, Row]] = ()
+
+    def rows(self) -> list[tuple[str, bool, Row]]:
+        """Kind of the test, whether it is in strata, and the row."""
+        plain = [(test.kind, test.in_strata, row) for test, rows in self.tests for row in rows]
+        return plain + [("logrank", False, row) for _, row in self.engine]
+
+    def work(self, seed: int, chunk: int) -> Work:
+        """A chunk of its trials."""
+        return Work(self.law, self.tests, self.engine, seed, chunk)
+
+    def only(self, pattern: str) -> Plan:
+        """The rows whose line has the pattern."""
+
+        def kept(row: Row) -> bool:
+            return re.search(pattern, row.key) is not None
+
+        tests = [(test, [row for row in rows if kept(row)]) for test, rows in self.tests]
+        engine = [(design, row) for design, row in self.engine if kept(row)]
+        return Plan(self.law, [(test, rows) for test, rows in tests if rows], engine)
+
+
+def plan_of(law: Law) -> Plan:
+    """All that is measured under a law."""
+    return Plan(law, rows_of(law), [(design, engine_row(law, design)) for design in engine_designs(law)])
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row with what was found.
+
+    Attributes:
+        row: Which. is_null: Whether its rate is an error. kind, in_strata: Of its test.
+        rate: Of rejection. trials: Simulated.
+        independent: Rate and trials of the independent programme.
+    """
+
+    row: Row
+    is_null: bool
+    kind: str
+    in_strata: bool
+    rate: float
+    trials: int
+    independent: tuple[float, int] | None = None
+
+    @property
+    def standard_error(self) -> float:
+        """Monte-Carlo, of the rate."""
+        return math.sqrt(max(self.rate * (1 - self.rate), 1 / self.trials) / self.trials)
+
+    @property
+    def tolerance(self) -> float:
+        """How far the rate may lie from what is expected."""
+        at = self.row.expected
+        expected = math.sqrt(at * (1 - at) / self.trials)
+        return max(NOMINAL_TOLERANCE, 4 * expected) if self.is_null else POWER_ERRORS * expected
+
+    @property
+    def is_near(self) -> bool:
+        """Whether it is as expected."""
+        return abs(self.rate - self.row.expected) <= self.tolerance
+
+    @property
+    def verdict(self) -> str:
+        """In a word."""
+        if self.is_near:
+            return "ok"
+        if self.independent is None:
+            return "MISS"
+        rate, trials = self.independent
+        error = math.hypot(self.standard_error, math.sqrt(max(rate * (1 - rate), 1 / trials) / trials))
+        return "as R" if abs(rate - self.rate) <= AGREEMENT_ERRORS * error else "MISS"
+
+
+def measure(plans: Sequence[Plan], num_trials: int, seed: int, store: Store, jobs: int = 1) -> list[Measured]:
+    """The rates of all rows; work that the store has is not done again."""
+    chunks = math.ceil(num_trials / TRIALS_PER_CHUNK)
+    works = [plan.work(seed, chunk) for plan in plans for chunk in range(chunks)]
+    missing = [work for work in works if store.of(work) is None]
+    bar = tqdm(total=len(works), initial=len(works) - len(missing), unit="k", smoothing=0.05, disable=None)
+    with bar:
+        for work, hits in zip(missing, map_shards(run_work, missing, num_workers=jobs), strict=True):
+            store.add(work, hits)
+            bar.set_postfix_str(work.law.name)
+            bar.update()
+    found = []
+    for plan in plans:
+        results = [store.of(plan.work(seed, chunk)) or {} for chunk in range(chunks)]
+        for kind, in_strata, row in plan.rows():
+            hits = sum(result[row.key] for result in results)
+            trials = chunks * TRIALS_PER_CHUNK
+            found.append(Measured(row, plan.law.is_null, kind, in_strata, hits / trials, trials))
+    return found
+
+
+def with_independent(
+    plans: Sequence[Plan], found: Sequence[Measured], num_trials: int, seed: int, store: Store
+) -> list[Measured]:
+    """The rows with the rates of the independent programme beside those that are not as expected."""
+    laws = {plan.law.name: plan.law for plan in plans}
+    rates: dict[str, tuple[float, int]] = {}
+    for name, law in laws.items():
+        astray = [each for each in found if each.row.law == name and not each.is_near]
+        wanted = [each for each in astray if f"{each.row.key} | {num_trials}" not in store.others]
+        if wanted and num_trials and not law.changes and shutil.which("Rscript"):
+            print(f"{name}: {len(wanted)} rows by the independent programme", flush=True)
+            for each, hits in zip(wanted, run_independent(law, wanted, num_trials, seed), strict=True):
+                store.add_other(f"{each.row.key} | {num_trials}", hits=hits, trials=num_trials, row=repr(each.row))
+        for each in astray:
+            kept = store.others.get(f"{each.row.key} | {num_trials}")
+            if kept is not None and kept["row"] == repr(each.row):
+                rates[each.row.key] = (float(str(kept["hits"])) / num_trials, num_trials)
+    return [replace(each, independent=rates.get(each.row.key)) for each in found]
+
+
+def run_independent(law: Law, rows: Sequence[Measured], num_trials: int, seed: int) -> list[int]:
+    """How often each row rejects by trials_errors_survival.R.
+
+    Raises:
+        RuntimeError: If R fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "law.R"
+        path.write_text(_in_r(law, rows, num_trials, seed))
+        done = subprocess.run(["Rscript", str(INDEPENDENT), str(path)], capture_output=True, text=True, check=False)
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("hits ")]
+    if done.returncode or len(lines) != len(rows):
+        raise RuntimeError(f"Rscript must print {len(rows)} rows, got {len(lines)}: {done.stderr[-500:]}")
+    return [int(line[2]) for line in lines]
+
+
+def _in_r(law: Law, rows: Sequence[Measured], num_trials: int, seed: int) -> str:
+    """The law and the rows as assignments in R."""
+    kind = law.randomisation
+    word = "blocks" if isinstance(kind, PermutedBlocks) else "minimised" if isinstance(kind, Minimisation) else "simple"
+    values = {
+        "trials": num_trials,
+        "seed": seed,
+        "n": law.num_subjects,
+        "parts": law.plan.parts,
+        "randomisation": f'"{word}"',
+        "block": kind.sizes[0] if isinstance(kind, PermutedBlocks) else 0,
+        "probability": kind.probability if isinstance(kind, Minimisation) else 0.5,
+        "in_strata": "TRUE" if kind.balanced else "FALSE",
+        "rate": law.num_subjects / ACCRUAL_MONTHS,
+        "risks": np.exp(law.log_risks),
+        "hazard": law.control.rates[0],
+        "starts": law.hazard_ratio.starts,
+        "ratios": law.hazard_ratio.rates,
+        "dropout": dropout_rate(ANNUAL_DROPOUT),
+        "margin": law.margin,
+        "horizon": HORIZON,
+        "delay": MODEST.delay,
+        "rows": "list(" + ",\n".join(_row_in_r(law, each) for each in rows) + ")",
+    }
+    return "\n".join(f"{name} <- {_r(value)}" for name, value in values.items()) + "\n"
+
+
+def _row_in_r(law: Law, found: Measured) -> str:
+    row = found.row
+    events = [law.events[place] for place in row.places] if max(row.places) < len(law.events) else row.places
+    lower = row.lower if row.lower is not None else [-math.inf] * len(row.upper)
+    strata = "TRUE" if found.in_strata else "FALSE"
+    return (
+        f'list(kind = "{found.kind}", strata = {strata}, events = {_r(events)}, upper = {_r(row.upper)}, '
+        f"lower = {_r(lower)})"
+    )
+
+
+def _r(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Iterable):
+        return "c(" + ", ".join(_r(each) for each in value) + ")"
+    number = float(str(value))
+    return f"{number:.17g}" if math.isfinite(number) else "-Inf" if number < 0 else "Inf"
+
+
+def table(found: Sequence[Measured]) -> str:
+    """Every row: rate, Monte-Carlo standard error, what is expected, what R finds, verdict."""
+    lines = []
+    for each in found:
+        other = "" if each.independent is None else f"  R {each.independent[0]:.4f}"
+        lines.append(
+            f"{each.rate:.4f} +-{each.standard_error:.4f}  expected {each.row.expected:.4f}{other}  {each.verdict:5}"
+            f"  {each.row.key}"
+        )
+    return "\n".join(lines)
+
+
+def finish(plans: Sequence[Plan], options: argparse.Namespace) -> int:
+    """Measures, prints, writes the page; 1 if a row holds neither way."""
+    store, start = Store(options.state), time.process_time()
+    found = measure(plans, options.trials, options.seed, store, options.jobs)
+    spent = time.process_time() - start
+    found = with_independent(plans, found, options.independent, options.seed + 1, store)
+    print(table(found))
+    missed = [each for each in found if each.verdict == "MISS"]
+    agreed = sum(each.verdict == "as R" for each in found)
+    near = len(found) - agreed - len(missed)
+    print(f"{len(found)} rows of {found[0].trials:,} trials: {near} as expected, {agreed} as R finds,", end=" ")
+    print(f"{len(missed)} missed")
+    print(f"{spent:.0f} s of CPU in this process for what was not in {options.state.name}")
+    if options.write:
+        options.write.write_text(page([plan.law for plan in plans], found, said(options)))
+    return 1 if missed else 0
+
+
+def said(options: argparse.Namespace) -> str:
+    """How the page was made."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return (
+        "Command: `OMP_NUM_THREADS=1 .venv/bin/python scripts/bench/trials_errors_survival.py "
+        f"--trials {options.trials} --seed {options.seed} --independent {options.independent} "
+        f"--write docs/results/trials_errors_survival.md`, at {commit}, Python {platform.python_version()}, "
+        f"numpy {np.__version__}. Seed {options.seed}; of R {options.seed + 1}."
+    )
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """Of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=100_000, help="of each row, rounded up to whole thousands")
+    parser.add_argument("--only", default="", help="rows whose line 'law | test | design' has this regular expression")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--state", type=Path, default=ROOT / "outputs" / "trials_errors_survival.jsonl")
+    parser.add_argument("--independent", type=int, default=50_000, help="trials of R where a row misses; 0: none")
+    parser.add_argument("--write", type=Path)
+    options = parser.parse_args(given)
+    if options.trials < 1:
+        parser.error(f"--trials must be 1 or more, got {options.trials}")
+    return options
+
+
+def main() -> int:
+    """The command."""
+    options = arguments()
+    plans = [plan.only(options.only) for plan in map(plan_of, LAWS)]
+    plans = [plan for plan in plans if plan.rows()]
+    if not plans:
+        print(f"--only must fit some row, got {options.only!r}")
+        return 2
+    return finish(plans, options)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,117 @@
+"""The page of trials_errors_survival.py: a matrix of tests by designs for each law, and what is not as expected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from trials_errors_survival_laws import Law
+from trials_errors_survival_tests import HORIZON, Row
+
+INTRO = f"""
+450 patients (60 in the small trials), Poisson accrual over 12 months, control median 12 months, 5 % a year leave; looks
+at 150, 225 and 300 events (two looks: 150 and 300; small: 40 events, one look). Alpha is 0.025, one-sided. Bounds are
+those of the design at the fractions of information that the law expects of each test. `engine: log-rank` is
+`medtwin.trials.engine` by itself, at the events of its own design (power 0.85 at hazard ratio 0.7). Restricted means
+and survival are to {HORIZON:g} months: with three looks nothing would be new at the last, so two are measured; the
+naive scale and MaxCombo are offered at one look. Tests of non-inferiority are those of a hazard ratio.
+
+`*`: further from nominal than 0.003 (or from the large-sample power than 3 Monte-Carlo standard errors), and as an
+independent programme in R finds it on the same law, within 4 standard errors of the difference. `!`: neither.
+"""
+
+
+class Found(Protocol):
+    """What a row came to."""
+
+    row: Row
+    is_null: bool
+    rate: float
+    trials: int
+    independent: tuple[float, int] | None
+
+    @property
+    def standard_error(self) -> float:
+        """Monte-Carlo."""
+
+    @property
+    def verdict(self) -> str:
+        """In a word."""
+
+
+def page(laws: Sequence[Law], found: Sequence[Found], made: str) -> str:
+    """The page in Markdown."""
+    astray = [each for each in found if each.verdict != "ok"]
+    missed = [each for each in found if each.verdict == "MISS"]
+    nulls = [each for each in found if each.is_null]
+    parts = [
+        "# Type I error and power of the tests of survival",
+        f"{made}\n{INTRO}",
+        f"{len(found)} rows of {found[0].trials:,} trials each: {len(found) - len(astray)} as expected, "
+        f"{len(astray) - len(missed)} as R finds, {len(missed)} missed. {_spread(nulls)}",
+        "## Type I error, %",
+    ]
+    for law in laws:
+        mine = [each for each in found if each.row.law == law.name]
+        if mine and law.is_null:
+            parts += [f"### {law.title[0].upper()}{law.title[1:]}", _matrix(mine)]
+    if any(not each.is_null for each in found):
+        parts += [
+            "## Power, %",
+            "Simulated, and in brackets the large-sample value; Monte-Carlo errors are at most 0.16.",
+        ]
+    for law in laws:
+        mine = [each for each in found if each.row.law == law.name]
+        if mine and not law.is_null:
+            parts += [f"### {law.title[0].upper()}{law.title[1:]}", _matrix(mine)]
+    if astray:
+        parts += ["## What is not as expected, beside R", _exceptions(astray)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _spread(nulls: Sequence[Found]) -> str:
+    """Of the errors."""
+    if not nulls:
+        return ""
+    rates = sorted(each.rate for each in nulls)
+    error = max(each.standard_error for each in nulls)
+    return (
+        f"Type I errors lie between {100 * rates[0]:.2f} and {100 * rates[-1]:.2f} %; "
+        f"their Monte-Carlo standard errors are at most {100 * error:.3f}."
+    )
+
+
+def _matrix(found: Sequence[Found]) -> str:
+    """Tests by designs."""
+    tests = list(dict.fromkeys(each.row.test for each in found))
+    designs = list(dict.fromkeys(each.row.design for each in found))
+    cells = {(each.row.test, each.row.design): _cell(each) for each in found}
+    lines = [f"| design | {' | '.join(tests)} |", "|---" * (len(tests) + 1) + "|"]
+    for design in designs:
+        lines.append(f"| {design} | {' | '.join(cells.get((test, design), '') for test in tests)} |")
+    return "\n".join(lines)
+
+
+def _cell(found: Found) -> str:
+    mark = {"ok": "", "as R": "\\*", "MISS": "!"}[found.verdict]
+    if found.is_null:
+        return f"{100 * found.rate:.2f}{mark}"
+    return f"{100 * found.rate:.2f}{mark} ({100 * found.row.expected:.2f})"
+
+
+def _exceptions(found: Sequence[Found]) -> str:
+    lines = [
+        "| law | test | design | rate | +- | expected | R | +- | verdict |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for each in found:
+        if each.independent is None:
+            other = "- | -"
+        else:
+            rate, trials = each.independent
+            other = f"{rate:.4f} | {(rate * (1 - rate) / trials) ** 0.5:.4f}"
+        lines.append(
+            f"| {each.row.law} | {each.row.test} | {each.row.design} | {each.rate:.4f} | {each.standard_error:.4f} | "
+            f"{each.row.expected:.4f} | {other} | {each.verdict} |"
+        )
+    return "\n".join(lines)

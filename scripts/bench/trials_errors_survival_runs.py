@@ -1,0 +1,161 @@
+"""Simulated trials of trials_errors_survival.py: how often each row rejects, a thousand trials at a time, on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from trials_errors_survival_laws import Law
+from trials_errors_survival_tests import SEQUENTIAL, Design, Row, SurvivalTest
+
+from medtwin.trials.analysis.batched.survival_order import TrialsInOrder, order_trials
+from medtwin.trials.design.changing_effects import exits_with_means
+from medtwin.trials.design.group_sequential import SurvivalDesign
+from medtwin.trials.design.weighted_logrank_design import weighted_score
+from medtwin.trials.engine.batch import BLOCK, Course, TrialPlan, draw_patients, run_trials, snapshot
+
+Floats = NDArray[np.float64]
+TRIALS_PER_CHUNK = 10 * BLOCK
+ENGINE_HAZARD_RATIO = 0.7
+ENGINE = "engine: log-rank"
+
+
+def engine_designs(law: Law) -> list[Design]:
+    """The designs that the engine runs by itself, with its own numbers of events."""
+    if law.name not in ("null, 1:1", "null, 2:1", "better, 1:1", "better, 2:1"):
+        return []
+    chosen = [each for each in SEQUENTIAL if law.ratio == 1 or len(each.places) == 3]
+    return [each if law.is_null else replace(each, obeys_futility=True) for each in chosen if _is_of_engine(each)]
+
+
+def _is_of_engine(design: Design) -> bool:
+    return len(design.places) == 3 or "Brien" in design.name
+
+
+@lru_cache(maxsize=64)
+def engine_plan(law: Law, design: Design) -> TrialPlan:
+    """The engine's plan of a design under a law: power 0.85 at hazard ratio 0.7."""
+    plan = replace(design.plan, power=0.85)
+    return replace(law.plan, design=SurvivalDesign(plan, ENGINE_HAZARD_RATIO, law.ratio))
+
+
+def engine_row(law: Law, design: Design) -> Row:
+    """The row of a design that the engine runs, and what theory says: the score's law at the months of its events."""
+    made = engine_plan(law, design).design
+    is_obeyed = design.plan.futility is not None and design.obeys_futility
+    lower = tuple(made.bounds.futility.tolist()) if is_obeyed else None
+    trial = law.truth(strata=False)
+    scores = [weighted_score(trial, float(month)) for month in trial.time_of_events(made.events)]
+    means = [0.0 if law.is_null else score.z for score in scores]
+    expected = exits_with_means(made.bounds.fractions, made.bounds.efficacy, lower, means).power
+    upper = tuple(made.bounds.efficacy.tolist())
+    return Row(law.name, ENGINE, design.name, made.events, upper, lower, expected)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A chunk of the trials of a law.
+
+    Attributes:
+        law: Under which. tests: With their rows. engine: Designs that the engine runs, with their rows.
+        seed: Of the run. chunk: Which thousand trials.
+    """
+
+    law: Law
+    tests: Sequence[tuple[SurvivalTest, Sequence[Row]]]
+    engine: Sequence[tuple[Design, Row]]
+    seed: int
+    chunk: int
+
+    @property
+    def rows(self) -> list[Row]:
+        """All of them."""
+        return [row for _, rows in self.tests for row in rows] + [row for _, row in self.engine]
+
+    @property
+    def mark(self) -> str:
+        """What makes a stored result that of this work."""
+        text = f"{self.law!r}|{[repr(row) for row in self.rows]}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def run_work(work: Work) -> dict[str, int]:
+    """How many trials of the chunk each row rejects in."""
+    hits = dict.fromkeys((row.key for row in work.rows), 0)
+    law, blocks = work.law, TRIALS_PER_CHUNK // BLOCK
+    for block in range(work.chunk * blocks, (work.chunk + 1) * blocks):
+        patients = draw_patients(law.plan, work.seed, block)
+        if work.tests:
+            found = statistics(law, law.course(patients), [test for test, _ in work.tests])
+            for test, rows in work.tests:
+                for row in rows:
+                    hits[row.key] += int(row.rejects(found[test.name]).sum())
+        for design, row in work.engine:
+            plan, ratio = engine_plan(law, design), law.hazard_ratio.rates[0]
+            stops = run_trials(plan, patients, ratio, obeys_futility=design.obeys_futility)
+            hits[row.key] += int(stops.is_rejected.sum())
+    return hits
+
+
+def statistics(law: Law, course: Course, tests: Sequence[SurvivalTest]) -> dict[str, Floats]:
+    """Z of each test at each look of the law, (trials, looks); nan at looks that the test is not offered at."""
+    calendar = np.sort(course.calendar, axis=1)
+    found = {test.name: np.full((len(calendar), len(law.events)), np.nan) for test in tests}
+    for look, events in enumerate(law.events):
+        data = snapshot(course, np.arange(len(calendar)), calendar[:, events - 1])
+        ordered: dict[bool, TrialsInOrder] = {}
+        for test in tests:
+            if look + 1 < len(law.events) and (test.most_looks == 1 or (test.most_looks == 2 and look == 1)):
+                continue
+            if test.in_strata not in ordered:
+                stratum = course.patients.stratum if test.in_strata else None
+                ordered[test.in_strata] = order_trials(data.time, data.event, course.patients.arm, stratum)
+            found[test.name][:, look] = test.z(ordered[test.in_strata], law.margin)
+    return found
+
+
+class Store:
+    """Finished work on disk, one JSON object a line; a file that another run left half written is read up to there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._found: dict[tuple[str, str, int, int], dict[str, int]] = {}
+        self.others: dict[str, Mapping[str, object]] = {}
+        if path.exists():
+            for line in path.read_text().splitlines():
+                self._take(line)
+
+    def _take(self, line: str) -> None:
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            return  # the last line of a run that was killed
+        if "other" in record:
+            self.others[record["other"]] = record
+        else:
+            self._found[record["law"], record["mark"], record["seed"], record["chunk"]] = record["hits"]
+
+    def of(self, work: Work) -> dict[str, int] | None:
+        """The result of a work, if it is there."""
+        return self._found.get((work.law.name, work.mark, work.seed, work.chunk))
+
+    def add(self, work: Work, hits: dict[str, int]) -> None:
+        """Keeps a result."""
+        self._write({"law": work.law.name, "mark": work.mark, "seed": work.seed, "chunk": work.chunk, "hits": hits})
+        self._found[work.law.name, work.mark, work.seed, work.chunk] = hits
+
+    def add_other(self, name: str, **values: object) -> None:
+        """Keeps a result of another program."""
+        self.others[name] = values
+        self._write({"other": name, **values})
+
+    def _write(self, record: Mapping[str, object]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as stream:
+            stream.write(json.dumps(record) + "\n")
