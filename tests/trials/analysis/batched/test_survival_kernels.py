@@ -228,6 +228,14 @@ def test_trials_that_compare_nothing_have_no_statistic() -> None:
     assert np.isfinite(logrank(trials).z[2])
 
 
+def test_a_hazard_ratio_without_a_finite_estimate_has_none() -> None:
+    """Every event while both arms are at risk is of one arm: the likelihood grows for ever, as R's coxph warns."""
+    time, event = [[1.0, 2.0, 3.0, 4.0]] * 3, [[1, 1, 1, 1]] * 3
+    found = cox_wald(order_trials(time, event, [[1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 1, 0]]))
+    assert np.isnan(found.z).tolist() == [True, True, False]
+    assert np.isnan(found.log_hazard_ratio).tolist() == [True, True, False]
+
+
 def test_arms_that_are_not_followed_to_the_horizon_have_no_restricted_mean() -> None:
     trials = order_trials([[1, 2, 5, 6], [1, 2, 5, 6]], [[1, 1, 1, 0], [1, 1, 0, 0]], [[0, 1, 0, 1]] * 2)
     found = restricted_mean_difference(trials, 5.5)
