@@ -29,8 +29,25 @@ import numpy as np
 from tqdm import tqdm
 from trials_errors_survival_laws import ACCRUAL_MONTHS, ANNUAL_DROPOUT, LAWS, Law
 from trials_errors_survival_page import page
-from trials_errors_survival_runs import TRIALS_PER_CHUNK, Store, Work, engine_designs, engine_row, run_work
-from trials_errors_survival_tests import HORIZON, MODEST, Design, Row, SurvivalTest, rows_of
+from trials_errors_survival_runs import (
+    TRIALS_PER_CHUNK,
+    Store,
+    Work,
+    capped_designs,
+    engine_designs,
+    engine_row,
+    run_work,
+)
+from trials_errors_survival_tests import (
+    HORIZON,
+    MODEST,
+    Design,
+    Row,
+    SurvivalTest,
+    rows_of,
+    rows_of_shapes,
+    tests_of,
+)
 
 from medtwin.core.shards import map_shards
 from medtwin.trials.design.hazard import dropout_rate
@@ -51,9 +68,9 @@ class Plan:
     engine: Sequence[tuple[Design, Row]] = ()
 
     def rows(self) -> list[tuple[str, bool, Row]]:
-        """Kind of the test, whether it is in strata, and the row."""
+        """Kind of the test, empty where R has no such design, whether it is in strata, and the row."""
         plain = [(test.kind, test.in_strata, row) for test, rows in self.tests for row in rows]
-        return plain + [("logrank", False, row) for _, row in self.engine]
+        return plain + [("logrank" if each.max_months == math.inf else "", False, row) for each, row in self.engine]
 
     def work(self, seed: int, chunk: int) -> Work:
         """A chunk of its trials."""
@@ -70,9 +87,14 @@ class Plan:
         return Plan(self.law, [(test, rows) for test, rows in tests if rows], engine)
 
 
-def plan_of(law: Law) -> Plan:
+def plans_of(law: Law) -> list[Plan]:
     """All that is measured under a law."""
-    return Plan(law, rows_of(law), [(design, engine_row(law, design)) for design in engine_designs(law)])
+    plans = [Plan(law, rows_of(law), [(design, engine_row(law, design)) for design in engine_designs(law)])]
+    if engine_designs(law) and law.is_null:
+        logrank = tests_of(law)[0]
+        capped = [(design, engine_row(law, design)) for design in capped_designs()]
+        plans.append(Plan(law, [(logrank, rows_of_shapes(law, logrank))], capped))
+    return plans
 
 
 @dataclass(frozen=True)
@@ -151,7 +173,7 @@ def with_independent(
     rates: dict[str, tuple[float, int]] = {}
     for name, law in laws.items():
         astray = [each for each in found if each.row.law == name and not each.is_near]
-        wanted = [each for each in astray if f"{each.row.key} | {num_trials}" not in store.others]
+        wanted = [each for each in astray if each.kind and f"{each.row.key} | {num_trials}" not in store.others]
         if wanted and num_trials and not law.changes and shutil.which("Rscript"):
             print(f"{name}: {len(wanted)} rows by the independent programme", flush=True)
             for each, hits in zip(wanted, run_independent(law, wanted, num_trials, seed), strict=True):
@@ -252,7 +274,7 @@ def finish(plans: Sequence[Plan], options: argparse.Namespace) -> int:
     print(f"{len(missed)} missed")
     print(f"{spent:.0f} s of CPU in this process for what was not in {options.state.name}")
     if options.write:
-        options.write.write_text(page([plan.law for plan in plans], found, said(options)))
+        options.write.write_text(page(list(dict.fromkeys(plan.law for plan in plans)), found, said(options)))
     return 1 if missed else 0
 
 
@@ -288,7 +310,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """The command."""
     options = arguments()
-    plans = [plan.only(options.only) for plan in map(plan_of, LAWS)]
+    plans = [plan.only(options.only) for law in LAWS for plan in plans_of(law)]
     plans = [plan for plan in plans if plan.rows()]
     if not plans:
         print(f"--only must fit some row, got {options.only!r}")

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from trials_errors_survival_laws import Law
-from trials_errors_survival_tests import HORIZON, Row
+from trials_errors_survival_tests import HORIZON, Row, log_rank_powers
 
+_APPROXIMATIONS = ("score's law", "its null variance", "average hazard ratio", "Schoenfeld")
 INTRO = f"""
 450 patients (60 in the small trials), Poisson accrual over 12 months, control median 12 months, 5 % a year leave; looks
 at 150, 225 and 300 events (two looks: 150 and 300; small: 40 events, one look). Alpha is 0.025, one-sided. Bounds are
@@ -64,6 +65,8 @@ def page(laws: Sequence[Law], found: Sequence[Found], made: str) -> str:
         mine = [each for each in found if each.row.law == law.name]
         if mine and not law.is_null:
             parts += [f"### {law.title[0].upper()}{law.title[1:]}", _matrix(mine)]
+    table = _approximations([law for law in laws if not law.is_null and law.margin == 1], found)
+    parts += [table] if table else []
     if astray:
         parts += ["## What is not as expected, beside R", _exceptions(astray)]
     return "\n\n".join(parts) + "\n"
@@ -97,6 +100,24 @@ def _cell(found: Found) -> str:
     if found.is_null:
         return f"{100 * found.rate:.2f}{mark}"
     return f"{100 * found.rate:.2f}{mark} ({100 * found.row.expected:.2f})"
+
+
+def _approximations(laws: Sequence[Law], found: Sequence[Found]) -> str:
+    """The log-rank test of one look: its power as simulated, and by each approximation."""
+    lines = []
+    for law in laws:
+        name = "log-rank, stratified" if law.has_strata else "log-rank"
+        mine = [each for each in found if each.row.key == f"{law.name} | {name} | fixed"]
+        if mine:
+            powers = log_rank_powers(law)
+            cells = [f"{100 * powers[each]:.2f}" if each in powers else "" for each in _APPROXIMATIONS]
+            error = 100 * mine[0].standard_error
+            lines.append(f"| {law.title} | {100 * mine[0].rate:.2f} ± {error:.2f} | {' | '.join(cells)} |")
+    if not lines:
+        return ""
+    head = f"| law | simulated | {' | '.join(_APPROXIMATIONS)} |"
+    title = "### The log-rank test of one look by every approximation of its power, %"
+    return "\n".join([title, "", head, "|---" * (len(_APPROXIMATIONS) + 2) + "|", *lines])
 
 
 def _exceptions(found: Sequence[Found]) -> str:

@@ -34,6 +34,12 @@ def engine_designs(law: Law) -> list[Design]:
     return [each if law.is_null else replace(each, obeys_futility=True) for each in chosen if _is_of_engine(each)]
 
 
+def capped_designs() -> list[Design]:
+    """Designs of the engine that end by the calendar, short of their events: bounds are recomputed there."""
+    chosen = [each for each in SEQUENTIAL if len(each.places) == 3 and each.plan.futility is None]
+    return [replace(each, name=f"{each.name}, ended in month 20", max_months=20.0) for each in chosen[:2]]
+
+
 def _is_of_engine(design: Design) -> bool:
     return len(design.places) == 3 or "Brien" in design.name
 
@@ -42,7 +48,8 @@ def _is_of_engine(design: Design) -> bool:
 def engine_plan(law: Law, design: Design) -> TrialPlan:
     """The engine's plan of a design under a law: power 0.85 at hazard ratio 0.7."""
     plan = replace(design.plan, power=0.85)
-    return replace(law.plan, design=SurvivalDesign(plan, ENGINE_HAZARD_RATIO, law.ratio))
+    design_of_engine = SurvivalDesign(plan, ENGINE_HAZARD_RATIO, law.ratio)
+    return replace(law.plan, design=design_of_engine, max_months=design.max_months)
 
 
 def engine_row(law: Law, design: Design) -> Row:

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 from trials_errors_survival_laws import Law
 
 from medtwin.trials.analysis.batched.survival_curves import milestone, restricted_mean_difference
@@ -18,13 +18,21 @@ from medtwin.trials.analysis.batched.survival_maximum import upper_tails_of_maxi
 from medtwin.trials.analysis.batched.survival_order import TrialsInOrder
 from medtwin.trials.analysis.batched.survival_scores import logrank, max_combo, weighted_logrank
 from medtwin.trials.analysis.weighted_logrank import USUAL_WEIGHTS
-from medtwin.trials.design.changing_effects import exits_with_means
+from medtwin.trials.design.average_hazard_ratio import average_hazard_ratio_looks
+from medtwin.trials.design.boundaries import haybittle_peto_bounds, shaped_bounds
+from medtwin.trials.design.changing_effects import exits_with_means, stopping
 from medtwin.trials.design.group_sequential import GroupSequential
 from medtwin.trials.design.max_combo_design import max_combo as max_combo_law
 from medtwin.trials.design.milestone_design import ArmSummaries, milestone_survival, restricted_mean
 from medtwin.trials.design.spending import Spending
+from medtwin.trials.design.survival_size import effect_per_event
 from medtwin.trials.design.two_arm_survival import TwoArmSurvival
-from medtwin.trials.design.weighted_logrank_design import log_hazard_ratio, log_hazard_ratio_variance, weighted_score
+from medtwin.trials.design.weighted_logrank_design import (
+    log_hazard_ratio,
+    log_hazard_ratio_variance,
+    weighted_logrank_looks,
+    weighted_score,
+)
 from medtwin.trials.survival_weights import LOGRANK, FlemingHarrington, MagirrBurman, Weight
 
 Floats = NDArray[np.float64]
@@ -140,12 +148,14 @@ class Design:
     Attributes:
         name: In the table. places: Of its looks among those of the law. plan: Of the bounds.
         obeys_futility: Whether trials stop at the futility bounds.
+        max_months: The engine's trials are analysed for the last time then.
     """
 
     name: str
     places: tuple[int, ...]
     plan: GroupSequential
     obeys_futility: bool = True
+    max_months: float = np.inf
 
 
 HALVES, THREE = (0.5, 1.0), (0.5, 0.75, 1.0)
@@ -245,6 +255,37 @@ def row_of(law: Law, test: SurvivalTest, design: Design) -> Row:
     lower = tuple(bounds.futility.tolist()) if is_obeyed else None
     expected = exits_with_means(information, bounds.efficacy, lower, means).power
     return Row(law.name, test.name, design.name, design.places, tuple(bounds.efficacy.tolist()), lower, expected)
+
+
+def log_rank_powers(law: Law) -> dict[str, float]:
+    """The power of the log-rank test at the last look, by every approximation that the room has."""
+    trial, months = law.truth(strata=law.has_strata), law.months()[-1:]
+    upper = FIXED.plan.bounds.efficacy
+    powers = {
+        "score's law": stopping(weighted_logrank_looks(trial, months), upper, None, "no_look").power,
+        "its null variance": stopping(weighted_logrank_looks(trial, months), upper).power,
+        "average hazard ratio": stopping(average_hazard_ratio_looks(trial, months), upper).power,
+    }
+    if law.is_proportional:
+        drift = -effect_per_event(law.hazard_ratio.rates[0], law.ratio) * np.sqrt(law.events[-1])
+        powers["Schoenfeld"] = float(ndtr(drift - upper[0]))
+    return powers
+
+
+def rows_of_shapes(law: Law, test: SurvivalTest) -> list[Row]:
+    """The rows of bounds that are given by their shape, and not by what they spend."""
+    found = []
+    for fractions, places in ((HALVES, (0, 2)), (THREE, (0, 1, 2))):
+        shapes = {
+            "O'Brien-Fleming": shaped_bounds(fractions, ALPHA, 0.0),
+            "Wang-Tsiatis (1/4)": shaped_bounds(fractions, ALPHA, 0.25),
+            "Pocock": shaped_bounds(fractions, ALPHA, 0.5),
+            "Haybittle-Peto (3)": haybittle_peto_bounds(fractions, ALPHA),
+        }
+        for name, upper in shapes.items():
+            design = f"{len(places)} looks, {name}"
+            found.append(Row(law.name, test.name, design, places, tuple(upper.tolist()), None, ALPHA))
+    return found
 
 
 def rows_of(law: Law) -> list[tuple[SurvivalTest, Sequence[Row]]]:

@@ -104,7 +104,8 @@ def test_every_test_and_law_is_measured() -> None:
     kinds = {test.kind for law in LAWS for test in offered(law)}
     assert kinds == {"logrank", "late", "modest", "maxcombo", "wald", "score", "rmst", "loglog", "naive"}
     assert (
-        script.plan_of(LAW["margin, 1:1"]).only("score . fixed").rows()[0][2].key == "margin, 1:1 | Cox, score | fixed"
+        script.plans_of(LAW["margin, 1:1"])[0].only("score . fixed").rows()[0][2].key
+        == "margin, 1:1 | Cox, score | fixed"
     )
 
 
