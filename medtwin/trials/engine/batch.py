@@ -33,6 +33,7 @@ from medtwin.trials.enrolment.accrual import Accrual
 from medtwin.trials.enrolment.adherence import ChangeDraws, Dropout, TreatmentChange, event_months
 from medtwin.trials.enrolment.draws import TRIALS_PER_STREAM, TrialDraws
 from medtwin.trials.enrolment.factors import Factor, strata
+from medtwin.trials.enrolment.intercurrent import Strategy, handled
 from medtwin.trials.enrolment.randomisation import PermutedBlocks, Randomisation, ratio_parts
 from medtwin.trials.outcome.prognosis import PatientPool
 
@@ -53,10 +54,11 @@ class TrialPlan:
         randomisation: To the arms, in the design's ratio.
         analysis_strata: Factors in whose strata the log-rank test and the Cox model compare; none: no strata.
         changes: Of the treatment that patients take.
+        strategies: How the analysis handles each change (`enrolment.intercurrent`); empty: patients are followed on.
 
     Raises:
-        ValueError: If there are fewer patients than events wanted, so many can never be enrolled, or the randomisation
-            cannot allocate in the ratio.
+        ValueError: If there are fewer patients than events wanted, so many can never be enrolled, the randomisation
+            cannot allocate in the ratio, or strategies are not as many as changes.
     """
 
     design: SurvivalDesign
@@ -68,8 +70,11 @@ class TrialPlan:
     randomisation: Randomisation = field(default_factory=lambda: PermutedBlocks(4, ("sex",)))
     analysis_strata: Sequence[Factor] = ()
     changes: Sequence[TreatmentChange] = ()
+    strategies: Sequence[Strategy] = ()
 
     def __post_init__(self) -> None:
+        if len(self.strategies) not in (0, len(self.changes)):
+            raise ValueError(f"strategies must be {len(self.changes)}, one a change, got {len(self.strategies)}")
         if self.num_subjects < self.design.events[-1]:
             raise ValueError(
                 f"num_subjects must be at least the {self.design.events[-1]} events wanted, got {self.num_subjects}"
@@ -78,6 +83,12 @@ class TrialPlan:
         self.randomisation.check(self.parts)
         nobody = np.zeros((1, 0), dtype=np.int64)
         levels_of([*self.randomisation.balanced, *self.analysis_strata], self.pool, nobody, nobody)
+
+    @property
+    def handling(self) -> tuple[Strategy, ...]:
+        """How the analysis handles each change of treatment."""
+        policy: Strategy = "treatment_policy"
+        return tuple(self.strategies) or (policy,) * len(self.changes)
 
     @property
     def parts(self) -> tuple[int, int]:
@@ -214,6 +225,7 @@ def course_of(plan: TrialPlan, patients: Patients, hazard_ratio: float) -> Cours
             for change, draws in zip(plan.changes, patients.changes, strict=True)
         ]
         event = event_months(plan.pool.hazard, patients.amount, ratio, arm, changes)
+        event, dropout = handled(event, dropout, [months for months, _ in changes], plan.handling)
     elif own is not None:
         event = plan.pool.hazard.time_at(patients.amount / np.where(arm == 1, ratio, 1.0))
     else:
