@@ -49,6 +49,7 @@ from medtwin.pipelines.sources import fingerprint, public_config, require_outsid
 from medtwin.report.page import State
 from medtwin.trials import Cohort, Study, SurvivalTrial, prepare, read_cohort
 from medtwin.trials.design.group_sequential import hazard_ratio_at_bound
+from medtwin.trials.engine.assumptions import Assumptions, scenarios_under, study_under, with_theory
 from medtwin.trials.engine.batch import Characteristics
 from medtwin.trials.engine.scenarios import (
     Line,
@@ -72,6 +73,7 @@ class SimulateSettings:
         fallback: Another trial, for a cohort in which nobody is eligible for `trial` or its endpoint is too rare; the
             report says that it was used, and why. For `medtwin run`.
         replay: Which simulated trial is written out as data: its number, or a group (`ReplayChoice`).
+        scenario: What is true, where it is not what the trial was planned on (`Assumptions`); None: all as planned.
     """
 
     cohort: Path | None
@@ -84,6 +86,7 @@ class SimulateSettings:
     check: Path | None = None
     fallback: Mapping[str, Any] | None = None
     replay: Any = None
+    scenario: Mapping[str, Any] | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -92,12 +95,17 @@ class SimulateSettings:
                 raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if self.seed < 0:
             raise ConfigError(f"seed must be 0 or more, got {self.seed}")
-        _ = self.replay_choice  # raises where it makes no sense
+        _ = self.replay_choice, self.assumptions  # raise where they make no sense
 
     @cached_property
     def replay_choice(self) -> ReplayChoice | None:
         """Which trial is written out, if any."""
         return replay_choice(self.replay)
+
+    @cached_property
+    def assumptions(self) -> Assumptions:
+        """What is true."""
+        return built_assumptions(self.scenario, "scenario")
 
 
 def main(config: Mapping[str, Any]) -> None:
@@ -140,7 +148,9 @@ def simulate(chosen: SimulateSettings) -> Path:
         if is_extension:
             _copy_results(chosen.out, output)
         study, cohort, remarks = _prepare(chosen, dataset)
-        scenarios = scenarios_of(study, chosen.num_trials, chosen.num_curve)
+        study = study_under(study, chosen.assumptions)
+        remarks += told_of(chosen.assumptions)
+        scenarios = scenarios_under(scenarios_of(study, chosen.num_trials, chosen.num_curve), chosen.assumptions)
         _write_replay(output.path, chosen, config, (study, cohort), scenarios, origin, banner)
         if is_extension:
             write_provenance(output.path, _provenance(dataset, chosen, config, origin))
@@ -149,9 +159,12 @@ def simulate(chosen: SimulateSettings) -> Path:
         results = map_shards(run_task, tasks, num_workers=chosen.workers)
         found = characteristics_of(scenarios, progress(results, "trials", total=len(tasks), unit="task"))
         lines = [line for s, c in zip(scenarios, found, strict=True) for line in table_of(study, s, c, chosen.seed)]
+        lines = with_theory(study, lines)
         groups = shareable_groups(study.attrition_by_group) if origin == "real" else study.attrition_by_group
         _write_tables(output.path, study, scenarios, found, lines, groups)
-        example = example_patients(study, chosen.seed, float(found[0].stops.months[0]))
+        example = example_patients(
+            study, chosen.seed, float(found[0].stops.months[0]), hazard_ratio=scenarios[0].hazard_ratio
+        )
         if origin == "real":
             remarks.append("The cohort holds real patients: no patient table was written.")
         else:
@@ -174,6 +187,8 @@ def _config(chosen: SimulateSettings, dataset: Dataset | None) -> dict[str, Any]
         config["replay"] = chosen.replay_choice.setting
     elif not chosen.overwrite and (chosen.out / PROVENANCE).is_file():
         config |= {name: value for name, value in read_provenance(chosen.out)["config"].items() if name == "replay"}
+    if chosen.assumptions.is_planned:
+        del config["scenario"]
     return config
 
 
@@ -194,7 +209,8 @@ def _check_replay(chosen: SimulateSettings, origin: Origin) -> None:
     require_replayable(origin)
     if chosen.fallback is None:
         trial = _built(chosen.trial, "trial")
-        find_scenario(chosen.replay_choice, scenarios_of_trial(trial, chosen.num_trials, chosen.num_curve))
+        scenarios = scenarios_of_trial(trial, chosen.num_trials, chosen.num_curve)
+        find_scenario(chosen.replay_choice, scenarios_under(scenarios, chosen.assumptions))
 
 
 def _copy_results(out: Path, output: Output) -> None:
@@ -257,6 +273,24 @@ def _prepare(chosen: SimulateSettings, dataset: Dataset | None) -> tuple[Study, 
             raise
         remark = f"The trial named {trial.title!r} could not be run on this cohort ({error}). This one was simulated."
         return *_study(fallback, dataset, chosen.seed), [remark]
+
+
+def built_assumptions(config: Mapping[str, Any] | None, path: str) -> Assumptions:
+    """What a scenario's configuration states; None states nothing.
+
+    Raises:
+        ConfigError: If it is no scenario.
+    """
+    found = Assumptions() if config is None else build(dict(config), path)
+    if not isinstance(found, Assumptions):
+        raise ConfigError(f"{path}._target_ must be medtwin.trials.Assumptions")
+    return found
+
+
+def told_of(assumptions: Assumptions) -> list[str]:
+    """What a reader must know of the scenario."""
+    told = assumptions.describe()
+    return [f"The scenario is not what the trial was planned on: {'; '.join(told)}."] if told else []
 
 
 def _built(config: Mapping[str, Any], path: str) -> SurvivalTrial:

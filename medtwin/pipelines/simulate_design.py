@@ -15,6 +15,7 @@ from medtwin.report.trial_plots import bounds_plot
 from medtwin.trials import Study, SurvivalTrial
 from medtwin.trials.design.group_sequential import hazard_ratio_at_bound
 from medtwin.trials.design.spending import Spending, SpendingFunction
+from medtwin.trials.engine.assumptions import analytical_exits
 from medtwin.trials.engine.summaries import events_by_month
 from medtwin.trials.enrolment.factors import as_factors
 
@@ -126,11 +127,12 @@ def _bounds_figure(findings: Findings) -> Figure:
     stopping = []
     looks = range(len(design.events))
     for scenario, found in findings.main:
-        exits = bounds.exits(design.drift(scenario.hazard_ratio))
+        exits = analytical_exits(findings.study, scenario.hazard_ratio)
+        upper = [math.nan for _ in looks] if exits is None else exits.upper.tolist()
         name = f"efficacy, HR {scenario.hazard_ratio:g}"
-        stopping.append((name, [found.rejected_at(look).value for look in looks], exits.upper.tolist()))
+        stopping.append((name, [found.rejected_at(look).value for look in looks], upper))
         if findings.study.trial.plan.futility is not None:
-            low = [*exits.lower[:-1].tolist(), math.nan]
+            low = [math.nan for _ in looks] if exits is None else [*exits.lower[:-1].tolist(), math.nan]
             simulated = [found.futile_at(look).value for look in looks]
             stopping.append((f"futility, HR {scenario.hazard_ratio:g}", simulated, low))
     paths = findings.found[0].stops.z[:_NUM_PATHS]
@@ -140,7 +142,7 @@ def _bounds_figure(findings: Findings) -> Figure:
         "Where trials stop",
         f"Above: the bounds and {len(paths)} trials simulated at a hazard ratio of "
         f"{findings.scenarios[0].hazard_ratio:g}. Below: share of trials that stop at each look, and what numerical "
-        "integration says of proportional hazards.",
+        "integration says where it says anything.",
         "z bounds by number of events, with simulated trials, and stopping probabilities",
     )
 

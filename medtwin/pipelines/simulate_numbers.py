@@ -48,7 +48,7 @@ def report_numbers(findings: Findings) -> dict[str, Any]:
             {
                 "hazard_ratio": scenario.hazard_ratio,
                 "power": asdict(found.power),
-                "analytical": analytical_power(design, scenario.hazard_ratio),
+                "analytical": analytical_power(study, scenario.hazard_ratio),
                 "num_trials": found.num_trials,
             }
             for scenario, found in zip(findings.scenarios, findings.found, strict=True)

@@ -22,6 +22,7 @@ from medtwin.pipelines.simulate_results import (
 from medtwin.report import Page, Section, write_page
 from medtwin.report.markdown import write_markdown
 from medtwin.trials import Study
+from medtwin.trials.enrolment.effect_over_time import EffectFrom
 
 _SMALL_POOL = 500
 
@@ -110,11 +111,23 @@ def _times(count: int) -> str:
     return {0: "not once", 1: "once"}.get(count, f"{count} times")
 
 
+def _truth_of(study: Study) -> str:
+    """What was taken to be true of all patients."""
+    changes = study.plan.changes
+    effect = "The effect changes over time as stated" if any(isinstance(c, EffectFrom) for c in changes) else (
+        "Hazards are proportional"
+    )  # fmt: skip
+    treatment = "everyone receives the arm they were given"
+    if any(not isinstance(change, EffectFrom) for change in changes):
+        effect, treatment = "Hazards are proportional while treatment lasts", "who changes treatment is stated"
+    return f"{effect}, patients leave at random, and {treatment}."
+
+
 def _limits(study: Study) -> Section:
     paragraphs = [
         "The effect of treatment is put in, not found: the trial says how often a design would detect it, never "
         "whether a treatment works.",
-        "Hazards are proportional, patients leave at random, and everyone receives the arm they were given.",
+        _truth_of(study),
     ]
     if study.attrition:
         paragraphs.append(

@@ -11,9 +11,9 @@ from medtwin.pipelines.simulate_findings import Cell, Findings, shown
 from medtwin.report import Figure, Section, Table
 from medtwin.report.trial_course_plots import distribution_plot
 from medtwin.report.trial_plots import curve_plot, survival_plot
+from medtwin.trials import Study
 from medtwin.trials.analysis.kaplan_meier import kaplan_meier
-from medtwin.trials.design.boundaries import exit_probabilities
-from medtwin.trials.design.group_sequential import SurvivalDesign
+from medtwin.trials.engine.assumptions import analytical_exits
 from medtwin.trials.engine.summaries import QUANTILES, distributions, estimates_by_stop
 
 Floats = NDArray[np.float64]
@@ -48,16 +48,15 @@ def characteristics_section(findings: Findings) -> Section:
     return Section("Operating characteristics", [text], parts)
 
 
-def analytical_power(design: SurvivalDesign, hazard_ratio: float) -> float:
-    """The probability of rejecting under proportional hazards with all risks alike, by numerical integration."""
-    bounds = design.bounds
-    drift = design.drift(hazard_ratio)
-    return exit_probabilities(bounds.fractions, bounds.efficacy, bounds.futility, drift).power
+def analytical_power(study: Study, hazard_ratio: float) -> float | None:
+    """The probability of rejecting, by numerical integration; None where that says nothing of the scenario."""
+    exits = analytical_exits(study, hazard_ratio)
+    return None if exits is None else exits.power
 
 
 def power_section(findings: Findings) -> Section:
     """The power curve."""
-    design = findings.study.plan.design
+    study = findings.study
     chosen = [
         (scenario.hazard_ratio, found.power)
         for scenario, found in zip(findings.scenarios, findings.found, strict=True)
@@ -66,22 +65,29 @@ def power_section(findings: Findings) -> Section:
     x = np.array([ratio for ratio, _ in chosen])
     estimates = np.array([power.value for _, power in chosen])
     intervals = np.array([[power.low, power.high] for _, power in chosen])
-    fine = np.linspace(x.min(), 1.0, 60)
-    smooth = np.array([analytical_power(design, ratio) for ratio in fine])
+    fine = np.linspace(x.min(), 1.0, 40)
+    powers = [analytical_power(study, float(ratio)) for ratio in fine]
+    smooth = np.array([math.nan if power is None else power for power in powers])
     labels = ("true hazard ratio", "probability of rejecting the null")
     drawn = curve_plot(x, estimates, intervals, (fine, smooth), labels=labels)
     note = "Every hazard ratio is tried on the same patients with the same draws."
     figure = Figure(drawn, "Power by hazard ratio", note, "power by true hazard ratio, simulated and analytical")
     rows: list[list[Cell]] = [
-        [f"{ratio:.3f}", shown(power, 4), f"{power.low:.4f} to {power.high:.4f}", f"{theory:.4f}", count]
-        for ratio, power, theory, count in sorted(
-            (s.hazard_ratio, f.power, analytical_power(design, s.hazard_ratio), f.num_trials)
-            for s, f in zip(findings.scenarios, findings.found, strict=True)
-            if s.obeys_futility
+        [
+            f"{scenario.hazard_ratio:.3f}",
+            shown(found.power, 4),
+            f"{found.power.low:.4f} to {found.power.high:.4f}",
+            None if (theory := analytical_power(study, scenario.hazard_ratio)) is None else f"{theory:.4f}",
+            found.num_trials,
+        ]
+        for scenario, found in sorted(
+            zip(findings.scenarios, findings.found, strict=True), key=lambda pair: pair[0].hazard_ratio
         )
+        if scenario.obeys_futility
     ]
     columns = ["true hazard ratio", "simulated ± Monte-Carlo error", "95 % interval", "analytical", "trials"]
-    return Section("Power", parts=[figure, Table(columns, rows)])
+    table = Table(columns, rows)
+    return Section("Power", parts=[figure, table] if len(rows) > 1 else [table])
 
 
 def stops_section(findings: Findings) -> Section:
@@ -165,7 +171,7 @@ def example_section(findings: Findings) -> Section:
     text = (
         f"The first simulated trial {outcome} at look {stops.look[0] + 1}, after {stops.months[0]:.1f} months, "
         f"{stops.events[0]:,} events and {len(time):,} patients: z = {z:.2f}, estimated hazard ratio "
-        f"{math.exp(stops.log_hazard_ratio[0]):.2f} where {findings.study.trial.hazard_ratio:g} is true. "
+        f"{math.exp(stops.log_hazard_ratio[0]):.2f} where {findings.scenarios[0].hazard_ratio:g} is true. "
         + ("" if findings.origin == "real" else "Its patients are in patients.csv, with both potential outcomes.")
     )
     drawn = survival_plot(curves, counts, ticks)

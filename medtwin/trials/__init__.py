@@ -3,6 +3,7 @@
 from medtwin.trials.design.group_sequential import GroupSequential, SurvivalDesign
 from medtwin.trials.design.hazard import PiecewiseRate
 from medtwin.trials.design.spending import Spending
+from medtwin.trials.engine.assumptions import Assumptions, EffectPrior
 from medtwin.trials.engine.survival_trial import Study, SurvivalTrial, prepare
 from medtwin.trials.enrolment.accrual import (
     Accrual,
@@ -29,11 +30,13 @@ __all__ = [
     "Accrual",
     "Age",
     "AssumedOutcome",
+    "Assumptions",
     "BiasedCoin",
     "BigStick",
     "Cohort",
     "Discontinuation",
     "Dropout",
+    "EffectPrior",
     "Endpoint",
     "EvenAccrual",
     "Factor",

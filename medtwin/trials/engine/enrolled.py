@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtwin.trials.engine.batch import BLOCK, Estimate, Stops, TrialPlan, course_of, draw_patients, mean_of
+from medtwin.trials.enrolment.effect_over_time import EffectFrom
 from medtwin.trials.population.attrition import Division
 
 Floats = NDArray[np.float64]
@@ -71,6 +72,8 @@ def enrolled_in(
         changed = np.zeros(is_in.shape, dtype=np.bool_)
         risk = np.exp(plan.pool.log_risk)[patients.index]
         for change, draws in zip(plan.changes, patients.changes, strict=True):
+            if isinstance(change, EffectFrom):
+                continue  # nobody changes treatment
             due = change.months(draws, patients.arm, patients.enrolled, risk)
             changed |= due < np.minimum(course.leaves, months - patients.enrolled)
         for number, arm in enumerate(ARMS):

@@ -329,8 +329,10 @@ def required_subjects(trial: SurvivalTrial, pool: PatientPool, events: float) ->
     return float(brentq(excess, min(1.0, most), most, xtol=1e-9, rtol=1e-12))
 
 
-def example_patients(study: Study, seed: int, months: float, trial_index: int = 0) -> dict[str, Sequence[object]]:
-    """The patient table of one simulated trial under its alternative, as of a calendar month: column to values.
+def example_patients(
+    study: Study, seed: int, months: float, trial_index: int = 0, *, hazard_ratio: float | None = None
+) -> dict[str, Sequence[object]]:
+    """The patient table of one simulated trial, as of a calendar month: column to values.
 
     Both potential event times stand beside what was observed: `months_to_event_control` and `_experimental` are the
     same patient under either arm, neither of them censored.
@@ -340,8 +342,9 @@ def example_patients(study: Study, seed: int, months: float, trial_index: int = 
         seed: Of the run.
         months: The calendar month of the analysis.
         trial_index: Which of the simulated trials.
+        hazard_ratio: Under which; None: the trial's alternative.
     """
-    ratio = study.trial.hazard_ratio
+    ratio = study.trial.hazard_ratio if hazard_ratio is None else hazard_ratio
     drawn = draw_patients(study.plan, seed, trial_index // BLOCK)
     row = trial_index % BLOCK
     course, both = course_of(study.plan, drawn, ratio), course_of(study.plan, drawn.doubled(), ratio)

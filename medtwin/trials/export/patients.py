@@ -30,6 +30,7 @@ from medtwin.trials.engine.batch import (
 from medtwin.trials.engine.levels import LOG_RISK, SEX, levels_of
 from medtwin.trials.engine.scenarios import Scenario
 from medtwin.trials.engine.survival_trial import Study
+from medtwin.trials.enrolment.effect_over_time import EffectFrom
 from medtwin.trials.enrolment.factors import Factor
 from medtwin.trials.export.records import PoolRecord
 
@@ -320,6 +321,8 @@ def _changed_columns(
     risk = np.exp(plan.pool.log_risk)[drawn.index[here]]
     first = np.full(len(keep), np.inf)
     for change, draws in zip(plan.changes, drawn.changes, strict=True):
+        if isinstance(change, EffectFrom):
+            continue  # nobody changes treatment
         mine = type(draws)(draws.amount[here], draws.uniform[here])
         first = np.minimum(first, change.months(mine, drawn.arm[here], drawn.enrolled[here], risk)[0])
     is_seen = first < np.asarray(columns["months_at_risk"], dtype=np.float64)
