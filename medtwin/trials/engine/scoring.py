@@ -1,0 +1,200 @@
+"""How well a design estimates: bias, mean squared error and coverage of its estimates against the true estimand.
+
+Three ways to report a trial that may stop early: the Cox estimate with Wald's interval as if it had not looked (naive),
+the median-unbiased estimate with the stagewise interval, and the Cox estimate with the repeated interval, which holds
+at every look whatever the reason to stop.
+
+Source: Jennison & Turnbull 2000, Group Sequential Methods, chapters 8 and 9; Morris, White & Crowther 2019, Stat Med
+38:2074 (Monte-Carlo errors of the scores).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from medtwin.trials.analysis.survival_batch import cox_log_hazard_ratio_continuous
+from medtwin.trials.design.stagewise_batch import stagewise_drifts
+from medtwin.trials.engine.batch import (
+    BLOCK,
+    Estimate,
+    Stops,
+    TrialPlan,
+    course_of,
+    draw_patients,
+    in_order,
+    mean_of,
+    share_of,
+    snapshot,
+)
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+ESTIMATORS = ("naive", "stagewise", "repeated")
+ALL, EARLY, TO_THE_END = "all trials", "stopped early for efficacy", "went to the last look"
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What trials report of the log hazard ratio, (trials,) each; nan where there is no estimate.
+
+    Attributes:
+        estimate, low, high: With the interval. standard_error: Of the Cox estimate.
+    """
+
+    estimate: Floats
+    low: Floats
+    high: Floats
+    standard_error: Floats
+
+    def __getitem__(self, rows: Bools) -> Reported:
+        return Reported(*(getattr(self, name)[rows] for name in Reported.__annotations__))
+
+
+def reported(plan: TrialPlan, seed: int, hazard_ratio: float, stops: Stops) -> dict[str, Reported]:
+    """What each trial reports in each of the three ways, from its patients as of its stop.
+
+    Args:
+        plan: The trial.
+        seed: Of the run.
+        hazard_ratio: Under which it was simulated.
+        stops: How whole blocks of trials ended, from the first.
+
+    Raises:
+        ValueError: If the stops are not whole blocks.
+    """
+    blocks, rest = divmod(len(stops.look), BLOCK)
+    if rest:
+        raise ValueError(f"stops must be of whole blocks of {BLOCK} trials, got {len(stops.look)}")
+    estimate, error = np.empty(len(stops.look)), np.empty(len(stops.look))
+    for block in range(blocks):
+        rows = slice(block * BLOCK, (block + 1) * BLOCK)
+        patients = draw_patients(plan, seed, block)
+        data = snapshot(course_of(plan, patients, hazard_ratio), np.arange(BLOCK), stops.months[rows])
+        found = cox_log_hazard_ratio_continuous(in_order(plan, data, patients.arm, patients.stratum))
+        estimate[rows], error[rows] = found.estimate, found.standard_error
+    return intervals(plan, stops, estimate, error)
+
+
+def intervals(plan: TrialPlan, stops: Stops, estimate: Floats, error: Floats) -> dict[str, Reported]:
+    """The three reports of Cox estimates and their standard errors, (trials,).
+
+    The statistic of the stagewise ordering is the estimate over its error; the information of earlier looks is in
+    proportion to their events. The repeated interval of a trial that the calendar ends has the planned last look's
+    bound, which is wider than that at fewer events.
+    """
+    alpha, bounds = plan.design.plan.alpha, plan.design.bounds
+    half = float(norm.isf(alpha)) * error
+    naive = Reported(estimate, estimate - half, estimate + half, error)
+    repeated_half = np.where(stops.is_capped, np.maximum(bounds.efficacy[-1], norm.isf(alpha)), 0.0)
+    repeated_half = np.where(stops.is_capped, repeated_half, bounds.efficacy[stops.look]) * error
+    repeated = Reported(estimate, estimate - repeated_half, estimate + repeated_half, error)
+    events = np.tile(np.array(plan.design.events, dtype=np.float64), (len(estimate), 1))
+    events[np.arange(len(estimate)), stops.look] = stops.events
+    low, middle, high = np.full((3, len(estimate)), np.nan)
+    is_known = ~np.isnan(estimate)
+    drifts = stagewise_drifts(
+        stops.look[is_known],
+        -estimate[is_known] / error[is_known],
+        events[is_known],
+        bounds.efficacy,
+        (alpha, 0.5, 1 - alpha),
+    )
+    high[is_known], middle[is_known], low[is_known] = (-drifts * error[is_known, None]).T
+    return {"naive": naive, "stagewise": Reported(middle, low, high, error), "repeated": repeated}
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well trials estimate the truth, each score with its Monte-Carlo error.
+
+    Attributes:
+        estimator: One of `ESTIMATORS`. trials: Which of them. num_trials: How many.
+        truth: Against which, on the log scale.
+        bias: Mean estimate less the truth, whose Monte-Carlo error is counted in.
+        mean_squared_error: Of the estimate.
+        coverage: Share of the intervals that hold the truth. level: That they claim.
+        above: Share of the estimates above the truth: one half where they are median-unbiased.
+    """
+
+    estimator: str
+    trials: str
+    num_trials: int
+    truth: Estimate
+    bias: Estimate
+    mean_squared_error: Estimate
+    coverage: Estimate
+    level: float
+    above: Estimate
+
+
+def score(estimator: str, trials: str, found: Reported, truth: Estimate, level: float) -> Score:
+    """The scores of some trials.
+
+    Raises:
+        ValueError: If none of them has an estimate.
+    """
+    kept = found[~np.isnan(found.estimate)]
+    count = len(kept.estimate)
+    if count < 2:
+        raise ValueError(f"trials with an estimate must be 2 or more, got {count}")
+    bias = _shifted(mean_of(kept.estimate), truth)
+    covers = (kept.low <= truth.value) & (truth.value <= kept.high)
+    return Score(
+        estimator,
+        trials,
+        count,
+        truth,
+        bias,
+        mean_of((kept.estimate - truth.value) ** 2),
+        share_of(int(covers.sum()), count),
+        level,
+        share_of(int((kept.estimate > truth.value).sum()), count),
+    )
+
+
+def _shifted(estimate: Estimate, truth: Estimate) -> Estimate:
+    value, error = estimate.value - truth.value, math.hypot(estimate.standard_error, truth.standard_error)
+    half = float(norm.ppf(0.5 + estimate.level / 2)) * error
+    return replace(estimate, value=value, standard_error=error, low=value - half, high=value + half)
+
+
+def scores(
+    plan: TrialPlan, seed: int, hazard_ratio: float, stops: Stops, truth: Estimate, *, least: int = 20
+) -> list[Score]:
+    """Every score of a scenario: of all trials, of those that stopped early for efficacy, and of the others.
+
+    Args:
+        plan: The trial.
+        seed: Of the run.
+        hazard_ratio: Under which it was simulated.
+        stops: How whole blocks of trials ended.
+        truth: The log hazard ratio that the trial is to estimate, as `true_estimands` gives it.
+        least: Groups of fewer trials are left out.
+    """
+    found = reported(plan, seed, hazard_ratio, stops)
+    return scores_of(found, stops, truth, 1 - 2 * plan.design.plan.alpha, len(plan.design.events), least=least)
+
+
+def scores_of(
+    found: dict[str, Reported], stops: Stops, truth: Estimate, level: float, num_looks: int, *, least: int = 20
+) -> list[Score]:
+    """The same of what trials reported already."""
+    is_early = stops.is_rejected & (stops.look < num_looks - 1) & ~stops.is_capped
+    groups: Sequence[tuple[str, Bools]] = (
+        (ALL, np.ones(len(stops.look), dtype=np.bool_)),
+        (EARLY, is_early),
+        (TO_THE_END, (stops.look == num_looks - 1) | stops.is_capped),
+    )
+    lines = []
+    for name, members in groups:
+        for estimator in ESTIMATORS:
+            mine = found[estimator][members]
+            if (~np.isnan(mine.estimate)).sum() >= least:
+                lines.append(score(estimator, name, mine, truth, level))
+    return lines
