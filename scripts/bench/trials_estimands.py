@@ -98,7 +98,9 @@ def main() -> None:
     lines += scored(mixed, {"risks differ (sd 1.5)": true, "**wrong**: HR of each patient": exact}, blocks, naive)
     switching = plan((1.0,), "obrien_fleming", changes=[SWITCH])
     policy = true_estimands(switching, SEED, RATIO, Question(), num_blocks=20)[NAME]
-    would = true_estimands(switching, SEED, RATIO, Question(strategies=["hypothetical"]), num_blocks=20)[NAME]
+    would = true_estimands(switching, SEED, RATIO, Question(strategies={"switching": "hypothetical"}), num_blocks=20)[
+        NAME
+    ]
     truths = {"switching, treatment policy": policy, "**wrong**: hypothetical, had nobody switched": would}
     lines += scored(switching, truths, blocks, naive)
     names = "design, trials, estimate, n, truth, bias, root mean squared error, coverage, share above the truth"

@@ -7,7 +7,7 @@ workers, and every design and hazard ratio is tried on the same patients with th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
@@ -33,7 +33,7 @@ from medtwin.trials.enrolment.accrual import Accrual
 from medtwin.trials.enrolment.adherence import ChangeDraws, Dropout, TreatmentChange, event_months
 from medtwin.trials.enrolment.draws import TRIALS_PER_STREAM, TrialDraws
 from medtwin.trials.enrolment.factors import Factor, strata
-from medtwin.trials.enrolment.intercurrent import Strategy, handled
+from medtwin.trials.enrolment.intercurrent import Strategy, handled, strategies_of
 from medtwin.trials.enrolment.randomisation import PermutedBlocks, Randomisation, ratio_parts
 from medtwin.trials.outcome.prognosis import PatientPool
 
@@ -54,11 +54,12 @@ class TrialPlan:
         randomisation: To the arms, in the design's ratio.
         analysis_strata: Factors in whose strata the log-rank test and the Cox model compare; none: no strata.
         changes: Of the treatment that patients take.
-        strategies: How the analysis handles each change (`enrolment.intercurrent`); empty: patients are followed on.
+        strategies: How the analysis handles each kind of change (`enrolment.intercurrent`); patients are followed on
+            after one that it does not name.
 
     Raises:
         ValueError: If there are fewer patients than events wanted, so many can never be enrolled, the randomisation
-            cannot allocate in the ratio, or strategies are not as many as changes.
+            cannot allocate in the ratio.
     """
 
     design: SurvivalDesign
@@ -70,11 +71,9 @@ class TrialPlan:
     randomisation: Randomisation = field(default_factory=lambda: PermutedBlocks(4, ("sex",)))
     analysis_strata: Sequence[Factor] = ()
     changes: Sequence[TreatmentChange] = ()
-    strategies: Sequence[Strategy] = ()
+    strategies: Mapping[str, Strategy] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len(self.strategies) not in (0, len(self.changes)):
-            raise ValueError(f"strategies must be {len(self.changes)}, one a change, got {len(self.strategies)}")
         if self.num_subjects < self.design.events[-1]:
             raise ValueError(
                 f"num_subjects must be at least the {self.design.events[-1]} events wanted, got {self.num_subjects}"
@@ -87,8 +86,7 @@ class TrialPlan:
     @property
     def handling(self) -> tuple[Strategy, ...]:
         """How the analysis handles each change of treatment."""
-        policy: Strategy = "treatment_policy"
-        return tuple(self.strategies) or (policy,) * len(self.changes)
+        return strategies_of(self.changes, self.strategies)
 
     @property
     def parts(self) -> tuple[int, int]:

@@ -33,7 +33,7 @@ from medtwin.trials.engine.batch import (
     snapshot,
 )
 from medtwin.trials.enrolment.adherence import ChangeDraws
-from medtwin.trials.enrolment.intercurrent import Strategy
+from medtwin.trials.enrolment.intercurrent import Strategy, strategies_of
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -77,7 +77,7 @@ def potential_outcomes(
     seed: int,
     block: int,
     hazard_ratio: float,
-    strategies: Sequence[Strategy] | None = None,
+    strategies: Mapping[str, Strategy] | None = None,
     *,
     is_paired: bool = True,
 ) -> list[tuple[Potential, Ints]]:
@@ -88,12 +88,13 @@ def potential_outcomes(
         seed: Of the draws, apart from the trials'.
         block: Which hundred trials.
         hazard_ratio: Of the scenario.
-        strategies: Of each of the plan's changes of treatment; None: those of the plan.
+        strategies: Of each kind of change of treatment; None: those of the plan.
         is_paired: Whether both arms are the same patients; else they are others.
     """
-    chosen = plan.handling if strategies is None else tuple(strategies)
+    named = plan.strategies if strategies is None else strategies
+    chosen = strategies_of(plan.changes, named)
     kept = [number for number, strategy in enumerate(chosen) if strategy != "hypothetical"]
-    shorter = replace(plan, changes=[plan.changes[n] for n in kept], strategies=tuple(chosen[n] for n in kept))
+    shorter = replace(plan, changes=[plan.changes[n] for n in kept], strategies=named)
     first = draw_patients(plan, seed, block, "both arms")
     second = first if is_paired else draw_patients(plan, seed, block, "other patients")
     patients = _in_either_arm(first, second, kept)
@@ -147,7 +148,7 @@ class Question:
         measures: The marginal hazard ratio is the limit of the Cox estimate of this trial, its follow-up and strata;
             the average one is that of Kalbfleisch and Prentice until tau, which no censoring changes.
         tau: Months; all but the marginal hazard ratio need it.
-        strategies: Of each of the plan's changes of treatment; None: those of the plan.
+        strategies: Of each kind of change of treatment; None: those of the plan.
         members: (pool,) a subgroup; None: all.
 
     Raises:
@@ -156,12 +157,12 @@ class Question:
 
     measures: Sequence[Measure] = ("marginal_log_hazard_ratio",)
     tau: float | None = None
-    strategies: Sequence[Strategy] | None = None
+    strategies: Mapping[str, Strategy] | None = None
     members: Bools | None = None
 
     def __post_init__(self) -> None:
         for measure in self.measures:
-            check_measure(measure, self.tau, self.strategies or ())
+            check_measure(measure, self.tau, tuple((self.strategies or {}).values()))
         if self.members is not None and not self.members.any():
             raise ValueError("members must have somebody, got nobody")
 
@@ -186,19 +187,18 @@ def true_estimands(
         is_paired: Whether both arms are the same patients.
 
     Raises:
-        ValueError: If strategies are not as many as changes, or a measure means nothing under the plan's.
+        ValueError: If a measure means nothing under the plan's strategies.
     """
     measures, members = question.measures, question.members
-    chosen = plan.handling if question.strategies is None else tuple(question.strategies)
-    if len(chosen) != len(plan.changes):
-        raise ValueError(f"strategies must be {len(plan.changes)}, one for each change of treatment, got {len(chosen)}")
+    named = plan.strategies if question.strategies is None else question.strategies
+    chosen = strategies_of(plan.changes, named)
     for measure in measures:
         check_measure(measure, question.tau, chosen)
     if hazard_ratio == 1 and not {"composite", "while_on_treatment"} & set(chosen):
         return dict.fromkeys(measures, Estimate(0.0, 0.0, 0.0, 0.0))  # both arms of a patient are the same
     drawn: dict[Measure, list[float]] = {measure: [] for measure in measures}
     for block in range(num_blocks):
-        for outcomes, index in potential_outcomes(plan, seed, block, hazard_ratio, chosen, is_paired=is_paired):
+        for outcomes, index in potential_outcomes(plan, seed, block, hazard_ratio, named, is_paired=is_paired):
             mine = outcomes if members is None else outcomes.of(members[index])
             for measure in measures:
                 drawn[measure].append(_MEASURED[measure](mine, question.tau or 0.0))

@@ -5,7 +5,7 @@ Source: ICH E9(R1) 2019, addendum on estimands and sensitivity analysis, A.3.2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -24,6 +24,12 @@ def intercurrent_event(change: TreatmentChange) -> str | None:
     if isinstance(change, Discontinuation):
         return DISCONTINUATION
     return SWITCHING if isinstance(change, SwitchAtProgression | SwitchAtMonth) else None
+
+
+def strategies_of(changes: Sequence[TreatmentChange], named: Mapping[str, Strategy]) -> tuple[Strategy, ...]:
+    """How each change is handled: as its kind is named, else by treatment policy."""
+    policy: Strategy = "treatment_policy"
+    return tuple(named.get(intercurrent_event(change) or "", policy) for change in changes)
 
 
 def handled(
