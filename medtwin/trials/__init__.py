@@ -4,6 +4,7 @@ from medtwin.trials.design.group_sequential import GroupSequential, SurvivalDesi
 from medtwin.trials.design.hazard import PiecewiseRate
 from medtwin.trials.design.spending import Spending
 from medtwin.trials.engine.assumptions import Assumptions, EffectPrior
+from medtwin.trials.engine.estimand import Estimand
 from medtwin.trials.engine.survival_trial import Study, SurvivalTrial, prepare
 from medtwin.trials.enrolment.accrual import (
     Accrual,
@@ -38,6 +39,7 @@ __all__ = [
     "Dropout",
     "EffectPrior",
     "Endpoint",
+    "Estimand",
     "EvenAccrual",
     "Factor",
     "FollowUp",

@@ -16,6 +16,7 @@ from medtwin.core.seeds import generator
 from medtwin.trials.design.group_sequential import GroupSequential, SurvivalDesign
 from medtwin.trials.design.timing import Arm, expected_events, time_of_events
 from medtwin.trials.engine.batch import BLOCK, TrialPlan, course_of, draw_patients, snapshot
+from medtwin.trials.engine.estimand import Estimand
 from medtwin.trials.enrolment.accrual import Accrual, RampedAccrual
 from medtwin.trials.enrolment.adherence import Dropout, TreatmentChange
 from medtwin.trials.enrolment.factors import Factor, as_factors
@@ -71,6 +72,7 @@ class SurvivalTrial:
         treatment_changes: Who stops or switches treatment, when.
         effect: The log hazard ratio of each patient by covariates, as text (`medtwin.trials.outcome.effect`); None:
             that of `hazard_ratio` for all. The alternative simulates it, the power curve multiples of it.
+        estimand: What the trial is to estimate; None: nobody has said, patients are followed whatever they take.
         ridge: Penalty of the prognostic score (`fit_outcome`).
         assumed: The outcome where there is no cohort. assume_if_too_few: Also where too few events occurred in it.
 
@@ -100,6 +102,7 @@ class SurvivalTrial:
     assume_if_too_few: bool = False
     measures: Mapping[str, Measure] = field(default_factory=dict)
     effect: str | None = None
+    estimand: Estimand | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.eligibility, str):
@@ -111,6 +114,10 @@ class SurvivalTrial:
             raise ValueError(f"num_subjects must be 1 or more, got {self.num_subjects}")
         if self.treatment_changes and self.num_subjects is None:
             raise ValueError("num_subjects must be given where patients change treatment, got None")
+        if self.estimand is not None and (
+            wrong := self.estimand.inconsistencies(self.treatment_changes, self.endpoint)
+        ):
+            raise ValueError(f"the estimand is not that of the trial: {'; '.join(wrong)}")
         if self.analysis_strata is None and isinstance(self.randomisation, Minimisation):
             raise ValueError("analysis_strata must be given with minimisation (its factors, or []), got None")
         if self.assume_if_too_few and self.assumed is None:
@@ -297,6 +304,7 @@ def engine_plan(trial: SurvivalTrial, pool: PatientPool) -> TrialPlan:
             trial.randomisation,
             strata,
             trial.treatment_changes,
+            {} if trial.estimand is None else trial.estimand.strategies,
         )
     except ValueError as error:
         raise ConfigError(f"trial: {error}") from error
