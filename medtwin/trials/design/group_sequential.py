@@ -85,7 +85,14 @@ class SurvivalDesign:
 
     def __post_init__(self) -> None:
         if not 0 < self.hazard_ratio < 1:
-            raise ValueError(f"hazard_ratio must be between 0 and 1, got {self.hazard_ratio!r}")
+            margin = (
+                "; non-inferiority has a null of its own, a margin above 1, which a test against 1 does not see: "
+                "medtwin.trials.analysis.batched.survival_hazard_ratio takes null_hazard_ratio=margin"
+            )
+            is_no_benefit = self.hazard_ratio >= 1
+            raise ValueError(
+                f"hazard_ratio must be between 0 and 1, got {self.hazard_ratio!r}{margin if is_no_benefit else ''}"
+            )
         information_per_event(self.allocation_ratio)
 
     @cached_property

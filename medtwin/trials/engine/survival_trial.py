@@ -72,6 +72,7 @@ class SurvivalTrial:
         treatment_changes: Who stops or switches treatment, when.
         effect: The log hazard ratio of each patient by covariates, as text (`medtwin.trials.outcome.effect`); None:
             that of `hazard_ratio` for all. The alternative simulates it, the power curve multiples of it.
+        external_controls: There are none: twins take part as patients who are simulated, never beside randomised ones.
         estimand: What the trial is to estimate; None: nobody has said, patients are followed whatever they take.
         ridge: Penalty of the prognostic score (`fit_outcome`).
         assumed: The outcome where there is no cohort. assume_if_too_few: Also where too few events occurred in it.
@@ -103,6 +104,7 @@ class SurvivalTrial:
     measures: Mapping[str, Measure] = field(default_factory=dict)
     effect: str | None = None
     estimand: Estimand | None = None
+    external_controls: None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.eligibility, str):
@@ -118,6 +120,17 @@ class SurvivalTrial:
             wrong := self.estimand.inconsistencies(self.treatment_changes, self.endpoint)
         ):
             raise ValueError(f"the estimand is not that of the trial: {'; '.join(wrong)}")
+        if self.external_controls is not None:
+            raise ValueError(
+                "external_controls must be null: twins, or whoever was not randomised, never enter the primary test. "
+                "Adjust for a prognostic score (medtwin.trials.design.prognostic), or declare a borrowing prior beside "
+                "it (medtwin.trials.analysis.bayes)"
+            )
+        if not self.endpoint.death and self.endpoint.competing is None and self.estimand is None:
+            raise ValueError(
+                "endpoint.competing must say how death is handled where it does not count, got None: a competing risk "
+                "would be censored silently. Say competing: cause_specific, or let it count (death: true)"
+            )
         if self.analysis_strata is None and isinstance(self.randomisation, Minimisation):
             raise ValueError("analysis_strata must be given with minimisation (its factors, or []), got None")
         if self.assume_if_too_few and self.assumed is None:

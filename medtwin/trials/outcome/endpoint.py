@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ class Endpoint:
     Attributes:
         name: In words. codes: `SYSTEM//code`, those below them included; empty: death only.
         death: Whether death counts. If not, death ends follow-up as if the patient had left (a cause-specific hazard).
+        competing: `cause_specific` says so: a trial whose endpoint leaves death out has to.
         horizon_months: For records that end with a discharge: whoever left alive is taken to be free of the event until
             then, and events after it do not count. None: a record's end says nothing of what came later.
     """
@@ -31,8 +33,16 @@ class Endpoint:
     codes: Sequence[str] = ()
     death: bool = True
     horizon_months: float | None = None
+    competing: Literal["cause_specific"] | None = None
 
     def __post_init__(self) -> None:
+        if self.competing not in (None, "cause_specific"):
+            raise ValueError(
+                "endpoint.competing must be cause_specific (a composite is death: true; subdistribution hazards are "
+                f"analysed by medtwin.trials.analysis.competing, not simulated), got {self.competing!r}"
+            )
+        if self.competing is not None and self.death:
+            raise ValueError("endpoint.competing must be null where death counts as an event, got 'cause_specific'")
         if not self.codes and not self.death:
             raise ValueError("endpoint needs codes, or death: true")
         if self.horizon_months is not None and not self.horizon_months > 0:
