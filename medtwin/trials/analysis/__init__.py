@@ -9,6 +9,7 @@
 | do means or locations differ | means, rank_shifts, several_groups; with covariates: linear |
 | do rates or counts differ | rates, exact_rates, several_groups; with covariates: glm, g_computation |
 | repeated measurements | mmrm (covariance_structures, small_sample), random_effects, gee |
+| the same after withdrawal, imputed | reference_based |
 | what a prior and the data say | bayes |
 | several hypotheses | multiplicity |
 | summaries by stage, for `medtwin.trials.adaptive` | stage_data |

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -73,7 +74,7 @@ class CovarianceStructure:
         rest = theta[self.num_deviations :]
         if self.name == "us":
             root = np.eye(self.num_visits, dtype=theta.dtype)
-            root[np.tril_indices(self.num_visits, -1)] = rest
+            root[_below_diagonal(self.num_visits)] = rest
             root = sd[:, None] * root
             return np.asarray(root @ root.T)
         correlation = _CORRELATIONS[self.name.removesuffix("h")](rest, np.asarray(self.positions))
@@ -90,6 +91,12 @@ class CovarianceStructure:
         steps = _REAL_STEP * np.eye(len(theta))
         change = [self.first_derivatives(theta + step) - self.first_derivatives(theta - step) for step in steps]
         return np.array(change) / (2 * _REAL_STEP)
+
+
+@lru_cache(maxsize=16)
+def _below_diagonal(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Places below the diagonal of a square matrix; asked for thousands of times in a fit."""
+    return np.tril_indices(size, -1)
 
 
 def _bounded(t: _Matrix) -> _Matrix:

@@ -59,6 +59,11 @@ class Likelihood:
         size = self.structure.num_parameters
         return slice(group * size, (group + 1) * size)
 
+    def covariances(self, theta: Floats) -> Floats:
+        """Of the measurements of a subject, (groups, visits, visits), groups in their order."""
+        parts = theta.reshape(-1, self.structure.num_parameters)
+        return np.array([self.structure.matrix(part) for part in parts])
+
     def weights(self, theta: Floats) -> list[Floats]:
         """Inverse covariance of each pattern, (k, k).
 
@@ -222,6 +227,36 @@ class MMRM:
         if self.inference.startswith("kenward") and not self.is_restricted:
             raise ValueError("is_restricted must be true for kenward_roger, got false")
 
+    def likelihood(
+        self,
+        response: ArrayLike,
+        x: ArrayLike,
+        subject: ArrayLike,
+        visit: ArrayLike,
+        *,
+        group: ArrayLike | None = None,
+    ) -> tuple[Likelihood, Floats]:
+        """The likelihood of the measurements that were taken, and parameters, (parameters,), to search from; see `fit`.
+
+        Raises:
+            ValueError: If a subject has a visit twice or two groups, or columns depend on one another.
+        """
+        y, design = as_regression(response, x)
+        _, subjects = as_codes("subject", subject, len(y))
+        visits, places = as_codes("visit", visit, len(y))
+        groups, group_of = as_codes("group", np.zeros(len(y)) if group is None else group, len(y))
+        if len(np.unique(np.column_stack([subjects, places]), axis=0)) < len(y):
+            raise ValueError("visit must be given once for each subject, got one twice")
+        if len(np.unique(np.column_stack([subjects, group_of]), axis=0)) > subjects.max() + 1:
+            raise ValueError("group must be the same for all rows of a subject, got two")
+        positions = visits if self.structure == "sp_exp" else range(len(visits))
+        structure = CovarianceStructure(self.structure, tuple(float(each) for each in positions))
+        patterns = _patterns(y, design, subjects, places, group_of)
+        residuals = linear_model(y, design).residuals
+        deviations = np.array([np.sqrt((residuals[places == v] ** 2).mean()) for v in range(len(visits))])
+        start = np.tile(structure.start(np.maximum(deviations, 1e-8)), len(groups))
+        return Likelihood(patterns, structure, len(y), self.is_restricted), start
+
     def fit(
         self,
         response: ArrayLike,
@@ -244,22 +279,11 @@ class MMRM:
             ValueError: If a subject has a visit twice or two groups, columns depend on one another, or the likelihood
                 has no maximum inside.
         """
+        likelihood, start = self.likelihood(response, x, subject, visit, group=group)
         y, design = as_regression(response, x)
         _, subjects = as_codes("subject", subject, len(y))
-        visits, places = as_codes("visit", visit, len(y))
-        groups, group_of = as_codes("group", np.zeros(len(y)) if group is None else group, len(y))
-        if len(np.unique(np.column_stack([subjects, places]), axis=0)) < len(y):
-            raise ValueError("visit must be given once for each subject, got one twice")
-        if len(np.unique(np.column_stack([subjects, group_of]), axis=0)) > subjects.max() + 1:
-            raise ValueError("group must be the same for all rows of a subject, got two")
-        positions = visits if self.structure == "sp_exp" else range(len(visits))
-        structure = CovarianceStructure(self.structure, tuple(float(each) for each in positions))
-        patterns = _patterns(y, design, subjects, places, group_of)
-        likelihood = Likelihood(patterns, structure, len(y), self.is_restricted)
-        residuals = linear_model(y, design).residuals
-        deviations = np.array([np.sqrt((residuals[places == v] ** 2).mean()) for v in range(len(visits))])
-        start = structure.start(np.maximum(deviations, 1e-8))
-        theta = self.search(likelihood, np.tile(start, len(groups)))
+        visits, _ = as_codes("visit", visit, len(y))
+        theta = self.search(likelihood, start)
         b, covariance, _ = likelihood.coefficients(likelihood.weights(theta))
         within = np.array([any(np.ptp(column[subjects == s]) > 0 for s in np.unique(subjects)) for column in design.T])
         return RepeatedMeasures(
@@ -271,7 +295,7 @@ class MMRM:
             residual_df=len(y) - design.shape[1],
             between_df=int(subjects.max()) + 1 - int((~within).sum()),
             is_within=within | (np.ptp(design, axis=0) == 0),
-            covariances=np.array([structure.matrix(theta[likelihood.slice(g)]) for g in range(len(groups))]),
+            covariances=likelihood.covariances(theta),
             theta=theta,
             log_likelihood=-likelihood.negative(theta)[0],
             num_subjects=int(subjects.max()) + 1,
