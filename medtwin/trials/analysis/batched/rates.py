@@ -86,6 +86,18 @@ def risk_differences(counts: Counts) -> Contrasts:
     return Contrasts.normal(p - q, np.sqrt(p * (1 - p) / n + q * (1 - q) / m))
 
 
+def log_rate_ratios(counts: Counts) -> Contrasts:
+    """Wald's test of the logarithm of the ratio of two rates, without an estimate where an arm has no event.
+
+    Source: Katz et al. 1978, Biometrics 34:469.
+    """
+    (p, q), a, b = counts.rates, counts.events_experimental, counts.events_control
+    usable = np.minimum(a, b) > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        estimate = np.where(usable, np.log(p / q), np.nan)
+        return Contrasts.normal(estimate, np.sqrt(np.where(usable, (1 - p) / a + (1 - q) / b, np.nan)))
+
+
 def log_odds_ratios(counts: Counts) -> Contrasts:
     """Wald's test of the logarithm of the odds ratio, without an estimate where a cell is empty.
 

@@ -96,5 +96,5 @@ def _z(counts: Counts, null: Floats, shares: Floats, *, bias_corrected: bool) ->
     correction = (n + m) / (n + m - 1) if bias_corrected else 1.0
     variance = (shares**2 * (p1 * (1 - p1) / n + p2 * (1 - p2) / m) * correction).sum(axis=1)
     gap = (shares * (p - q - null)).sum(axis=1)
-    none = np.where(gap == 0, 0.0, np.sign(gap) * np.inf)
+    none = np.where(gap == 0, 0.0, np.copysign(np.inf, gap))
     return np.where(variance > 0, gap / np.sqrt(np.where(variance > 0, variance, 1.0)), none)

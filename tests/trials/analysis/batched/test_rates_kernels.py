@@ -12,6 +12,7 @@ from medtwin.trials.analysis.batched.rates import (
     Counts,
     fisher_p,
     log_odds_ratios,
+    log_rate_ratios,
     miettinen_nurminen_limits,
     miettinen_nurminen_z,
     pearson_z,
@@ -111,6 +112,11 @@ def test_risk_difference_and_odds_ratio() -> None:
         assert (max(low[i], -1), min(high[i], 1)) == pytest.approx((one.low, one.high), rel=1e-10)
         if 0 < a < n and 0 < b < m:
             assert odds.estimate[i] == pytest.approx(np.log(a / (n - a) / (b / (m - b))))
+    ratios = log_rate_ratios(counts)
+    for i, ((a, b), (n, m)) in enumerate(_each(counts)):
+        if a > 0 and b > 0:
+            expected = np.log(a * m / (b * n)) / np.sqrt(1 / a - 1 / n + 1 / b - 1 / m)
+            assert ratios.statistic()[i] == pytest.approx(expected, rel=1e-8)
     empty = log_odds_ratios(Counts.of(([0], [3]), ([5], [5])))
     assert np.isnan(empty.statistic()).all()
 
