@@ -25,6 +25,7 @@ VERBS = {
     "generate": "make synthetic twins from trained runs: timelines, then the scans they call for",
     "check": "measure a synthetic dataset against the real one, with baselines, intervals and gates",
     "simulate": "simulate a two-arm group-sequential trial on a cohort",
+    "compare": "set trial designs side by side under scenarios, on the same simulated patients",
     "export": "write a dataset as FHIR, DICOM or CSV",
     "validate": "check a dataset directory and say what is wrong with it",
 }

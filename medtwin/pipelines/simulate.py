@@ -136,7 +136,7 @@ def simulate(chosen: SimulateSettings) -> Path:
     dataset = open_dataset(chosen.cohort) if chosen.cohort is not None else None
     if dataset is not None:
         require_outside(chosen.out, dataset.path)
-    banner, state = _verdict_banner(dataset, chosen.check)
+    banner, state = verdict_banner(dataset, chosen.check)
     origin: Origin = dataset.origin if dataset is not None else "simulated"
     _check_replay(chosen, origin)
     config = _config(chosen, dataset)
@@ -181,7 +181,7 @@ def simulate(chosen: SimulateSettings) -> Path:
 
 def _config(chosen: SimulateSettings, dataset: Dataset | None) -> dict[str, Any]:
     """What determines the output. Where no trial is to be written out, one that was is no other output."""
-    config = {**public_config(chosen), "source_state": _state(dataset)}
+    config = {**public_config(chosen), "source_state": source_state(dataset)}
     del config["replay"]
     if chosen.replay_choice is not None:
         config["replay"] = chosen.replay_choice.setting
@@ -208,7 +208,7 @@ def _check_replay(chosen: SimulateSettings, origin: Origin) -> None:
         return
     require_replayable(origin)
     if chosen.fallback is None:
-        trial = _built(chosen.trial, "trial")
+        trial = built_trial(chosen.trial, "trial")
         scenarios = scenarios_of_trial(trial, chosen.num_trials, chosen.num_curve)
         find_scenario(chosen.replay_choice, scenarios_under(scenarios, chosen.assumptions))
 
@@ -248,7 +248,8 @@ def _write_replay(
     )
 
 
-def _state(dataset: Dataset | None) -> str | None:
+def source_state(dataset: Dataset | None) -> str | None:
+    """What the cohort's files were; None without a cohort."""
     if dataset is None:
         return None
     return dataset.manifest_hash() if dataset.is_finished else fingerprint(dataset.path)
@@ -264,8 +265,8 @@ def _provenance(
 
 def _prepare(chosen: SimulateSettings, dataset: Dataset | None) -> tuple[Study, Cohort | None, list[str]]:
     """The study and its cohort; of the fallback trial where the cohort does not carry the chosen one, and then why."""
-    trial = _built(chosen.trial, "trial")
-    fallback = None if chosen.fallback is None or dataset is None else _built(chosen.fallback, "fallback")
+    trial = built_trial(chosen.trial, "trial")
+    fallback = None if chosen.fallback is None or dataset is None else built_trial(chosen.fallback, "fallback")
     try:
         return *_study(trial, dataset, chosen.seed), []
     except ConfigError as error:
@@ -293,7 +294,12 @@ def told_of(assumptions: Assumptions) -> list[str]:
     return [f"The scenario is not what the trial was planned on: {'; '.join(told)}."] if told else []
 
 
-def _built(config: Mapping[str, Any], path: str) -> SurvivalTrial:
+def built_trial(config: Mapping[str, Any], path: str) -> SurvivalTrial:
+    """The trial that a configuration states.
+
+    Raises:
+        ConfigError: If it is none, or its parts refuse their values; names `path`.
+    """
     trial = build(dict(config), path)
     if not isinstance(trial, SurvivalTrial):
         raise ConfigError(f"{path}._target_ must be medtwin.trials.SurvivalTrial")
@@ -308,7 +314,7 @@ def _study(trial: SurvivalTrial, dataset: Dataset | None, seed: int) -> tuple[St
     return prepare(trial, cohort, seed), cohort
 
 
-def _verdict_banner(dataset: Dataset | None, check: Path | None) -> tuple[str, State]:
+def verdict_banner(dataset: Dataset | None, check: Path | None) -> tuple[str, State]:
     """What page one must say of the cohort's trustworthiness, and how badly it stands."""
     if dataset is None or dataset.origin != "synthetic":
         return "", "none"

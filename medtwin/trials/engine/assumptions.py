@@ -100,7 +100,7 @@ class Assumptions:
     @property
     def is_planned(self) -> bool:
         """Whether all is as planned."""
-        return self == Assumptions()
+        return not self.describe()
 
     def ratios(self, planned: float, num_blocks: int) -> Floats:
         """The hazard ratio of each block of trials, (blocks,).
