@@ -20,6 +20,8 @@ from medtwin.core.paths import schema_dir
 Origin = Literal["real", "simulated", "synthetic"]
 ORIGINS: tuple[Origin, ...] = ("real", "simulated", "synthetic")
 PROVENANCE = "provenance.json"
+TRAINING_SUBJECTS = "training_subjects"
+"""In the configuration that a run and its twins record: how many subjects the run learned from."""
 _PACKAGES = ("numpy", "pyarrow", "pydicom", "fhir.resources", "torch", "monai", "lightning")
 
 
@@ -107,6 +109,14 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     if errors:
         raise DatasetError(f"{folder / PROVENANCE}: {errors[0].json_path}: {errors[0].message}")
     return record
+
+
+def training_subjects(folder: Path) -> int | None:
+    """How many subjects a run learned from, or the run that made these twins; None where nobody recorded it."""
+    if not (folder / PROVENANCE).is_file():
+        return None
+    found = read_provenance(folder)["config"].get(TRAINING_SUBJECTS)
+    return found if isinstance(found, int) else None
 
 
 @cache

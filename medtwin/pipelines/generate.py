@@ -20,7 +20,14 @@ from medtwin.core.events import events_to_table
 from medtwin.core.files import file_digest, read_json, write_json, write_table
 from medtwin.core.images import images_to_table
 from medtwin.core.output import Output, is_finished, writing
-from medtwin.core.provenance import PROVENANCE, Provenance, describe_input, write_provenance
+from medtwin.core.provenance import (
+    PROVENANCE,
+    TRAINING_SUBJECTS,
+    Provenance,
+    describe_input,
+    training_subjects,
+    write_provenance,
+)
 from medtwin.pipelines.generate_blocks import BlockCounts, read_block, read_counts, records_of
 from medtwin.pipelines.generate_scans import Scans
 from medtwin.pipelines.generate_settings import (
@@ -185,7 +192,9 @@ class _Generation:
             inputs.append(describe_input("twin.of", chosen.twin.of))
             self._write_pairs(counts.pairs)
         depth = 1 + max(part.lineage_depth for part in inputs)
-        write_provenance(path, Provenance("generate", "synthetic", self.config, chosen.seed, inputs, depth))
+        learned = [count for run in self.runs.values() if (count := training_subjects(run)) is not None]
+        config = {**self.config, TRAINING_SUBJECTS: min(learned)} if learned else self.config
+        write_provenance(path, Provenance("generate", "synthetic", config, chosen.seed, inputs, depth))
 
     def _write_pairs(self, pairs: Mapping[str, Sequence[Any]]) -> None:
         """Of whom the twins are: one file, named for what was asked."""

@@ -15,7 +15,7 @@ from medtwin.core.errors import ConfigError, DatasetError
 from medtwin.core.files import atomic_file, file_digest
 from medtwin.core.findings import errors_in
 from medtwin.core.output import Output, is_finished, writing
-from medtwin.core.provenance import Provenance, describe_input, write_provenance
+from medtwin.core.provenance import TRAINING_SUBJECTS, Provenance, describe_input, write_provenance
 from medtwin.pipelines.runs import (
     CONFIG,
     MODEL,
@@ -154,7 +154,8 @@ def _finish(chosen: TrainSettings, dataset: Dataset, data: RunData, output: Outp
     if chosen.ckpt_path is not None:
         inputs.append(describe_input("checkpoint", chosen.ckpt_path))
     depth = max(one.lineage_depth for one in inputs)
-    write_provenance(output.path, Provenance("train", dataset.origin, record, chosen.seed, inputs, depth))
+    learned = {**record, TRAINING_SUBJECTS: sum(split == "train" for split in dataset.subject_splits().values())}
+    write_provenance(output.path, Provenance("train", dataset.origin, learned, chosen.seed, inputs, depth))
 
 
 def _summary(result: Mapping[str, Any], seconds: float) -> str:

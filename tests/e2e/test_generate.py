@@ -16,6 +16,7 @@ import pytest
 
 from medtwin.core.dataset import open_dataset
 from medtwin.core.files import file_digest, list_files, read_json
+from medtwin.core.provenance import training_subjects
 from tests.e2e.conftest import Medtwin, command, environment
 
 SMALL = ("net.width=16", "net.num_heads=2", "data.min_subjects=2", "trainer.max_steps=40", "logger=csv")
@@ -60,6 +61,12 @@ def test_twins_are_a_valid_dataset_of_origin_synthetic(medtwin: Medtwin, twins: 
     counts = read_json(twins / "counts.json")
     assert counts["twins"] == 30
     assert sum(counts["scans made"].values()) == len(open_dataset(twins).images()) > 0
+
+
+def test_twins_say_how_many_subjects_they_were_learned_from(twins: Path, timelines: Path, dataset: Path) -> None:
+    count = sum(split == "train" for split in open_dataset(dataset).subject_splits().values())
+    assert training_subjects(twins) == training_subjects(timelines) == count
+    assert training_subjects(dataset) is None
 
 
 def test_record_and_scan_of_a_twin_are_of_one_patient(twins: Path) -> None:
