@@ -21,6 +21,18 @@ class NotCoveredError(Exception):
 
 
 @dataclass(frozen=True)
+class Simulated:
+    """A simulated answer to a simulated number.
+
+    Attributes:
+        value: The answer. error: Standard error of its difference from the reference: of both simulations.
+    """
+
+    value: float
+    error: float
+
+
+@dataclass(frozen=True)
 class Case:
     """One call of R and what it returned.
 
@@ -106,6 +118,8 @@ def agrees(case: Case, name: str, found: Any) -> bool:
 
 
 def _close(found: Any, expected: Any, tolerance: Mapping[str, float]) -> bool:
+    if isinstance(found, Simulated):  # four standard errors
+        return bool(abs(found.value - float(expected)) <= 4 * found.error)
     if isinstance(expected, str):
         return str(found) == expected
     if expected is None or found is None or not np.isfinite(float(found)):
