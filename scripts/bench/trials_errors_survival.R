@@ -137,23 +137,26 @@ statistic <- function(kind, d, time, event, arm) {
 
 hits <- integer(length(rows))
 wanted <- sort(unique(unlist(lapply(rows, `[[`, "events"))))
+needed <- lapply(wanted, function(events) lapply(c(FALSE, TRUE), function(strata) {  # kinds at each look
+  unique(unlist(lapply(rows, function(r) if (events %in% r$events && r$strata == strata) r$kind)))
+}))
+for (i in seq_along(rows)) rows[[i]]$names <- paste(rows[[i]]$kind, rows[[i]]$strata, rows[[i]]$events)
 for (trial in seq_len(trials)) {
   patients <- draw()
   calendar <- sort(patients$calendar)
-  z <- list()
-  for (events in wanted) {
+  z <- c()
+  for (look in seq_along(wanted)) {
+    events <- wanted[look]
     month <- calendar[events]
     is_in <- patients$enter < month
     time <- pmin(patients$event, patients$leave, month - patients$enter)[is_in]
     event <- (patients$calendar <= month)[is_in]
     arm <- patients$arm[is_in]
     for (strata in c(FALSE, TRUE)) {
-      mine <- Filter(function(r) events %in% r$events && r$strata == strata, rows)
-      if (!length(mine)) next
+      kinds <- needed[[look]][[strata + 1]]
+      if (!length(kinds)) next
       d <- scores(time, event, arm, if (strata) patients$group[is_in] else rep(0, sum(is_in)))
-      for (kind in unique(sapply(mine, `[[`, "kind"))) {
-        z[[paste(kind, strata, events)]] <- statistic(kind, d, time, event, arm)
-      }
+      for (kind in kinds) z[paste(kind, strata, events)] <- statistic(kind, d, time, event, arm)
       if (trial <= 3) {
         by <- if (strata) patients$group[is_in] else rep(0, sum(is_in))
         chi <- survdiff(Surv(time, event) ~ arm + strata(by))$chisq
@@ -165,8 +168,9 @@ for (trial in seq_len(trials)) {
   }
   for (i in seq_along(rows)) {
     row <- rows[[i]]
-    for (k in seq_along(row$events)) {
-      value <- z[[paste(row$kind, row$strata, row$events[k])]]
+    values <- z[row$names]
+    for (k in seq_along(values)) {
+      value <- values[k]
       if (is.na(value)) next
       if (value >= row$upper[k]) { hits[i] <- hits[i] + 1L; break }
       if (value <= row$lower[k]) break

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from trials_errors_survival_laws import Law
@@ -40,7 +40,7 @@ class Found(Protocol):
         """In a word."""
 
 
-def page(laws: Sequence[Law], found: Sequence[Found], made: str) -> str:
+def page(laws: Sequence[Law], found: Sequence[Found], made: str, speeds: Mapping[str, float]) -> str:
     """The page in Markdown."""
     astray = [each for each in found if each.verdict != "ok"]
     missed = [each for each in found if each.verdict == "MISS"]
@@ -48,14 +48,15 @@ def page(laws: Sequence[Law], found: Sequence[Found], made: str) -> str:
     parts = [
         "# Type I error and power of the tests of survival",
         f"{made}\n{INTRO}",
-        f"{len(found)} rows of {found[0].trials:,} trials each: {len(found) - len(astray)} as expected, "
+        f"{len(found)} rows of {min(each.trials for each in found):,} trials or more: "
+        f"{len(found) - len(astray)} as expected, "
         f"{len(astray) - len(missed)} as R finds, {len(missed)} missed. {_spread(nulls)}",
         "## Type I error, %",
     ]
     for law in laws:
         mine = [each for each in found if each.row.law == law.name]
         if mine and law.is_null:
-            parts += [f"### {law.title[0].upper()}{law.title[1:]}", _matrix(mine)]
+            parts += [_title(law, mine), _matrix(mine)]
     if any(not each.is_null for each in found):
         parts += [
             "## Power, %",
@@ -64,12 +65,18 @@ def page(laws: Sequence[Law], found: Sequence[Found], made: str) -> str:
     for law in laws:
         mine = [each for each in found if each.row.law == law.name]
         if mine and not law.is_null:
-            parts += [f"### {law.title[0].upper()}{law.title[1:]}", _matrix(mine)]
+            parts += [_title(law, mine), _matrix(mine)]
     table = _approximations([law for law in laws if not law.is_null and law.margin == 1], found)
     parts += [table] if table else []
+    if speeds:
+        parts += ["## Speed", _speeds(laws[0], speeds)]
     if astray:
         parts += ["## What is not as expected, beside R", _exceptions(astray)]
     return "\n\n".join(parts) + "\n"
+
+
+def _title(law: Law, found: Sequence[Found]) -> str:
+    return f"### {law.title[0].upper()}{law.title[1:]} ({min(each.trials for each in found):,} trials)"
 
 
 def _spread(nulls: Sequence[Found]) -> str:
@@ -118,6 +125,13 @@ def _approximations(laws: Sequence[Law], found: Sequence[Found]) -> str:
     head = f"| law | simulated | {' | '.join(_APPROXIMATIONS)} |"
     title = "### The log-rank test of one look by every approximation of its power, %"
     return "\n".join([title, "", head, "|---" * (len(_APPROXIMATIONS) + 2) + "|", *lines])
+
+
+def _speeds(law: Law, speeds: Mapping[str, float]) -> str:
+    lines = ["| test | trials per CPU second |", "|---|---|"]
+    lines += [f"| {test} | {speed:,.0f} |" for test, speed in speeds.items()]
+    said = f"Of {law.num_subjects} patients, their ordering included, in batches of 100; least CPU time of 7 turns."
+    return "\n".join([said, "", *lines])
 
 
 def _exceptions(found: Sequence[Found]) -> str:

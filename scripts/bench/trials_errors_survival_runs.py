@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -99,7 +100,7 @@ def run_work(work: Work) -> dict[str, int]:
     for block in range(work.chunk * blocks, (work.chunk + 1) * blocks):
         patients = draw_patients(law.plan, work.seed, block)
         if work.tests:
-            found = statistics(law, law.course(patients), [test for test, _ in work.tests])
+            found = statistics(law, law.course(patients), _looks(work))
             for test, rows in work.tests:
                 for row in rows:
                     hits[row.key] += int(row.rejects(found[test.name]).sum())
@@ -110,20 +111,41 @@ def run_work(work: Work) -> dict[str, int]:
     return hits
 
 
-def statistics(law: Law, course: Course, tests: Sequence[SurvivalTest]) -> dict[str, Floats]:
-    """Z of each test at each look of the law, (trials, looks); nan at looks that the test is not offered at."""
+def _looks(work: Work) -> dict[SurvivalTest, set[int]]:
+    """The looks at which some row asks each test."""
+    count = len(work.law.events)
+    return {test: {place % count for row in rows for place in row.places} for test, rows in work.tests}
+
+
+def statistics(law: Law, course: Course, tests: Mapping[SurvivalTest, set[int]]) -> dict[str, Floats]:
+    """Z of each test at the looks at which it is asked, (trials, looks of the law); nan at the others."""
     calendar = np.sort(course.calendar, axis=1)
     found = {test.name: np.full((len(calendar), len(law.events)), np.nan) for test in tests}
     for look, events in enumerate(law.events):
+        asked = [test for test, looks in tests.items() if look in looks]
         data = snapshot(course, np.arange(len(calendar)), calendar[:, events - 1])
         ordered: dict[bool, TrialsInOrder] = {}
-        for test in tests:
-            if look + 1 < len(law.events) and (test.most_looks == 1 or (test.most_looks == 2 and look == 1)):
-                continue
+        for test in asked:
             if test.in_strata not in ordered:
                 stratum = course.patients.stratum if test.in_strata else None
                 ordered[test.in_strata] = order_trials(data.time, data.event, course.patients.arm, stratum)
             found[test.name][:, look] = test.z(ordered[test.in_strata], law.margin)
+    return found
+
+
+def speeds(law: Law, tests: Sequence[SurvivalTest], turns: int = 7) -> dict[str, float]:
+    """Trials per CPU second of each test at the law's last look, ordering of the patients included; least of turns."""
+    course = law.course(draw_patients(law.plan, 1, 0))
+    data = snapshot(course, np.arange(BLOCK), np.sort(course.calendar, axis=1)[:, law.events[-1] - 1])
+    stratum = course.patients.stratum if law.has_strata else None
+    found = {}
+    for test in tests:
+        spent = []
+        for _ in range(turns):
+            start = time.process_time()
+            test.z(order_trials(data.time, data.event, course.patients.arm, stratum), law.margin)
+            spent.append(time.process_time() - start)
+        found[test.name] = BLOCK / min(spent)
     return found
 
 
