@@ -38,7 +38,7 @@ def first_test(law: Law) -> SurvivalTest:
 def test_honest_rows_pass_and_a_test_that_forgets_its_strata_is_flagged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    law = LAW["null, strata, 1:1"]
+    law = replace(LAW["null, strata, 1:1"], log_risks=(-1.6, -0.8, 0.8, 1.6))
 
     def unstratified(trials: TrialsInOrder, _: float) -> np.ndarray:
         return logrank(order_trials(trials.time, trials.event, trials.arm)).z
@@ -55,9 +55,10 @@ def test_honest_rows_pass_and_a_test_that_forgets_its_strata_is_flagged(
 
 
 def test_bounds_of_a_wrong_information_fraction_are_flagged(tmp_path: Path) -> None:
-    law, test, design = LAW["null, 1:1"], first_test(LAW["null, 1:1"]), SEQUENTIAL[0]
+    law, test = LAW["null, 1:1"], first_test(LAW["null, 1:1"])
+    design = next(each for each in SEQUENTIAL if each.name == "3 looks, O'Brien-Fleming-type")
     right = row_of(law, test, design)
-    wrong = replace(right, upper=tuple(design.plan.bounds_at((0.998, 1.0)).efficacy.tolist()))
+    wrong = replace(right, upper=tuple(design.plan.bounds_at((0.996, 0.998, 1.0)).efficacy.tolist()))
     assert script.finish([script.Plan(law, [(test, [right])])], options(tmp_path)) == 0
     assert script.finish([script.Plan(law, [(test, [wrong])])], options(tmp_path)) == 1
 
