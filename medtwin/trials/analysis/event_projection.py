@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ from medtwin.trials.analysis.parametric import (
     log_survival,
     parametric_model,
 )
+
+_FAMILIES: tuple[Family, ...] = ("exponential", "weibull", "lognormal", "loglogistic")
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,28 @@ def most_likely_model(time: ArrayLike, event: ArrayLike, covariates: ArrayLike |
     Raises:
         ValueError: For data that make no sense, see `parametric_model`.
     """
-    families: tuple[Family, ...] = ("exponential", "weibull", "lognormal", "loglogistic")
-    models = [parametric_model(time, event, covariates, family=family) for family in families]
-    return min(models, key=lambda model: 2 * len(model.covariance) - 2 * model.log_likelihood)
+    return max(weighed_models(time, event, covariates), key=lambda each: each[1])[0]
+
+
+def weighed_models(
+    time: ArrayLike, event: ArrayLike, covariates: ArrayLike | None = None
+) -> list[tuple[ParametricModel, float]]:
+    """The models of the families of times on the scale of the logarithm, each with its Akaike weight; they sum to 1.
+
+    Args:
+        time: (subjects,) time to event or censoring, above 0.
+        event: (subjects,) whether it is an event.
+        covariates: (subjects, covariates).
+
+    Raises:
+        ValueError: For data that make no sense, see `parametric_model`.
+
+    Source: Buckland, Burnham & Augustin 1997, Biometrics 53:603.
+    """
+    models = [parametric_model(time, event, covariates, family=family) for family in _FAMILIES]
+    aic = np.array([2 * len(model.covariance) - 2 * model.log_likelihood for model in models])
+    weights = np.exp((aic.min() - aic) / 2)
+    return list(zip(models, (weights / weights.sum()).tolist(), strict=True))
 
 
 def project_events(
@@ -115,6 +137,43 @@ def project_events(
         time = _times_beyond(model.family, x @ coefficients, scale, start, rng)
         counts[draw] = (time <= np.minimum(_observed_beyond(censoring, start, rng), last)).sum()
     return EventProjection(counts)
+
+
+def project_over_families(
+    models: Sequence[tuple[ParametricModel, float]],
+    seen_until: ArrayLike,
+    censoring: SurvivalCurve,
+    rng: np.random.Generator,
+    *,
+    until: ArrayLike | None = None,
+    covariates: ArrayLike | None = None,
+    draws: int = 1000,
+) -> EventProjection:
+    """As `project_events`, where every draw first takes a model, with its weight: the family is uncertain too.
+
+    Args:
+        models: With weights that sum to 1, see `weighed_models`.
+        seen_until: (subjects,), see `project_events`.
+        censoring: See `project_events`.
+        rng: What draws.
+        until: See `project_events`.
+        covariates: See `project_events`.
+        draws: How many numbers are drawn.
+
+    Raises:
+        ValueError: If weights are negative or do not sum to 1, or as of `project_events`.
+    """
+    weights = np.array([weight for _, weight in models])
+    if not len(weights) or (weights < 0).any() or not abs(weights.sum() - 1) < 1e-9:
+        raise ValueError(f"models must have weights from 0 on that sum to 1, got {weights.tolist()}")
+    if not draws > 0:
+        raise ValueError(f"draws must be above 0, got {draws!r}")
+    counts = [
+        project_events(model, seen_until, censoring, rng, until=until, covariates=covariates, draws=int(number)).counts
+        for (model, _), number in zip(models, rng.multinomial(draws, weights), strict=True)
+        if number
+    ]
+    return EventProjection(np.concatenate(counts))
 
 
 def _parameters(model: ParametricModel, rng: np.random.Generator) -> tuple[Floats, float]:

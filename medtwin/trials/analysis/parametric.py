@@ -197,7 +197,7 @@ def _maximum(
 def _likelihood(theta: Floats, x: Floats, y: Floats, is_event: Bools, family: Family) -> tuple[float, Floats, Floats]:
     """Log-likelihood of y, its gradient in (coefficients, log scale), and the observed information."""
     sigma = np.exp(theta[-1])
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         z = (y - x @ theta[:-1]) / sigma
         value, first, second = _LAWS[family](z, is_event)
         total = float(value.sum() - is_event.sum() * theta[-1])

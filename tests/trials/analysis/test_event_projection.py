@@ -1,16 +1,17 @@
-"""Projected numbers of events: a law in closed form, calibration, and half of a real control arm from the other."""
-
-import os
-from pathlib import Path
+"""Projected numbers of events: a law in closed form, families weighed. See also `real_trials/test_projection.py`."""
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from medtwin.trials.analysis.event_projection import EventProjection, most_likely_model, project_events
+from medtwin.trials.analysis.event_projection import (
+    most_likely_model,
+    project_events,
+    project_over_families,
+    weighed_models,
+)
 from medtwin.trials.analysis.kaplan_meier import kaplan_meier
-from medtwin.trials.analysis.parametric import Family, ParametricModel, parametric_model
-from tests.trials.reference.cases import read_columns
+from medtwin.trials.analysis.parametric import Family, ParametricModel
 
 Floats = NDArray[np.float64]
 
@@ -66,54 +67,38 @@ def test_what_makes_no_sense_is_refused() -> None:
         project_events(model, [0.0, 0.0, 0.0], watched, rng, covariates=[1.0, 2.0, 4.0])
 
 
-def actg175() -> dict[str, Floats]:
-    """The trial of Hammer et al. 1996: days to a fall of CD4 by half, AIDS or death."""
-    root = os.environ.get("MEDTWIN_DATA")
-    path = Path(root or "nowhere") / "trials" / "lifelines_mit" / "actg175.csv"
-    if not path.is_file():
-        pytest.skip("needs ACTG 175 in MEDTWIN_DATA")
-    return read_columns(path)
+def waiting(seed: int = 6, size: int = 200) -> tuple[Floats, Floats]:
+    """Times of a lognormal law, seen for at most 9."""
+    time = np.exp(2 + np.random.default_rng(seed).normal(size=size))
+    return np.minimum(time, 9), (time <= 9).astype(np.float64)
 
 
-def halved(trial: dict[str, Floats], arm: int, seed: int) -> tuple[EventProjection, int]:
-    """What a random half of the control arm says of the number of events in half of an arm, and the number."""
-    rng = np.random.default_rng(seed)
-    control, other = (rng.permutation(np.flatnonzero(trial["arms"] == which)) for which in (0, arm))
-    fitted = control[: len(control) // 2]
-    rest = control[len(control) // 2 :] if arm == 0 else other[: len(control) // 2]
-    days, cens = trial["days"], trial["cens"]
-    model = parametric_model(days[fitted], cens[fitted])
-    watched = kaplan_meier(days[fitted], 1 - cens[fitted])
-    return project_events(model, np.zeros(len(rest)), watched, rng, draws=400), int(cens[rest].sum())
+def test_weights_are_those_of_akaike() -> None:
+    """Between models of as many parameters they go as the likelihoods."""
+    time, event = waiting()
+    found = {model.family: (model, weight) for model, weight in weighed_models(time, event)}
+    assert sum(weight for _, weight in found.values()) == pytest.approx(1)
+    (one, w1), (other, w2) = found["weibull"], found["lognormal"]
+    assert w1 / w2 == pytest.approx(np.exp(one.log_likelihood - other.log_likelihood))
+    best = most_likely_model(time, event)
+    assert found[best.family][1] == max(weight for _, weight in found.values())
 
 
-def test_half_of_a_control_arm_projects_the_other_half() -> None:
-    trial = actg175()
-    inside = []
-    for seed in range(40):
-        found, events = halved(trial, 0, seed)
-        low, high = found.interval()
-        inside.append(low <= events <= high)
-    assert inside[0]
-    assert np.mean(inside) >= 0.875  # 95 % but for chance: 35 of 40 or more in 96 of 100 such series
+def test_a_projection_over_families_is_a_mixture_of_theirs() -> None:
+    start, watched = np.full(60, 9.0), kaplan_meier([40.0], [1])
+    few, many = known("exponential", np.log(200), 1.0), known("exponential", np.log(20), 1.0)
+    means = [project_events(each, start, watched, np.random.default_rng(1)).expected for each in (few, many)]
+    both = project_over_families([(few, 0.25), (many, 0.75)], start, watched, np.random.default_rng(1), draws=4000)
+    assert len(both.counts) == 4000
+    assert both.expected == pytest.approx(0.25 * means[0] + 0.75 * means[1], rel=0.03)
+    low, high = both.interval()
+    assert low < means[0] < means[1] < high
+    only = project_over_families([(few, 1.0)], start, watched, np.random.default_rng(1))
+    assert only.expected == pytest.approx(means[0], rel=0.05)
 
 
-def test_the_control_arm_does_not_project_a_treated_arm() -> None:
-    """The published effect, a hazard ratio of one half, is far outside the interval."""
-    trial = actg175()
-    found, events = halved(trial, 1, 0)
-    assert events < found.interval()[0]
-
-
-def test_the_first_half_of_follow_up_projects_the_second() -> None:
-    trial = actg175()
-    mine = trial["arms"] == 0
-    days, cens = trial["days"][mine], trial["cens"][mine]
-    cut = 600.0
-    model = most_likely_model(np.minimum(days, cut), (cens == 1) & (days <= cut))
-    assert model.family == "lognormal"  # a Weibull law, less likely by 0.9, would promise 111 events; 71 came
-    at_risk = days > cut
-    watched = kaplan_meier(days, 1 - cens)  # administrative: when each is last seen
-    found = project_events(model, np.full(at_risk.sum(), cut), watched, np.random.default_rng(3), draws=400)
-    low, high = found.interval()
-    assert low <= cens[at_risk].sum() <= high
+@pytest.mark.parametrize("weights", [[0.5, 0.4], [1.5, -0.5], [np.nan, 1.0]])
+def test_weights_that_make_no_sense_are_refused(weights: list[float]) -> None:
+    models = [(known("exponential", 1.0, 1.0), weight) for weight in weights]
+    with pytest.raises(ValueError, match="models must have weights"):
+        project_over_families(models, [0.0], kaplan_meier([50.0], [1]), np.random.default_rng(0))
