@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from medtwin.check.attacks.measures import attack_measures, no_attacks
+from medtwin.check.attacks.membership import MIN_PEOPLE
+from medtwin.check.attacks.suite import attack
 from medtwin.check.codes import code_measures
 from medtwin.check.copies import copy_rows
 from medtwin.check.estimates import Measure
@@ -47,6 +50,7 @@ class Options:
         rules: Hard rules to count (`rules_from`).
         strata: Divisions of the subjects into groups, in which the main measures are repeated (`stratifications_from`).
         with_images: Also read and compare the images.
+        with_attacks: Also attack the twins, against the control.
         encode: Images (n, size, size) from 0 to 1 to features (n, d); None: what needs features is not measured.
     """
 
@@ -55,6 +59,7 @@ class Options:
     rules: Sequence[Rule] = ()
     strata: Sequence[Stratification] = ()
     with_images: bool = True
+    with_attacks: bool = False
     encode: Encode | None = None
 
 
@@ -192,7 +197,7 @@ def compare_records(
     plan = make_plan(*numbers, seed=options.seed, num_resamples=options.num_resamples)
     used = control if num_control >= MIN_CONTROL else None
     one = Comparison(real, synthetic, used, plan, options, descriptions or {})
-    found: Parts = {"measures": no_task()}
+    found: Parts = {"measures": [*no_task(), *no_attacks("the twins were not attacked")]}
     for stage in watch(list(STAGES)):
         _add(found, STAGES[stage](one))
     rows: Parts = {name: tuple(part) if isinstance(part, list) else part for name, part in found.items()}
@@ -239,13 +244,16 @@ def compare_datasets(
     first = real if isinstance(real, Dataset) else open_dataset(real)
     second = synthetic if isinstance(synthetic, Dataset) else open_dataset(synthetic)
     require_comparable(first, second)
-    stages = iter(watch(["records", *STAGES, "images"]))
+    stages = iter(watch(["records", *STAGES, *(["attacks"] if options.with_attacks else []), "images"]))
     next(stages)
     sides, counters = _read(first, second, options.rules)
     descriptions = {**_descriptions(second), **_descriptions(first)}
     findings = compare_records(
         *sides, options, descriptions=descriptions, watch=lambda names: (next(stages) for _ in names)
     )
+    if options.with_attacks:
+        next(stages)
+        findings = _attacked(findings, sides, options)
     next(stages)
     rules = _rules(sides, counters, options)
     images = _images(first, second, options)
@@ -299,6 +307,20 @@ def _rules(sides: Sides, counters: list[RuleCounter], options: Options) -> Parts
         plan,
     )
     return {"measures": measures, "rules": rule_rows(options.rules, counters[0], counters[1])}
+
+
+def _attacked(findings: Findings, sides: Sides, options: Options) -> Findings:
+    """The findings with what attacks find; they need people whom training did not see."""
+    few = [side.num_subjects for side in sides]
+    if min(few) < MIN_PEOPLE:
+        reason = (
+            f"attacks need {MIN_PEOPLE} training subjects, twins and others, there are {few[0]}, {few[1]}, {few[2]}"
+        )
+        return findings.with_measures(no_attacks(reason))
+    found = attack(*sides, seed=options.seed, strata=options.strata)
+    attacked = findings.with_measures(attack_measures(found))
+    risks = (*found.risks, *found.by_attribute)
+    return replace(attacked, risks=risks, group_risks=found.by_group, memberships=found.memberships)
 
 
 def _images(real: Dataset, synthetic: Dataset, options: Options) -> ImageFindings:

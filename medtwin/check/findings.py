@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from medtwin.check.attacks.membership import Membership
+from medtwin.check.attacks.risk import GroupRisk, Risk
 from medtwin.check.estimates import Distribution, Estimate, Measure
 from medtwin.check.image_rows import ImageGroup, ImageLabelRow, ImageStratumRow
 
@@ -388,6 +390,9 @@ class Findings:
     separators: tuple[SeparatorRow, ...] = ()
     image_strata: tuple[ImageStratumRow, ...] = ()
     image_labels: tuple[ImageLabelRow, ...] = ()
+    risks: tuple[Risk, ...] = ()
+    group_risks: tuple[GroupRisk, ...] = ()
+    memberships: tuple[Membership, ...] = ()
 
     def measure(self, name: str) -> Measure:
         """The measure of this name.

@@ -40,6 +40,8 @@ class Gate:
         blind_above: A limit above this would let its controls pass: the real subjects are then too few, or too unlike
             each other, for the gate to tell; it is unchecked. None: never.
         rules: Of the metric `rules`: those of what cannot be, or all of them.
+        by_interval: It passes where all of the interval is within the bound, fails where all of it is beyond, and is
+            unchecked between: a risk is to be excluded, not only not to be found.
 
     Raises:
         ConfigError: If a number is missing or negative, or no control is named.
@@ -54,6 +56,7 @@ class Gate:
     min_subjects: int = 50
     blind_above: float | None = None
     rules: Literal["impossible", "all"] = "impossible"
+    by_interval: bool = False
 
     def __post_init__(self) -> None:
         known = [*BREAKS, *IMAGE_BREAKS, *OTHER_CONTROLS]
@@ -198,6 +201,8 @@ def _judge_measure(gate: Gate, measure: Measure, findings: Findings) -> GateResu
         return GateResult(gate.name, gate.title, outcome, reason=measure.reason)
     if measure.better == "higher":
         estimate = estimate.complement()
+    if gate.by_interval:
+        return _judge_interval(gate, estimate, _too_few(gate, findings))
     limit = limit_of(gate, estimate)
     is_within = estimate.value <= limit  # false of NaN, which fails
     reason = _too_few(gate, findings)
@@ -207,6 +212,16 @@ def _judge_measure(gate: Gate, measure: Measure, findings: Findings) -> GateResu
         )
     outcome = "unchecked" if reason else "passed" if is_within else "failed"
     return _result(gate, outcome, estimate, limit, reason)
+
+
+def _judge_interval(gate: Gate, estimate: Estimate, reason: str) -> GateResult:
+    bound = gate.bound or 0.0
+    outcome: Outcome = "failed"
+    if not estimate.low > bound:
+        if not reason and not estimate.high <= bound:
+            reason = f"{bound:g} cannot be excluded: the interval ends at {estimate.high:.2g}"
+        outcome = "unchecked" if reason else "passed"
+    return _result(gate, outcome, estimate, bound, "" if outcome == "failed" else reason)
 
 
 def _result(gate: Gate, outcome: Outcome, estimate: Estimate, limit: float, reason: str) -> GateResult:

@@ -33,6 +33,7 @@ from medtwin.core.files import atomic_file, write_json
 from medtwin.core.output import writing
 from medtwin.core.provenance import Provenance, describe_input, write_provenance
 from medtwin.core.verdict import SHIPPED, Verdict, read_verdict, write_verdict
+from medtwin.pipelines.check_attack_section import attack_tables
 from medtwin.pipelines.check_images import make_encoder
 from medtwin.pipelines.check_report import Checked, write_check_report
 from medtwin.pipelines.check_utility import measure_utility, utility_tables, without_path
@@ -52,6 +53,7 @@ class CheckSettings:
     seed: int = 0
     resamples: int = 200
     images: bool = True
+    attacks: bool = True
     encoder: str = "random"
     timelines: Path | None = None
     show_real: bool = False
@@ -121,7 +123,9 @@ def check(chosen: CheckSettings) -> Path:
     parts = {name: _shipped("research")[name] if part is None else part for name, part in given.items()}
     profile, task = shipped_profile(parts["gates"]), task_from(chosen.task or {})
     rules, strata = rules_from(parts["rules"]), stratifications_from(parts["strata"])
-    options = Options(chosen.seed, chosen.resamples, rules, strata, with_images=chosen.images)
+    options = Options(
+        chosen.seed, chosen.resamples, rules, strata, with_images=chosen.images, with_attacks=chosen.attacks
+    )
     config = {**public_config(chosen), **parts, **sides.state()}
     config["encoder"] = Path(chosen.encoder).name  # provenance holds no path of a machine
     if task is not None:
@@ -178,10 +182,14 @@ def _with_likelihood(findings: Findings, chosen: CheckSettings, real: Dataset, s
     from medtwin.pipelines.check_likelihood import measure_likelihood  # loads torch
 
     assert chosen.timelines is not None
-    measures, shown = measure_likelihood(
+    measures, shown, told = measure_likelihood(
         chosen.timelines, real, synthetic, seed=chosen.seed, num_resamples=chosen.resamples
     )
-    return replace(findings.with_measures(measures), distributions=(*findings.distributions, *shown))
+    return replace(
+        findings.with_measures(measures),
+        distributions=(*findings.distributions, *shown),
+        memberships=(*findings.memberships, told),
+    )
 
 
 def _progress(stages: Sequence[str]) -> Iterable[str]:
@@ -236,11 +244,12 @@ def _write_findings(
         "image_labels": findings.image_labels,
         "rules": findings.rules,
         "copies": findings.copies,
+        **attack_tables(findings),
     }
     if utility is not None:
         tables.update(utility_tables(utility))
     for name, rows in tables.items():
-        _write_csv(folder / "tables" / f"{name}.csv", [_flat(row) for row in rows])
+        _write_csv(folder / "tables" / f"{name}.csv", [row if isinstance(row, dict) else _flat(row) for row in rows])
 
 
 def _flat(row: Any) -> dict[str, Any]:

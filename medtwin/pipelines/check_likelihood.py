@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medtwin.check.attacks.membership import Membership, membership
 from medtwin.check.compare import reference_splits
 from medtwin.check.estimates import Distribution, Measure
 from medtwin.check.likelihoods import LogLikelihoods, likelihood_measures
@@ -19,8 +20,8 @@ from medtwin.training.threads import torch_threads
 
 def measure_likelihood(
     run: Path, real: Dataset, synthetic: Dataset, *, seed: int, num_resamples: int
-) -> tuple[list[Measure], list[Distribution]]:
-    """The measures of likelihood, from the evidence lower bound of a temporal VAE run.
+) -> tuple[list[Measure], list[Distribution], Membership]:
+    """The measures of likelihood, from the evidence lower bound of a temporal VAE run, and whom it tells in training.
 
     The control is every split of `real` that is not train; tuning has stopped the training early, which is all that the
     model has seen of it.
@@ -39,7 +40,9 @@ def measure_likelihood(
             for table in dataset.iter_events(split):
                 found[number].append(evidence_bounds(module.average, spec, table, seed=seed))
     train, twins, control = (_joined(bounds) for bounds in found)
-    return likelihood_measures(train, twins, control, seed=seed, num_resamples=num_resamples)
+    measures, shown = likelihood_measures(train, twins, control, seed=seed, num_resamples=num_resamples)
+    told = membership("likelihood per event", train.usable().per_event, control.usable().per_event)
+    return measures, shown, told
 
 
 def _joined(bounds: Sequence[Bounds]) -> LogLikelihoods:

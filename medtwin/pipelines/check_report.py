@@ -1,4 +1,4 @@
-"""The page of a check: the verdict, what is worst, then timelines, codes, numbers, times, pairs, images and copies."""
+"""The page of a check: the verdict, what is worst, then everything that was measured, family by family."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from medtwin.check.matrix import MARGIN
 from medtwin.check.utility_rows import UtilityFindings
 from medtwin.core.dataset import Dataset
 from medtwin.core.verdict import Verdict
+from medtwin.pipelines.check_attack_section import attacks_section
 from medtwin.pipelines.check_image_section import images_section
 from medtwin.pipelines.check_sections import (
     codes_section,
@@ -92,6 +93,7 @@ def write_check_report(folder: Path, checked: Checked, *, show_real: bool) -> No
         separators_section(findings),
         strata_section(findings),
         _copies(findings),
+        attacks_section(findings),
         _rules(findings),
         _all_measures(findings),
     ]

@@ -32,6 +32,14 @@ from tests.check import samples
 Shipped = tuple[dict[str, Profile], tuple[Rule, ...]]
 Outcomes = Callable[[str, pa.Table], dict[str, GateResult]]
 PROFILES = ("research", "partner", "public")
+ATTACKS = (
+    "singling-out",
+    "singling-out-several",
+    "linkability",
+    "inference",
+    "membership",
+    "membership-worst",
+)
 STRATA = stratifications_from({"sex": ["GENDER//"], "age": []})
 
 
@@ -59,6 +67,7 @@ def test_an_independent_draw_passes_every_gate(
     found = results(findings_of("fresh", fresh_table), shipped, profile)
     without = {name for name in found if name.startswith("image-")} | {"usefulness"}  # no images, and no task
     expected = {name: "not_applicable" if name in without else "passed" for name in found}
+    expected |= dict.fromkeys(ATTACKS, "unchecked")  # not made here: test_attacks_fail_the_gates_where_twins_are_copies
     assert {name: one.outcome for name, one in found.items()} == expected
 
 
@@ -257,3 +266,44 @@ def test_gates_of_rules_fail_the_controls_that_they_name(
     for name in ("plausibility", "rules", "identities"):
         for fault in gates[name].control:
             assert outcomes[fault][name].outcome == "failed", (name, fault)
+
+
+@pytest.fixture(scope="module")
+def attacked(real: Dataset, fresh_table: pa.Table, folder: Path) -> dict[float, Findings]:
+    """Attacks on an independent draw, and on twins that are copies of the training subjects."""
+    found = {}
+    for share in (0.0, 1.0):
+        table = samples.copied(fresh_table, real.events("train"), share) if share else fresh_table
+        twins = samples.write_dataset(folder / f"attacked{share}", table, "synthetic")
+        found[share] = compare_datasets(real, twins, Options(num_resamples=20, with_attacks=True))
+    return found
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_attacks_fail_the_gates_where_twins_are_copies(
+    attacked: dict[float, Findings], shipped: Shipped, profile: str
+) -> None:
+    clean, copied = (results(attacked[share], shipped, profile) for share in (0.0, 1.0))
+    assert {name for name in ATTACKS if clean[name].outcome == "failed"} == set()
+    assert {name for name in ATTACKS if copied[name].outcome == "passed"} == set()
+    assert {copied[name].outcome for name in ("singling-out", "linkability", "inference", "membership")} == {"failed"}
+    unchecked = [clean[name].reason for name in ATTACKS if clean[name].outcome == "unchecked"]
+    assert all("cannot be excluded: the interval ends at" in one or "needs" in one for one in unchecked)
+
+
+def test_a_risk_passes_fails_or_is_not_known() -> None:
+    gate = Gate("x", "X?", "attacks.linkability", ("100 % copied",), bound=0.09, by_interval=True)
+    profile = Profile("p", "", "refused", (gate,))
+
+    def outcome(low: float, value: float, high: float, number: int = 500) -> GateResult:
+        estimate = Estimate(value, low, high, 0.0, 0.0)
+        findings = Findings(number, number, number, (Measure("attacks.linkability", "", estimate, number),))
+        return judge(findings, profile)[0]
+
+    assert outcome(-0.01, 0.02, 0.05).outcome == "passed"
+    between = outcome(0.0, 0.06, 0.12)
+    assert between.outcome == "unchecked"
+    assert between.reason == "0.09 cannot be excluded: the interval ends at 0.12"
+    assert outcome(0.1, 0.12, 0.14).outcome == "failed"
+    assert outcome(-0.01, 0.02, 0.05, number=20).outcome == "unchecked"
+    assert outcome(0.1, 0.12, 0.14, number=20).outcome == "failed"

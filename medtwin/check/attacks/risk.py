@@ -79,6 +79,21 @@ class Risk:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class GroupRisk:
+    """A risk within a group of people.
+
+    Attributes:
+        division: Of people, as in `sex`; `worst` of those who are least like others and of those with rare codes.
+        group: As in `F`.
+        risk: Within it.
+    """
+
+    division: str
+    group: str
+    risk: Risk
+
+
 def excess_risk(
     name: str, title: str, train: Attempts, control: Attempts, *, naive: Attempts | None = None, scale: float = 1.0
 ) -> Risk:

@@ -21,8 +21,8 @@ TITLES = {
     "singling_out.one": "A value that one twin alone has, or an extreme one, is true of exactly one patient",
     "singling_out.several": "What a few attributes say of one twin alone is true of exactly one patient",
 }
-NUM_COLUMNS = 4
-"""Attributes of a predicate of several."""
+NUM_COLUMNS = 16
+"""Attributes of a predicate of several: so many that hardly anybody matches by chance, which makes the risk precise."""
 MAX_TRIES = 20
 """Predicates of several attributes that are made for each that is asked for, most being true of many twins."""
 NUM_HALVES = 200

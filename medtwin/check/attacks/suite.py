@@ -15,7 +15,7 @@ from medtwin.check.attacks.membership_scores import (
     nearest_twin_scores,
     neighbour_ratio_scores,
 )
-from medtwin.check.attacks.risk import Risk
+from medtwin.check.attacks.risk import Attempts, GroupRisk, Risk
 from medtwin.check.attacks.singling_out import singling_out
 from medtwin.check.attacks.table import Bools, Floats, Ints, People, Scales, attributes_of, nearest_distances, people_of
 from medtwin.check.copies import longest_runs, tokens_of
@@ -28,27 +28,14 @@ from medtwin.core.seeds import generator
 MAX_PEOPLE = 4000
 """People of a side that are attacked; beyond, they are drawn."""
 WORST_SHARE = 0.1
+NEAREST_TWIN = "nearest twin"
+"""Distances to the closest record are told and judged by nothing."""
 EVERYBODY = "", "everybody"
 WORST = "worst", "the tenth that is least like others"
 RARE = "worst", f"with a code that fewer than {SMALLEST_CELL} have"
 
 Scores = tuple[Floats, Floats]
 Watch = Callable[[Sequence[str]], Iterable[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class GroupRisk:
-    """A risk within a group of people.
-
-    Attributes:
-        division: Of people, as in `sex`; `worst` of those who are least like others and of those with rare codes.
-        group: As in `F`.
-        risk: Within it.
-    """
-
-    division: str
-    group: str
-    risk: Risk
 
 
 @dataclass(frozen=True)
@@ -154,7 +141,7 @@ def _linkability(sides: _Sides, seed: int) -> list[GroupRisk]:
     linked = [links(side, twins, seed=seed) for side in (train, control)]
     blind = blind_links(len(train), len(twins), seed=seed)
     return [
-        GroupRisk(*name, linkability(linked[0][first], linked[1][second], blind[first]))
+        GroupRisk(*name, _enough(linkability(linked[0][first], linked[1][second], blind[first]), first, second))
         for name, (first, second) in sides.groups.items()
     ]
 
@@ -163,17 +150,27 @@ def _inference(sides: _Sides, seed: int) -> tuple[list[GroupRisk], list[Risk]]:
     train, twins, control = sides.people
     guesses = [guess(side, twins) for side in (train, control)]
     blind = guess_blindly(train, twins, seed=seed)
-    by_group = [
-        GroupRisk(*name, inference(guesses[0].take(first), guesses[1].take(second), blind.take(first), seed=seed))
-        for name, (first, second) in sides.groups.items()
-    ]
+    by_group = []
+    for name, (first, second) in sides.groups.items():
+        found = inference(guesses[0].take(first), guesses[1].take(second), blind.take(first), seed=seed)
+        by_group.append(GroupRisk(*name, _enough(found, first, second)))
     return by_group, inference_by_attribute(guesses[0], guesses[1], blind)
+
+
+def _enough(risk: Risk, train: Bools, control: Bools) -> Risk:
+    """The risk, unless it is of few people."""
+    sizes = int(train.sum()), int(control.sum())
+    if min(sizes) >= MIN_PEOPLE:
+        return risk
+    none = Attempts(0, 0)
+    reason = f"needs {MIN_PEOPLE} people on both sides, there are {sizes[0]} and {sizes[1]}"
+    return Risk(risk.name, risk.title, None, None, None, none, none, reason=reason)
 
 
 def _memberships(sides: _Sides, given: Mapping[str, Scores]) -> list[Membership]:
     train, twins, control = sides.people
     found: dict[str, Scores] = {
-        "nearest twin": (nearest_twin_scores(train, twins), nearest_twin_scores(control, twins)),
+        NEAREST_TWIN: (nearest_twin_scores(train, twins), nearest_twin_scores(control, twins)),
         "density ratio": _with_reference(sides.people, sides.folds, density_ratio_scores),
         "neighbour ratio": _with_reference(sides.people, sides.folds, neighbour_ratio_scores),
         "rhythms": rhythm_scores(*sides.records),

@@ -55,7 +55,7 @@ def ours(sides: Leak) -> dict[str, Risk]:
     guesses = [guess(side, sides.synthetic) for side in (sides.train, sides.control)]
     blind = guess_blindly(sides.train, sides.synthetic, seed=0)
     found = [
-        *singling_out(sides.train, sides.synthetic, sides.control, seed=1, num_attacks=NUM_ATTACKS),
+        *singling_out(sides.train, sides.synthetic, sides.control, seed=1, num_attacks=NUM_ATTACKS, num_columns=4),
         linkability(linked[0], linked[1], blind_links(len(sides.train), len(sides.synthetic), seed=0)),
         *inference_by_attribute(guesses[0], guesses[1], blind),
     ]
