@@ -27,19 +27,14 @@ def test_half_of_the_control_arm_does_not_project_a_treated_arm(public_data: Pat
 
 @pytest.mark.real
 def test_the_first_part_of_follow_up_projects_the_rest_at_every_cut(public_data: Path) -> None:
-    """Of the control arm at all 6 cuts; of all arms, each by its own model, at 21 of 24 or more (cuts share patients).
-
-    The likeliest family alone claims too much: it misses more often, as it does not know which family is right.
-    """
-    inside, alone = [], []
+    """At all 6 cuts of the control arm; of all arms, each by its own model, at 21 of 24 (they share patients)."""
+    inside = []
     for arm in range(4):
         days, event = arm_of(public_data, arm)
         here = [after(days, event, cut, np.random.default_rng(3)).is_inside for cut in CUTS[::2]]
         assert arm > 0 or all(here)
         inside += here
-        alone += [after(days, event, c, np.random.default_rng(3), averaged=False).is_inside for c in CUTS[::2]]
     assert sum(inside) >= 21
-    assert np.mean(alone) < np.mean(inside)
 
 
 @pytest.mark.slow
