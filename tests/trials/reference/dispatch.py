@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from tests.trials.reference import adaptive, designs, models, simulations, survival, survival_designs
+from tests.trials.reference import adaptive, designs, dose_finding, models, simulations, survival, survival_designs
 from tests.trials.reference.cases import Case, NotCoveredError, agrees
 from tests.trials.reference.rcalls import RSyntaxError
 from tests.trials.reference.verdict import Judged
@@ -18,6 +18,7 @@ ANSWERS: dict[str, Answer] = {
     **models.ANSWERS,
     **adaptive.ANSWERS,
     **simulations.ANSWERS,
+    **dose_finding.ANSWERS,
 }
 """By category: what computes the outputs of a case with medtwin, by name; it may leave out what is not covered."""
 
