@@ -1,0 +1,298 @@
+#!/usr/bin/env python3
+"""Type I error and power of every test of means, rates, counts and repeated measures, in every design, by simulation.
+
+    OMP_NUM_THREADS=1 .venv/bin/python scripts/bench/trials_errors_means_rates.py [--trials 100000] [--only REGEX]
+        [--seed 1] [--jobs 1] [--state FILE] [--independent 20000] [--write docs/results/trials_errors_means_rates.md]
+
+A row is a law of patients, a test and a design. An error rate must lie within 0.003 of its nominal value (4
+Monte-Carlo standard errors with fewer trials), a power within 4 standard errors of what the room's design says. A row
+that does not must lie within 4 standard errors of a value that does not come from the batched kernels: an enumeration
+of all tables or ranks, an integral, or R's own functions on R's own patients. A row that has an exact value must agree
+with it in any case. The exit status is 1 if a row does not hold. Finished blocks are
+kept in the state file and not simulated again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+import zlib
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import scipy
+from tqdm import tqdm
+from trials_errors_designs import FRACTIONS, Design, designs
+from trials_errors_families import Family, families
+from trials_errors_prognosis import prognosis_section
+from trials_errors_speed import speed_section
+from trials_errors_store import Counts, State
+
+from medtwin.core.shards import map_shards
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+ORACLE = Path(__file__).with_suffix(".R")
+LEGEND = """\
+One-sided alpha 0.025. Looks see the first third, half, two thirds and all of the patients; futility bounds are obeyed.
+Trials of a family are the same for all its tests and designs, so that its rows err together.
+
+*Holds*: within 0.003 of the nominal error (4 Monte-Carlo standard errors, ±, of fewer than 100,000 trials), or within 4
+standard errors of the power that the room's design says, which is that of a z statistic. *As exact*: the large-sample
+test or the design's approximation is off, and the simulation agrees with an enumeration of all tables or ranks, or an
+integral; where there is such a value, every row has to agree with it within 4 standard errors. *As R*: the same of R's
+own functions on R's own patients.
+"""
+BLOCK, NOMINAL_TOLERANCE, ERRORS = 5000, 0.003, 4.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measured error rate or power beside what is known of it."""
+
+    family: str
+    is_null: bool
+    test: str
+    design: str
+    trials: int
+    rate: float
+    expected: float | None
+    exact: float | None = None
+    independent: tuple[float, int] | None = None
+
+    @property
+    def error(self) -> float:
+        """Monte-Carlo standard error."""
+        return math.sqrt(max(self.rate * (1 - self.rate), 1 / self.trials) / self.trials)
+
+    @property
+    def verdict(self) -> str:
+        """Holds, and by what; or MISSES; or a dash where nothing is known."""
+        if self.exact is not None and abs(self.rate - self.exact) > ERRORS * self.error:
+            return "MISSES"
+        if self.expected is not None:
+            usual = ERRORS * self.error
+            allowed = max(NOMINAL_TOLERANCE, usual if self.trials < 100_000 else 0) if self.is_null else usual
+            if abs(self.rate - self.expected) <= allowed:
+                return "holds"
+        if self.exact is not None:
+            return "as exact"
+        if self.independent is not None:
+            other, num = self.independent
+            spread = math.hypot(self.error, math.sqrt(max(other * (1 - other), 1 / num) / num))
+            return "as R" if abs(self.rate - other) <= ERRORS * spread else "MISSES"
+        return "-" if self.expected is None else "MISSES"
+
+
+def rejections(family: Family, z: dict[str, np.ndarray]) -> Counts:
+    """Trials that reject, by test and design; designs whose looks are not computed are left out."""
+    found = {}
+    for test, values in z.items():
+        seen = ~np.isnan(values).all(axis=0)
+        for design in designs():
+            if seen[list(design.columns)].all():
+                found[f"{test}|{design.name}"] = int(design.rejects(values).sum())
+    return found
+
+
+def simulate_block(shard: tuple[str, int, int], seed: int) -> tuple[str, int, int, Counts]:
+    """Rejections of one block of trials of a family, given its name, the block and its size."""
+    name, block, num = shard
+    family = next(each for each in families() if each.name == name)
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode()), block])
+    with np.errstate(invalid="ignore"):
+        return name, block, num, rejections(family, family.statistics(rng, num))
+
+
+def r_law(family: Family) -> list[str] | None:
+    """Arguments of the programme in R for a family, or None if it does not know the law."""
+    effect, sd, theta = "0", "1", "Inf"
+    if family.name.startswith("means"):
+        law = "means"
+        effect = "0.52" if "0.52" in family.name else "0"
+        sd = "1.5" if "sd 1.5" in family.name else "1"
+    elif family.name.startswith("logistic"):
+        law = "logistic"
+    elif "counts" in family.name:
+        law, theta = "counts", "1" if "theta 1" in family.name else "Inf"
+    else:
+        return None
+    looks = ",".join(str(round(FRACTIONS[look] * family.patients)) for look in family.looks)
+    return [law, str(family.patients), str(family.ratio), "{trials}", "{seed}", effect, sd, theta, looks]
+
+
+def simulate_in_r(family: Family, trials: int, seed: int) -> Counts | None:
+    """The same by R's own functions on R's own patients; None where there is no R or it does not know the law."""
+    law = r_law(family)
+    if law is None or shutil.which("Rscript") is None:
+        return None
+    args = [each.format(trials=trials, seed=seed) for each in law]
+    done = subprocess.run(["Rscript", str(ORACLE), *args], capture_output=True, text=True, check=True)
+    header, *lines = done.stdout.splitlines()
+    names = [each.strip('"') for each in re.findall(r'"[^"]*"', header)][1:]
+    table = np.array([[float("nan") if v == "NA" else float(v) for v in line.split(",")[1:]] for line in lines])
+    z = {}
+    for number, name in enumerate(names):
+        z[name] = np.full((trials, len(FRACTIONS)), np.nan)
+        z[name][:, list(family.looks)] = table[:, number].reshape(trials, len(family.looks))
+    with np.errstate(invalid="ignore"):
+        return rejections(family, z)
+
+
+def totals(state: State, family: str, blocks: int) -> tuple[int, Counts]:
+    """Trials and rejections of the first blocks of a family."""
+    sums: dict[str, int] = defaultdict(int)
+    trials = 0
+    for block in range(blocks):
+        if (family, block) in state.blocks:
+            num, counts = state.blocks[family, block]
+            trials += num
+            for key, value in counts.items():
+                sums[key] += value
+    return trials, dict(sums)
+
+
+def rows_of(family: Family, trials: int, counts: Counts, independent: tuple[int, Counts] | None) -> list[Row]:
+    """Rows of a family, by test and design."""
+    by_name = {each.name: each for each in designs()}
+    found = []
+    for key, value in counts.items():
+        test, design = key.split("|")
+        plan: Design = by_name[design]
+        drift = 0.0 if family.is_null else family.drifts.get(test)
+        expected = None if drift is None else plan.probability(drift)
+        exact = family.exact(test, plan)
+        other = None
+        if independent is not None and key in independent[1]:
+            other = independent[1][key] / independent[0], independent[0]
+        found.append(Row(family.name, family.is_null, test, design, trials, value / trials, expected, exact, other))
+    return found
+
+
+def measured(args: argparse.Namespace) -> list[Row]:
+    """All rows; what is missing in the state is simulated first, in R only where a row misses otherwise."""
+    chosen = [each for each in families() if re.search(args.only, each.name)]
+    state, num_blocks = State(args.state, args.seed), math.ceil(args.trials / BLOCK)
+    shards = [
+        (each.name, block, min(BLOCK, args.trials - block * BLOCK))
+        for block in range(num_blocks)  # so that a run that is stopped has something of every family
+        for each in chosen
+        if (each.name, block) not in state.blocks and not args.as_is
+    ]
+    work = map_shards(partial(simulate_block, seed=args.seed), shards, num_workers=args.jobs)
+    for name, block, num, counts in tqdm(work, total=len(shards), unit="block", disable=not sys.stderr.isatty()):
+        state.add(family=name, block=block, trials=num, counts=counts)
+        state.blocks[name, block] = num, counts
+    rows = []
+    for family in chosen:
+        trials, counts = totals(state, family.name, num_blocks)
+        if not trials:
+            continue
+        some = rows_of(family, trials, counts, state.independent.get(family.name))
+        if any(each.verdict == "MISSES" and each.exact is None for each in some) and args.independent:
+            if family.name not in state.independent:
+                found = simulate_in_r(family, args.independent, args.seed)
+                if found is not None:
+                    state.add(family=family.name, trials=args.independent, counts=found)
+                    state.independent[family.name] = args.independent, found
+            some = rows_of(family, trials, counts, state.independent.get(family.name))
+        rows += some
+    return rows
+
+
+def table(rows: list[Row]) -> list[str]:
+    """Lines of Markdown: a table for each family."""
+    lines: list[str] = []
+    for name in dict.fromkeys(each.family for each in rows):
+        here = [each for each in rows if each.family == name]
+        what = "type I error" if here[0].is_null else "power"
+        lines += [
+            f"### {name}",
+            "",
+            f"{here[0].trials:,} trials.",
+            "",
+            f"| test | design | {what} | design says | exact | R | verdict |",
+            "|" + "---|" * 7,
+        ]
+        for each in here:
+            said = "" if each.expected is None else f"{each.expected:.4f}"
+            exact = "" if each.exact is None else f"{each.exact:.4f}"
+            other = "" if each.independent is None else f"{each.independent[0]:.4f}"
+            rate = f"{each.rate:.4f} ± {each.error:.4f}"
+            lines.append(f"| {each.test} | {each.design} | {rate} | {said} | {exact} | {other} | {each.verdict} |")
+        lines.append("")
+    return lines
+
+
+def summary(rows: list[Row]) -> list[str]:
+    """How many rows hold, and by what."""
+    lines = ["| rows | holds | as exact | as R | nothing to compare | MISSES |", "|---|---|---|---|---|---|"]
+    for label, here in (
+        ("type I error", [r for r in rows if r.is_null]),
+        ("power", [r for r in rows if not r.is_null]),
+    ):
+        number = {v: sum(r.verdict == v for r in here) for v in ("holds", "as exact", "as R", "-", "MISSES")}
+        lines.append(f"| {label}, {len(here)} | " + " | ".join(str(each) for each in number.values()) + " |")
+    return lines
+
+
+def main() -> int:
+    """Measures, prints, writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=100_000)
+    parser.add_argument("--only", default="", help="families whose name has this regular expression")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--independent", type=int, default=20_000, help="trials in R where a row misses; 0: none")
+    parser.add_argument("--state", type=Path, default=ROOT / "outputs" / "trials_errors_means_rates.jsonl")
+    parser.add_argument("--as-is", action="store_true", help="report what the state file has, simulate no more of it")
+    parser.add_argument("--twins", type=Path, help="dataset of a synthetic cohort, for a score fitted on it")
+    parser.add_argument("--write", type=Path)
+    args = parser.parse_args()
+    if args.trials < 1 or args.jobs < 1 or args.independent < 0:
+        parser.error("--trials and --jobs must be 1 or more, --independent 0 or more")
+    if not any(re.search(args.only, each.name) for each in families()):
+        parser.error(f"--only must fit a family, {args.only!r} fits none of {[each.name for each in families()]}")
+    start = time.process_time()
+    rows = measured(args)
+    scores, scores_hold = (
+        ([], True) if args.only else prognosis_section(args.trials, State(args.state, args.seed), args.twins)
+    )
+    speeds = [] if args.only else speed_section()
+    lines = [*summary(rows), "", *scores, *speeds, *table(rows)]
+    print("\n".join(lines))
+    missed = [each for each in rows if each.verdict == "MISSES"]
+    for each in missed:
+        print(f"MISSES: {each}", file=sys.stderr)
+    print(f"{time.process_time() - start:.0f} s of CPU in this process", file=sys.stderr)
+    if args.write:
+        args.write.write_text("\n".join([*heading(args), *lines]).rstrip() + "\n")
+    return 1 if missed or not scores_hold else 0
+
+
+def heading(args: argparse.Namespace) -> list[str]:
+    """What was run."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    versions = f"Python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}"
+    return [
+        "# Type I error and power of tests of means, rates, counts and repeated measures",
+        "",
+        "Command: `OMP_NUM_THREADS=1 .venv/bin/python scripts/bench/trials_errors_means_rates.py "
+        f"--trials {args.trials} --seed {args.seed} --independent {args.independent} --twins DATASET --write "
+        f"docs/results/trials_errors_means_rates.md`, at {commit.strip()}, {versions}.",
+        "",
+        *LEGEND.splitlines(),
+        "",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
