@@ -41,7 +41,7 @@ from medtwin.trials.design.rates import RatesTest
 Floats = NDArray[np.float64]
 Statistics = dict[str, Floats]
 AtLook = Callable[[np.random.Generator, int], list[Statistics]]
-CHUNK = 250
+CHUNK, CHUNK_OF_COUNTS = 250, 5000  # trials at once: patients fill the cache, counts that are equal are tested once
 
 
 def arm_order(patients: int, ratio: int) -> Floats:
@@ -59,6 +59,7 @@ class Family:
         looks: Of FRACTIONS that are computed.
         drifts: Of tests whose power a design of the room says: E Z at the last look that the designs count with.
         exact: A value that is not of the kernels, or None, of a test and a design.
+        chunk: Trials that are drawn at once.
     """
 
     name: str
@@ -69,12 +70,13 @@ class Family:
     looks: tuple[int, ...] = (0, 1, 2, 3)
     drifts: Mapping[str, float] = field(default_factory=dict)
     exact: Callable[[str, Design], float | None] = lambda test, design: None
+    chunk: int = CHUNK
 
     def statistics(self, rng: np.random.Generator, trials: int) -> Statistics:
         """Of so many trials: z of every test, (trials, looks)."""
         found: dict[str, list[Floats]] = {}
-        for start in range(0, trials, CHUNK):
-            num = min(CHUNK, trials - start)
+        for start in range(0, trials, self.chunk):
+            num = min(self.chunk, trials - start)
             at_looks = self.draw(rng, num)
             for test in at_looks[-1]:
                 z = np.full((num, len(FRACTIONS)), np.nan)
@@ -225,7 +227,7 @@ def rates(
     def exact(test: str, design: Design) -> float:
         return exact_counts(test, margins, true, all_sizes, design)
 
-    return Family(name, at_null, patients, ratio, draw, looks, drifts, exact)
+    return Family(name, at_null, patients, ratio, draw, looks, drifts, exact, CHUNK_OF_COUNTS)
 
 
 def _is_null(true: tuple[float, float], margins: Mapping[str, float]) -> bool:

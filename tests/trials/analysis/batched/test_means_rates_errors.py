@@ -84,6 +84,7 @@ def test_enumeration_by_hand() -> None:
         for b in range(6)
         if hypergeom.sf(a - 1, 10, a + b, 5) <= 0.025
     )
+    args: tuple[str, dict[str, float], tuple[float, float], tuple[tuple[int, int], ...]]
     args = "Fisher, one-sided", {}, (0.9, 0.2), sizes
     assert exact.exact_counts(*args, FIXED) == pytest.approx(by_hand, rel=1e-9)
     plan = designs()[1]
