@@ -54,6 +54,10 @@ def explained_errors(verb: str, overrides: Sequence[str], config_folder: Path | 
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    for override in overrides:
+        group, _, option = override.partition("=")
+        if option in ("null", "") and not group.startswith(("+", "~")) and (folder := config_dir() / group).is_dir():
+            raise ConfigError(_explain_option(group, option, [path.stem for path in folder.glob("*.yaml")]))
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:

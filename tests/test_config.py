@@ -97,3 +97,8 @@ def test_every_label_mapping_builds(option: str) -> None:
     config = compose("ingest", [f"labels={option}"])
     built = build(config.get("labels") or {}, "labels")
     assert built == {} if option == "none" else isinstance(built, (LabelTable, ArrayTable))
+
+
+def test_no_option_is_called_null() -> None:
+    with pytest.raises(ConfigError, match=r"trial has no option 'null': .*the options are any_adult"):
+        compose("simulate", ["cohort=null", "trial=null"])
