@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.random.bit_generator import ISeedSequence
+from numpy.typing import DTypeLike, NDArray
 
-from medtwin.core.seeds import generator, purpose_key
+from medtwin.core.seeds import purpose_key
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -50,6 +52,31 @@ def philox(seed: int, stream: int, *purpose: str | int) -> np.random.Generator:
     key = np.array([words[0] << 32 | words[1], words[2] << 32 | words[3]], dtype=np.uint64)
     counter = np.array([0, 0, stream, 0], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+class _Words(ISeedSequence):
+    """Words that are random enough to be a generator's state as they are."""
+
+    def __init__(self, words: NDArray[np.uint64]) -> None:
+        self._words = words
+
+    def generate_state(self, n_words: int, dtype: DTypeLike = np.uint32) -> NDArray[np.uint64]:
+        """The first words, whatever their size is to be."""
+        return self._words[:n_words]
+
+
+def stream_of(seed: int, *purpose: str | int) -> np.random.SFC64:
+    """The bits of a purpose, ready in a tenth of the time of `medtwin.core.seeds.generator`.
+
+    Its state is the BLAKE2b hash of the seed and the purpose.
+
+    Args:
+        seed: Of the run, 0 or more.
+        purpose: What they are for.
+    """
+    text = "\x1f".join(map(str, (seed, *purpose)))
+    words = np.frombuffer(hashlib.blake2b(text.encode()).digest(), dtype="<u8")
+    return np.random.SFC64(_Words(words))  # type: ignore[arg-type]  # numpy's stubs do not know the interface
 
 
 @dataclass(frozen=True)
@@ -114,9 +141,11 @@ class TrialDraws:
     def _dealt(self, draw: Callable[[np.random.Generator], Floats], *purpose: str | int) -> Floats:
         """The numbers of the trials, (trials, count), out of their streams, (count, 100) each."""
         last = self.first_trial + self.num_trials - 1
-        parts = []
+        found: Floats | None = None
         for stream in range(self.first_trial // TRIALS_PER_STREAM, last // TRIALS_PER_STREAM + 1):
             start = stream * TRIALS_PER_STREAM
-            low, high = max(self.first_trial - start, 0), min(last + 1 - start, TRIALS_PER_STREAM)
-            parts.append(draw(generator(self.seed, self.scope, *purpose, "stream", stream)).T[low:high])
-        return np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts)
+            low, high = max(self.first_trial, start), min(last + 1, start + TRIALS_PER_STREAM)
+            numbers = draw(np.random.Generator(stream_of(self.seed, self.scope, *purpose, stream)))
+            found = np.empty((self.num_trials, len(numbers))) if found is None else found
+            found[low - self.first_trial : high - self.first_trial] = numbers.T[low - start : high - start]
+        return np.empty((0, 0)) if found is None else found

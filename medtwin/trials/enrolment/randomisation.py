@@ -255,7 +255,7 @@ class PermutedBlocks(_ByStrata):
             block, num_blocks = self.sizes[0], -(-count // self.sizes[0])
             table = arrangements(tuple(part * block // sum(parts) for part in parts))
             pick = (draws.uniform(num_blocks, "arrangement of block", *stratum) * len(table)).astype(np.int64)
-            return table[pick].reshape(draws.num_trials, num_blocks * block)[:, :count]
+            return np.take(table, pick, axis=0).reshape(draws.num_trials, num_blocks * block)[:, :count]
         length = count + self.sizes[-1]  # no block that reaches below `count` is cut
         key = draws.uniform(length, "block", *stratum) + self._block_numbers(length, draws, *stratum)
         template = np.repeat(np.arange(len(parts)), np.asarray(parts))
