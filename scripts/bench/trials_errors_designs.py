@@ -6,6 +6,7 @@ Statistics of a trial are (trials, looks) at FRACTIONS of its patients; each des
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,8 @@ def _spending(name: str, looks: tuple[float, ...], *, binding: bool | None = Non
     return Design(f"{len(looks)} looks, {name}{ending}", _columns(looks), plan.bounds)
 
 
-def designs() -> list[Design]:
+@cache
+def designs() -> tuple[Design, ...]:
     """All of them, the fixed one first."""
     z = float(norm.isf(ALPHA))
     found = [Design("fixed", (3,), efficacy_only([1.0], np.array([z]), POWER))]
@@ -80,4 +82,4 @@ def designs() -> list[Design]:
     shaped = efficacy_only(_THREE, shaped_bounds(_THREE, ALPHA, 0.25), POWER)
     found.append(Design("3 looks, Wang-Tsiatis 0.25", _columns(_THREE), shaped))
     constant = efficacy_only(_THREE, haybittle_peto_bounds(_THREE, ALPHA), POWER)
-    return [*found, Design("3 looks, Haybittle-Peto", _columns(_THREE), constant)]
+    return (*found, Design("3 looks, Haybittle-Peto", _columns(_THREE), constant))
