@@ -10,7 +10,7 @@ from typing import Any
 
 from medtwin.trials.engine.batch import Estimate
 from medtwin.trials.engine.milestones import MilestoneCharacteristics, simulate_milestones
-from tests.trials.reference import r_base, rpact_designs, rpact_simulations
+from tests.trials.reference import dose_simulations, r_base, rpact_designs, rpact_simulations
 from tests.trials.reference.cases import Case, NotCoveredError, Simulated
 from tests.trials.reference.evaluate import Environment, Named, plain
 
@@ -22,6 +22,7 @@ _FUNCTIONS = {
     **rpact_designs.FUNCTIONS,
     "as.vector": lambda value: _by_column(value),
     **rpact_simulations.FUNCTIONS,
+    **dose_simulations.FUNCTIONS,
 }
 
 

@@ -27,7 +27,7 @@ def test_survival_agrees_with_rpact(case: Case) -> None:
 @pytest.mark.slow
 @pytest.mark.real
 def test_agrees_with_the_reference_file(reference_cases: dict[str, Case]) -> None:
-    for name in ("oc_surv_delayed", "oc_multiarm_best", "ext_pharma118"):
+    for name in ("oc_surv_delayed", "oc_multiarm_best", "ext_pharma118", "oc_boin", "oc_crm"):
         assert wrong([reference_cases[name]]) == []
 
 
