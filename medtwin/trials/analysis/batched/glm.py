@@ -16,6 +16,7 @@ from medtwin.trials.analysis.follow_up import Bools, Floats
 
 LinkName = Literal["logit", "log"]
 _MOST_STEPS, _TOLERANCE, _MOST_ETA = 50, 1e-9, 30.0
+_SMALL_GAIN = 0.1  # of log-likelihood: a step that promises no more needs no check that it loses none
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ class _Part:
         step = np.matmul(inverse, slope)[:, :, 0]
         gain = np.einsum("tp,tp->t", step, slope[:, :, 0])
         end = gain < _TOLERANCE**2 * self.here.sum(axis=1)
-        return self._halved(b, step, mu), inverse, end
+        return self._halved(b, step, mu) if (gain > _SMALL_GAIN).any() else step, inverse, end
 
     def _moments(self, eta: Floats) -> tuple[Floats, Floats, Floats]:
         """Means, weights of Fisher's information, and derivatives of the log-likelihood by eta."""
