@@ -24,6 +24,8 @@ from medtwin.trials.engine.survival_trial import Study, SurvivalTrial
 
 BLOCKS_PER_TASK = 4  # drawn together, small enough for the caches of a core, large enough for few calls of numpy
 
+POWER_CURVE = "power curve"
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -64,7 +66,7 @@ def scenarios_of_trial(trial: SurvivalTrial, num_trials: int, num_curve: int) ->
     if trial.plan.futility is not None and not trial.plan.binding:
         scenarios.append(Scenario("null, futility disregarded", 1.0, rounded, obeys_futility=False))
     for power in (1.5, 1.25, 0.75, 0.5, 0.25):
-        scenarios.append(Scenario("power curve", target**power, curve))
+        scenarios.append(Scenario(POWER_CURVE, target**power, curve))
     return scenarios
 
 
@@ -140,7 +142,7 @@ def table_of(study: Study, scenario: Scenario, found: Characteristics, seed: int
         ("duration, months", None, found.months, exits.expected(months)),
         ("ended by the calendar", None, found.capped, None),
     ]
-    if scenario.name != "power curve":
+    if scenario.name != POWER_CURVE:
         for look in range(len(design.events)):
             lines.append(("rejected at look", look + 1, found.rejected_at(look), float(exits.upper[look])))
         if study.trial.plan.futility is not None and scenario.obeys_futility:
