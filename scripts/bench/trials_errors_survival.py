@@ -30,6 +30,7 @@ from tqdm import tqdm
 from trials_errors_survival_laws import ACCRUAL_MONTHS, ANNUAL_DROPOUT, LAWS, Law
 from trials_errors_survival_page import page
 from trials_errors_survival_runs import (
+    ENGINE,
     TRIALS_PER_CHUNK,
     Store,
     Work,
@@ -45,6 +46,7 @@ from trials_errors_survival_tests import (
     Design,
     Row,
     SurvivalTest,
+    line_of,
     rows_of,
     rows_of_shapes,
     tests_of,
@@ -77,25 +79,19 @@ class Plan:
         """A chunk of its trials."""
         return Work(self.law, self.tests, self.engine, seed, chunk)
 
-    def only(self, pattern: str) -> Plan:
-        """The rows whose line has the pattern."""
 
-        def kept(row: Row) -> bool:
-            return re.search(pattern, row.key) is not None
-
-        tests = [(test, [row for row in rows if kept(row)]) for test, rows in self.tests]
-        engine = [(design, row) for design, row in self.engine if kept(row)]
-        return Plan(self.law, [(test, rows) for test, rows in tests if rows], engine)
-
-
-def plans_of(law: Law) -> list[Plan]:
-    """All that is measured under a law."""
-    plans = [Plan(law, rows_of(law), [(design, engine_row(law, design)) for design in engine_designs(law)])]
+def plans_of(law: Law, pattern: str = "") -> list[Plan]:
+    """All that is measured under a law and has the pattern in its line."""
+    engine = [each for each in engine_designs(law) if re.search(pattern, line_of(law, ENGINE, each))]
+    plans = [Plan(law, rows_of(law, pattern), [(design, engine_row(law, design)) for design in engine])]
     if engine_designs(law) and law.is_null:
         logrank = tests_of(law)[0]
-        capped = [(design, engine_row(law, design)) for design in capped_designs()]
-        plans.append(Plan(law, [(logrank, rows_of_shapes(law, logrank))], capped))
-    return plans
+        shapes = [row for row in rows_of_shapes(law, logrank) if re.search(pattern, row.key)]
+        capped = [each for each in capped_designs() if re.search(pattern, line_of(law, ENGINE, each))]
+        plans.append(
+            Plan(law, [(logrank, shapes)] if shapes else [], [(each, engine_row(law, each)) for each in capped])
+        )
+    return [plan for plan in plans if plan.rows()]
 
 
 @dataclass(frozen=True)
@@ -316,8 +312,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """The command."""
     options = arguments()
-    plans = [plan.only(options.only) for law in LAWS for plan in plans_of(law)]
-    plans = [plan for plan in plans if plan.rows()]
+    plans = [plan for law in LAWS for plan in plans_of(law, options.only)]
     if not plans:
         print(f"--only must fit some row, got {options.only!r}")
         return 2

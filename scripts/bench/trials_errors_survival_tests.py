@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -288,6 +289,16 @@ def rows_of_shapes(law: Law, test: SurvivalTest) -> list[Row]:
     return found
 
 
-def rows_of(law: Law) -> list[tuple[SurvivalTest, Sequence[Row]]]:
-    """All tests of a law with their rows."""
-    return [(test, [row_of(law, test, design) for design in designs_of(law, test)]) for test in tests_of(law)]
+def rows_of(law: Law, pattern: str = "") -> list[tuple[SurvivalTest, list[Row]]]:
+    """The tests of a law with their rows whose line has the pattern."""
+    found = []
+    for test in tests_of(law):
+        designs = [each for each in designs_of(law, test) if re.search(pattern, line_of(law, test.name, each))]
+        if designs:
+            found.append((test, [row_of(law, test, design) for design in designs]))
+    return found
+
+
+def line_of(law: Law, test: str, design: Design) -> str:
+    """A row in one line."""
+    return f"{law.name} | {test} | {design.name}"

@@ -105,8 +105,7 @@ def test_every_test_and_law_is_measured() -> None:
     kinds = {test.kind for law in LAWS for test in offered(law)}
     assert kinds == {"logrank", "late", "modest", "maxcombo", "wald", "score", "rmst", "loglog", "naive"}
     assert (
-        script.plans_of(LAW["margin, 1:1"])[0].only("score . fixed").rows()[0][2].key
-        == "margin, 1:1 | Cox, score | fixed"
+        script.plans_of(LAW["margin, 1:1"], "score . fixed")[0].rows()[0][2].key == "margin, 1:1 | Cox, score | fixed"
     )
 
 
