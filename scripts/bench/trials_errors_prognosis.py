@@ -106,7 +106,14 @@ def prognosis_section(trials: int, state: State, twins: Path | None) -> tuple[li
         line, good = _row(name, left, measure(name, trials, state, draw))
         lines.append(line)
         holds &= good
-    lines += ["", *(_power_lines(trials, state))]
+    more, good = _power_lines(trials, state)
+    lines += [
+        "",
+        "A score with a long tail, as exp(m), correlates better with the values within a trial than over all trials.",
+        "",
+        *more,
+    ]
+    holds &= good
     if twins is not None:
         more, good = twin_section(trials, state, twins)
         lines += more
@@ -129,16 +136,19 @@ def _row(name: str, left: float, found: Adjusted) -> tuple[str, bool]:
     return f"| {name} | {errors} | {ratio} | {left:.4f} | {'holds' if good else 'MISSES'} |", good
 
 
-def _power_lines(trials: int, state: State) -> list[str]:
+def _power_lines(trials: int, state: State) -> tuple[list[str], bool]:
+    holds = True
     lines = [f"Power at an effect of {EFFECT} standard deviations:", ""]
-    lines += ["| correlation | HC3 | model-based | design (normal) | exact (t) |", "|" + "---|" * 5]
+    lines += ["| correlation | HC3 | model-based | design (normal) | exact (t) | verdict |", "|" + "---|" * 6]
     for rho in (0.5, 0.7):
         found = measure(f"power {rho}", trials, state, normal_draw(rho, EFFECT))
         design = PrognosticAdjustment(EFFECT, 1.0, rho).power(ARM, ALPHA)
         exact = exact_ancova(EFFECT, math.sqrt(1 - rho**2), ARM, ARM)
         shares = " | ".join(f"{each:.4f} ± {found.error:.4f}" for each in found.rejected)
-        lines.append(f"| {rho} | {shares} | {design:.4f} | {exact:.4f} |")
-    return lines
+        good = abs(found.rejected[1] - exact) <= _ERRORS * found.error
+        holds &= good
+        lines.append(f"| {rho} | {shares} | {design:.4f} | {exact:.4f} | {'as exact' if good else 'MISSES'} |")
+    return lines, holds
 
 
 def covariates_of(cohort: Cohort) -> tuple[Floats, Floats]:
