@@ -49,20 +49,20 @@ def compare_times(arm: Ints, inside: Bools | None, enrolled: Floats, leaves: Int
     keys = packed_keys(until, 0, arm, out=until.view(np.int64))
     ordered = order_keys(np.minimum(keys, leaves, out=keys))
     events = ordered.event.sum(axis=1, dtype=np.float64)
-    return Tested(logrank_z_continuous(ordered), events, log_hazard_ratios(ordered, events))
+    return Tested(logrank_z_continuous(ordered), events, log_hazard_ratios(ordered))
 
 
-def log_hazard_ratios(ordered: Ordered, events: Floats) -> Floats:
+def log_hazard_ratios(ordered: Ordered) -> Floats:
     """The Cox estimates, (trials,), to five digits; a trial's does not depend on those beside it. nan where none is.
 
     Args:
         ordered: In order of time, no two events at the same.
-        events: (trials,) how many.
     """
     observed = np.einsum("ij,ij->i", ordered.arm, ordered.event).astype(np.float64)
     at_0 = ordered.at_risk - ordered.at_risk_1
-    is_mixed = ((ordered.at_risk_1 > 0) & (at_0 > 0) & (ordered.event > 0)).any(axis=1)
-    is_finite = (observed > 0) & (observed < events) & is_mixed
+    mixed = ordered.event * ((ordered.at_risk_1 > 0) & (at_0 > 0))  # the score is of these: each arm must have one
+    mixed_1 = np.einsum("ij,ij->i", ordered.arm, mixed)
+    is_finite = (mixed_1 > 0) & (mixed_1 < mixed.sum(axis=1))
     with np.errstate(divide="ignore"):
         odds = at_0 / ordered.at_risk_1
     beta, is_open = np.zeros(len(observed)), is_finite.copy()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from medtwin.trials.design.graph import Graph
@@ -131,3 +132,11 @@ def test_trials_of_very_few_patients_end() -> None:
     found = simulate_milestones(tiny, scenario(), 30, seed=2)
     assert found.power("PFS").value == 0.0
     assert found.stopped_at("orr").value == 1.0  # nothing to compare is no evidence
+
+
+def test_estimates_that_run_off_are_none() -> None:
+    """One patient of each arm: the first event alone has both at risk, so that no hazard ratio is the likeliest."""
+    pair = trial(num_subjects=2, milestones=[Milestone("end", Events("os", 2))], max_months=500.0)
+    found = simulate_milestones(pair, scenario(), 200, seed=2)
+    assert np.isnan(found.records.estimate).all()
+    assert np.isnan(found.median_effect("PFS").value)
