@@ -49,4 +49,5 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "as.data.frame": lambda a: a,
     "matrix": _matrix,
     "diag": _diagonal,
+    "%x%": lambda a, b: np.kron(vector(a), vector(b)),
 }
