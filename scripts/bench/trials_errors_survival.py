@@ -167,20 +167,23 @@ def measure(plans: Sequence[Plan], num_trials: int, seed: int, store: Store, job
 def with_independent(
     plans: Sequence[Plan], found: Sequence[Measured], num_trials: int, seed: int, store: Store
 ) -> list[Measured]:
-    """The rows with the rates of the independent programme beside those that are not as expected."""
+    """The rows with the rates of the independent programme beside those that are not as expected.
+
+    What the store has of at least so many trials is not done again.
+    """
     laws = {plan.law.name: plan.law for plan in plans}
     rates: dict[str, tuple[float, int]] = {}
     for name, law in laws.items():
         astray = [each for each in found if each.row.law == name and not each.is_near]
-        wanted = [each for each in astray if each.kind and f"{each.row.key} | {num_trials}" not in store.others]
+        wanted = [each for each in astray if each.kind and store.other(each.row, num_trials) is None]
         if wanted and num_trials and not law.changes and shutil.which("Rscript"):
             print(f"{name}: {len(wanted)} rows by the independent programme", flush=True)
             for each, hits in zip(wanted, run_independent(law, wanted, num_trials, seed), strict=True):
-                store.add_other(f"{each.row.key} | {num_trials}", hits=hits, trials=num_trials, row=repr(each.row))
+                store.add_other(each.row, hits, num_trials)
         for each in astray:
-            kept = store.others.get(f"{each.row.key} | {num_trials}")
-            if kept is not None and kept["row"] == repr(each.row):
-                rates[each.row.key] = (float(str(kept["hits"])) / num_trials, num_trials)
+            kept = store.other(each.row, num_trials)
+            if kept is not None:
+                rates[each.row.key] = (kept[0] / kept[1], kept[1])
     return [replace(each, independent=rates.get(each.row.key)) for each in found]
 
 

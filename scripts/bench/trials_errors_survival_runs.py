@@ -155,7 +155,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._found: dict[tuple[str, str, int, int], dict[str, int]] = {}
-        self.others: dict[str, Mapping[str, object]] = {}
+        self._others: dict[str, tuple[int, int]] = {}
         if path.exists():
             for line in path.read_text().splitlines():
                 self._take(line)
@@ -166,7 +166,8 @@ class Store:
         except json.JSONDecodeError:
             return  # the last line of a run that was killed
         if "other" in record:
-            self.others[record["other"]] = record
+            if record["trials"] >= self._others.get(record["row"], (0, 0))[1]:
+                self._others[record["row"]] = record["hits"], record["trials"]
         else:
             self._found[record["law"], record["mark"], record["seed"], record["chunk"]] = record["hits"]
 
@@ -179,10 +180,15 @@ class Store:
         self._write({"law": work.law.name, "mark": work.mark, "seed": work.seed, "chunk": work.chunk, "hits": hits})
         self._found[work.law.name, work.mark, work.seed, work.chunk] = hits
 
-    def add_other(self, name: str, **values: object) -> None:
-        """Keeps a result of another program."""
-        self.others[name] = values
-        self._write({"other": name, **values})
+    def other(self, row: Row, least: int) -> tuple[int, int] | None:
+        """How often the independent programme rejects, and in how many trials, if it has run at least so many."""
+        found = self._others.get(repr(row))
+        return found if found is not None and found[1] >= least else None
+
+    def add_other(self, row: Row, hits: int, trials: int) -> None:
+        """Keeps a result of the independent programme."""
+        self._others[repr(row)] = hits, trials
+        self._write({"other": row.key, "hits": hits, "trials": trials, "row": repr(row)})
 
     def _write(self, record: Mapping[str, object]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
