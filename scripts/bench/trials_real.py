@@ -160,9 +160,9 @@ def page(folder: Path) -> tuple[str, bool]:
         "Negative control: where the hazard is three times as high after the cut, in "
         f"{share([other.is_inside for _, other in known])}.",
         "",
-        "The limits know the parameters, the families' weights and chance, and not that the law may change. Even where it",
-        "does not, they hold a little less often than they say. Early cuts leave them wide: at 300 days the families part",
-        "beyond what has been seen.",
+        "The limits know the parameters, the families' weights and chance, and not that the law may change. Even where",
+        "it does not, they hold a little less often than they say. Early cuts leave them wide: at 300 days the",
+        "families part beyond what has been seen.",
     ]
     return "\n".join(lines) + "\n", is_good
 
