@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from medtwin.core.output import writing
 from medtwin.core.provenance import Provenance, describe_input, write_provenance
 from medtwin.core.shards import map_shards
 from medtwin.pipelines.compare_report import Compared, comparison_numbers, comparison_page
+from medtwin.pipelines.export_settings import Override
 from medtwin.pipelines.say import progress, tell
-from medtwin.pipelines.simulate import built_assumptions, built_trial, source_state, verdict_banner
+from medtwin.pipelines.simulate import built_assumptions, built_trial, source_state
+from medtwin.pipelines.simulate_trust import cohort_verdict
 from medtwin.pipelines.sources import public_config, require_outside
 from medtwin.report import write_page
 from medtwin.report.markdown import write_markdown
@@ -42,6 +44,7 @@ class CompareSettings:
         designs: Names of trials; or name to overrides of `base`, a text of key=value pairs or a list of them.
         scenarios: Names of scenarios; or name to overrides, such as `scenario.hazard_ratio=0.8`.
         base: The trial from which `designs` start where they are overrides.
+        override: Why a cohort that failed its check is simulated all the same.
     """
 
     cohort: Path | None
@@ -54,6 +57,7 @@ class CompareSettings:
     workers: int = 1
     check: Path | None = None
     overwrite: bool = False
+    override: Override = field(default_factory=Override)
 
     def __post_init__(self) -> None:
         for name in ("num_trials", "workers"):
@@ -83,7 +87,7 @@ def compare(chosen: CompareSettings) -> Path:
     dataset = open_dataset(chosen.cohort) if chosen.cohort is not None else None
     if dataset is not None:
         require_outside(chosen.out, dataset.path)
-    banner, state = verdict_banner(dataset, chosen.check)
+    banner, state = cohort_verdict(dataset, chosen.check, chosen.override.reason)
     designs, scenarios = _designs(chosen), _scenarios(chosen)
     config = {**public_config(chosen), "source_state": source_state(dataset)}
     with writing(chosen.out, config, overwrite=chosen.overwrite) as output:

@@ -169,7 +169,8 @@ def write_replay(
 
 
 # Settings on which a simulated trial does not depend: how many others there are, and what is said of it.
-_NOT_OF_A_TRIAL = {"num_trials", "num_curve", "check", "replay"}
+_NOT_OF_A_TRIAL = {"num_trials", "num_curve", "target_mcse", "check", "replay"}
+_NOT_OF_A_TRIAL |= {"override", "cohorts", "cohorts_differ_by", "source_subjects"}
 
 
 def study_id(config: Mapping[str, Any], scenario: Scenario, trial: int) -> str:

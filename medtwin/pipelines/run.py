@@ -211,7 +211,13 @@ class _Run:
     def _trial(self, twins: Path) -> Path:
         own = [f"cohort={_quoted(twins)}", f"out={_quoted(self.out / 'trial')}", f"check={_quoted(self.out / 'check')}"]
         config = self._config("simulate", "simulate", [*own, f"workers={self.chosen.workers}"])
-        return simulate(settings(SimulateSettings, {**config, "fallback": trial_config("any_adult")}))
+        given = config.get("override") or {}
+        override = {
+            **given,
+            "reason": given.get("reason") or "the run shows the whole way, whatever the twins",
+        }
+        whole = {**config, "fallback": trial_config("any_adult"), "override": override}
+        return simulate(settings(SimulateSettings, whole))
 
     def _tell_end(self) -> None:
         tell()

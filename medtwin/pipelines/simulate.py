@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from medtwin.core.provenance import (
     write_provenance,
 )
 from medtwin.core.shards import map_shards
-from medtwin.core.verdict import read_verdict
+from medtwin.pipelines.export_settings import Override
 from medtwin.pipelines.replay import (
     FOLDER,
     ReplayChoice,
@@ -45,8 +45,16 @@ from medtwin.pipelines.say import progress, tell
 from medtwin.pipelines.simulate_findings import Findings
 from medtwin.pipelines.simulate_report import write_trial_report
 from medtwin.pipelines.simulate_representation import pool_divisions
+from medtwin.pipelines.simulate_trust import (
+    as_spread,
+    cohort_verdict,
+    overridden,
+    simulate_others,
+    source_of,
+    write_trust,
+)
 from medtwin.pipelines.sources import fingerprint, public_config, require_outside
-from medtwin.report.page import State
+from medtwin.report import Section
 from medtwin.trials import Cohort, Study, SurvivalTrial, prepare, read_cohort
 from medtwin.trials.design.group_sequential import hazard_ratio_at_bound
 from medtwin.trials.engine.assumptions import Assumptions, scenarios_under, study_under, with_theory
@@ -74,6 +82,10 @@ class SimulateSettings:
             report says that it was used, and why. For `medtwin run`.
         replay: Which simulated trial is written out as data: its number, or a group (`ReplayChoice`).
         scenario: What is true, where it is not what the trial was planned on (`Assumptions`); None: all as planned.
+        override: Why a cohort that failed its check is simulated all the same.
+        cohorts: Further cohorts of the same source; `cohorts_differ_by` `seeds` of one generator, or `bootstrap`:
+            generators trained on resampled patients.
+        source_subjects: How many patients twins were learned from; None: as their provenance records it.
     """
 
     cohort: Path | None
@@ -88,6 +100,10 @@ class SimulateSettings:
     replay: Any = None
     scenario: Mapping[str, Any] | None = None
     overwrite: bool = False
+    override: Override = field(default_factory=Override)
+    cohorts: Sequence[Path] = ()
+    cohorts_differ_by: str = "seeds"
+    source_subjects: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_trials", "num_curve", "workers"):
@@ -95,6 +111,11 @@ class SimulateSettings:
                 raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if self.seed < 0:
             raise ConfigError(f"seed must be 0 or more, got {self.seed}")
+        if self.source_subjects is not None and self.source_subjects < 2:
+            raise ConfigError(f"source_subjects must be 2 or more, got {self.source_subjects}")
+        if self.cohorts and self.cohort is None:
+            raise ConfigError("cohorts are further ones beside cohort=..., got cohort=null")
+        as_spread(self.cohorts_differ_by)
         _ = self.replay_choice, self.assumptions  # raise where they make no sense
 
     @cached_property
@@ -136,7 +157,7 @@ def simulate(chosen: SimulateSettings) -> Path:
     dataset = open_dataset(chosen.cohort) if chosen.cohort is not None else None
     if dataset is not None:
         require_outside(chosen.out, dataset.path)
-    banner, state = verdict_banner(dataset, chosen.check)
+    banner, state = cohort_verdict(dataset, chosen.check, chosen.override.reason)
     origin: Origin = dataset.origin if dataset is not None else "simulated"
     _check_replay(chosen, origin)
     config = _config(chosen, dataset)
@@ -170,8 +191,21 @@ def simulate(chosen: SimulateSettings) -> Path:
         else:
             _write_csv(output.path / "patients.csv", example)
         divisions = pool_divisions(study, cohort, {row.division for row in groups}) if cohort is not None else {}
+        trust = _trust(output.path, chosen, dataset, (study, cohort), list(zip(scenarios, found, strict=True)))
         findings = Findings(
-            study, scenarios, found, lines, example, origin, remarks, banner, state, groups, chosen.seed, divisions
+            study,
+            scenarios,
+            found,
+            lines,
+            example,
+            origin,
+            remarks,
+            banner,
+            state,
+            groups,
+            chosen.seed,
+            divisions,
+            trust,
         )
         write_trial_report(output.path / "report.html", findings)
         write_provenance(output.path, _provenance(dataset, chosen, config, origin))
@@ -259,8 +293,10 @@ def _provenance(
     dataset: Dataset | None, chosen: SimulateSettings, config: Mapping[str, Any], origin: Origin
 ) -> Provenance:
     inputs: list[Input] = [describe_input("cohort", dataset.path)] if dataset is not None else []
+    inputs += [describe_input("cohorts", path) for path in chosen.cohorts]
     depth = max((each.lineage_depth for each in inputs), default=0)
-    return Provenance("simulate", origin, config, chosen.seed, inputs, depth)
+    decisions = overridden(dataset, chosen.check, chosen.override)
+    return Provenance("simulate", origin, config, chosen.seed, inputs, depth, human_decisions=decisions)
 
 
 def _prepare(chosen: SimulateSettings, dataset: Dataset | None) -> tuple[Study, Cohort | None, list[str]]:
@@ -314,19 +350,30 @@ def _study(trial: SurvivalTrial, dataset: Dataset | None, seed: int) -> tuple[St
     return prepare(trial, cohort, seed), cohort
 
 
-def verdict_banner(dataset: Dataset | None, check: Path | None) -> tuple[str, State]:
-    """What page one must say of the cohort's trustworthiness, and how badly it stands."""
-    if dataset is None or dataset.origin != "synthetic":
-        return "", "none"
-    if check is None:
-        text = "The cohort is synthetic and was not checked: nothing is known of how far its patients can be trusted."
-        return text, "unknown"
-    verdict = read_verdict(check)
-    if not dataset.is_finished or verdict.manifest_sha256 != dataset.manifest_hash():
-        raise ConfigError(f"check: {check} is the verdict of another dataset, not of {dataset.path}")
-    if refusals := verdict.refusals():
-        return f"The cohort failed its check ({', '.join(refusals)}): read what follows as an exercise.", "bad"
-    return "", "none"
+def _trust(
+    folder: Path,
+    chosen: SimulateSettings,
+    dataset: Dataset | None,
+    prepared: tuple[Study, Cohort | None],
+    pairs: Sequence[tuple[Scenario, Characteristics]],
+) -> list[Section]:
+    """Writes what is estimated, how well and how precisely; returns its sections."""
+    others = _other_cohorts(chosen, dataset, prepared[0].trial, pairs[0][0])
+    source, spread = source_of(dataset, chosen.source_subjects), as_spread(chosen.cohorts_differ_by)
+    return write_trust(folder, prepared, pairs, source, (others, spread), chosen.seed)
+
+
+def _other_cohorts(
+    chosen: SimulateSettings, dataset: Dataset | None, trial: SurvivalTrial, scenario: Scenario
+) -> Sequence[tuple[Study, Characteristics]]:
+    """The same trial under the first scenario on the further cohorts."""
+    if dataset is None:
+        return ()
+
+    def study_of(other: Dataset) -> Study:
+        return study_under(_study(trial, other, chosen.seed)[0], chosen.assumptions)
+
+    return simulate_others(chosen.cohorts, dataset, study_of, scenario, (chosen.seed, chosen.workers))
 
 
 def _write_tables(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from medtwin.report.page import State
+from medtwin.report.page import Section, State
 from medtwin.trials import Study
 from medtwin.trials.engine.batch import Characteristics, Estimate
 from medtwin.trials.engine.enrolled import Enrolled, enrolled_in
@@ -29,6 +29,7 @@ class Findings:
         banner: What the check of the cohort says, empty for nothing. state: How badly.
         groups: The attrition by sex, age and race, as far as it may be told.
         seed: Of the run. divisions: Of the pool's subjects into groups that may be told.
+        trust: Sections on what is estimated, how well, and how precisely.
     """
 
     study: Study
@@ -43,6 +44,7 @@ class Findings:
     groups: Sequence[GroupRow] = ()
     seed: int = 0
     divisions: Mapping[str, Division] = field(default_factory=dict)
+    trust: Sequence[Section] = ()
 
     @property
     def main(self) -> list[tuple[Scenario, Characteristics]]:

@@ -60,7 +60,7 @@ def trial_page(findings: Findings) -> Page:
         distributions_section(findings),
         flow_section(findings),
     ]
-    sections += [example_section(findings), _limits(study)]
+    sections += [*findings.trust, example_section(findings), _limits(study)]
     summary = [
         ("eligible subjects", f"{study.num_eligible:,} of {study.cohort_size:,}" if study.attrition else "parametric"),
         ("patients in a trial", f"{study.plan.num_subjects:,}"),

@@ -19,6 +19,7 @@ from medtwin.core.events import Event, events_to_table
 from medtwin.core.files import manifest_hash, verify_manifest, write_json, write_manifest
 from medtwin.core.provenance import read_provenance
 from medtwin.core.verdict import Verdict, write_verdict
+from medtwin.pipelines.export_settings import Override
 from medtwin.pipelines.simulate import SimulateSettings, shareable_groups, simulate, trial_config
 from medtwin.trials.population.attrition import GroupRow
 from tests.e2e.conftest import Medtwin, command, environment
@@ -154,7 +155,8 @@ def test_a_synthetic_cohort_carries_the_verdict_of_its_check(tmp_path: Path) -> 
     digest = manifest_hash(cohort)
     for name, outcome in (("good", "passed"), ("poor", "failed")):
         write_verdict(tmp_path / name, Verdict(digest, "research", {"copies": outcome}))  # type: ignore[dict-item]
-        out = simulate(replace(chosen, out=tmp_path / f"{name}-trial", check=tmp_path / name))
+        override = Override("to see the page")
+        out = simulate(replace(chosen, out=tmp_path / f"{name}-trial", check=tmp_path / name, override=override))
         page = (out / "report.html").read_text(encoding="utf-8")
         assert ("failed its check (copies failed)" in page) == (name == "poor")
         assert "was not checked" not in page
