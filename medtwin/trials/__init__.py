@@ -1,4 +1,19 @@
-"""Clinical-trial simulation: population, outcome, enrolment, design, analysis, engine; numpy and scipy only."""
+"""Clinical-trial simulation: population, outcome, enrolment, design, analysis, engine; numpy and scipy only.
+
+| question | room |
+|---|---|
+| who may enter, and what a criterion costs | population |
+| what happens to patients, under either arm | outcome |
+| when they come, who gets what, who leaves or switches | enrolment |
+| bounds, sizes, events and timing, solved analytically | design |
+| tests and estimates of one trial's data, or of many trials at once | analysis |
+| trials with interim looks from summaries by stage | adaptive |
+| many simulated trials | engine |
+| a trial as ADaM, FHIR or parquet | export |
+
+`survival_weights` and `restricted_rates` are shared by designs and analyses. The `__init__` of each room says which file
+answers which question; docs/trials.md has the conventions.
+"""
 
 from medtwin.trials.design.group_sequential import GroupSequential, SurvivalDesign
 from medtwin.trials.design.hazard import PiecewiseRate
