@@ -11,7 +11,7 @@
 | many simulated trials | engine |
 | a trial as ADaM, FHIR or parquet | export |
 
-`survival_weights` and `restricted_rates` are shared by designs and analyses. The `__init__` of each room says which file
+`survival_weights` and `restricted_rates` are shared by designs and analyses. The `__init__` of a room says which file
 answers which question; docs/trials.md has the conventions.
 """
 
