@@ -18,7 +18,8 @@ and survival are to {HORIZON:g} months: with three looks nothing would be new at
 naive scale and MaxCombo are offered at one look. Tests of non-inferiority are those of a hazard ratio.
 
 `*`: further from nominal than 0.003 (or from the large-sample power than 3 Monte-Carlo standard errors), and as an
-independent programme in R finds it on the same law, within 4 standard errors of the difference. `!`: neither.
+independent programme in R finds it on the same law, within 4 standard errors of the difference. `!`: further, and R
+finds something else, or has not been run of this row (`-` in the last table).
 """
 
 
