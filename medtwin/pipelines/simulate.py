@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,15 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-from scipy.stats import norm
 
 from medtwin.check.disclosure import is_small
 from medtwin.config import build, compose, settings
 from medtwin.core.dataset import Dataset, open_dataset
 from medtwin.core.errors import ConfigError, OutputError
-from medtwin.core.files import atomic_file, list_files, verify_manifest
+from medtwin.core.files import list_files, verify_manifest
 from medtwin.core.output import Output, config_hash, is_finished, writing
 from medtwin.core.provenance import (
     PROVENANCE,
@@ -43,8 +39,16 @@ from medtwin.pipelines.replay import (
 )
 from medtwin.pipelines.say import progress, tell
 from medtwin.pipelines.simulate_findings import Findings
+from medtwin.pipelines.simulate_levels import (
+    Request,
+    as_level,
+    check_response_replay,
+    statistic_lines,
+    write_levels,
+)
 from medtwin.pipelines.simulate_report import write_trial_report
 from medtwin.pipelines.simulate_representation import pool_divisions
+from medtwin.pipelines.simulate_tables import write_csv, write_tables
 from medtwin.pipelines.simulate_trust import (
     as_spread,
     cohort_verdict,
@@ -54,15 +58,14 @@ from medtwin.pipelines.simulate_trust import (
     write_trust,
 )
 from medtwin.pipelines.sources import fingerprint, public_config, require_outside
-from medtwin.report import Section
+from medtwin.report.page import State
 from medtwin.trials import Cohort, Study, SurvivalTrial, prepare, read_cohort
-from medtwin.trials.design.group_sequential import hazard_ratio_at_bound
 from medtwin.trials.engine.assumptions import Assumptions, scenarios_under, study_under, with_theory
 from medtwin.trials.engine.batch import Characteristics
+from medtwin.trials.engine.bound_surface import InformationRange
+from medtwin.trials.engine.response_trial import ResponseStudy, ResponseTrial, prepare_responses
 from medtwin.trials.engine.scenarios import (
-    Line,
     Scenario,
-    characteristics_of,
     run_task,
     scenarios_of,
     scenarios_of_trial,
@@ -70,6 +73,7 @@ from medtwin.trials.engine.scenarios import (
     tasks_of,
 )
 from medtwin.trials.engine.survival_trial import example_patients
+from medtwin.trials.engine.target_error import simulated_until
 from medtwin.trials.population.attrition import GroupRow
 
 
@@ -81,11 +85,15 @@ class SimulateSettings:
         fallback: Another trial, for a cohort in which nobody is eligible for `trial` or its endpoint is too rare; the
             report says that it was used, and why. For `medtwin run`.
         replay: Which simulated trial is written out as data: its number, or a group (`ReplayChoice`).
+        target_mcse: Monte-Carlo standard error of power and type I error at which no more trials are added; None: all
+            `num_trials` are simulated.
         scenario: What is true, where it is not what the trial was planned on (`Assumptions`); None: all as planned.
         override: Why a cohort that failed its check is simulated all the same.
         cohorts: Further cohorts of the same source; `cohorts_differ_by` `seeds` of one generator, or `bootstrap`:
             generators trained on resampled patients.
         source_subjects: How many patients twins were learned from; None: as their provenance records it.
+        level: `patient`; `statistic`, the joint normal statistic of the looks alone; or `both`, in one table.
+        observed: Where the information of looks lies at the statistic's level (`InformationRange`); None: as planned.
     """
 
     cohort: Path | None
@@ -93,15 +101,18 @@ class SimulateSettings:
     out: Path
     num_trials: int = 2000
     num_curve: int = 500
+    target_mcse: float | None = None
     seed: int = 0
     workers: int = 1
     check: Path | None = None
     fallback: Mapping[str, Any] | None = None
     replay: Any = None
     scenario: Mapping[str, Any] | None = None
+    level: str = "patient"
+    observed: Mapping[str, Any] | None = None
     overwrite: bool = False
     override: Override = field(default_factory=Override)
-    cohorts: Sequence[Path] = ()
+    cohorts: tuple[Path, ...] = ()
     cohorts_differ_by: str = "seeds"
     source_subjects: int | None = None
 
@@ -109,6 +120,8 @@ class SimulateSettings:
         for name in ("num_trials", "num_curve", "workers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.target_mcse is not None and not 0 < self.target_mcse < 1:
+            raise ConfigError(f"target_mcse must be above 0 and below 1, or null, got {self.target_mcse!r}")
         if self.seed < 0:
             raise ConfigError(f"seed must be 0 or more, got {self.seed}")
         if self.source_subjects is not None and self.source_subjects < 2:
@@ -116,7 +129,13 @@ class SimulateSettings:
         if self.cohorts and self.cohort is None:
             raise ConfigError("cohorts are further ones beside cohort=..., got cohort=null")
         as_spread(self.cohorts_differ_by)
-        _ = self.replay_choice, self.assumptions  # raise where they make no sense
+        _ = self.replay_choice, self.assumptions, self.information  # raise where they make no sense
+        if as_level(self.level) == "patient" and self.observed is not None:
+            raise ConfigError("observed is of level=statistic or both: patients make the information that there is")
+        if self.level == "statistic" and self.target_mcse is not None:
+            raise ConfigError("target_mcse is of level=patient or both, got level=statistic")
+        if self.level != "patient" and not self.assumptions.is_planned:
+            raise ConfigError(f"scenario is of level=patient, got level={self.level}")
 
     @cached_property
     def replay_choice(self) -> ReplayChoice | None:
@@ -127,6 +146,16 @@ class SimulateSettings:
     def assumptions(self) -> Assumptions:
         """What is true."""
         return built_assumptions(self.scenario, "scenario")
+
+    @cached_property
+    def information(self) -> InformationRange | None:
+        """Where that of the looks lies."""
+        if self.observed is None:
+            return None
+        found = build(dict(self.observed), "observed")
+        if not isinstance(found, InformationRange):
+            raise ConfigError("observed._target_ must be medtwin.trials.InformationRange")
+        return found
 
 
 def main(config: Mapping[str, Any]) -> None:
@@ -159,7 +188,7 @@ def simulate(chosen: SimulateSettings) -> Path:
         require_outside(chosen.out, dataset.path)
     banner, state = cohort_verdict(dataset, chosen.check, chosen.override.reason)
     origin: Origin = dataset.origin if dataset is not None else "simulated"
-    _check_replay(chosen, origin)
+    _check_trial(chosen, dataset, origin)
     config = _config(chosen, dataset)
     is_extension = not chosen.overwrite and _is_extension(chosen, config)
     with writing(chosen.out, config, overwrite=chosen.overwrite or is_extension) as output:
@@ -168,6 +197,13 @@ def simulate(chosen: SimulateSettings) -> Path:
             return chosen.out
         if is_extension:
             _copy_results(chosen.out, output)
+        if (request := _other_request(chosen, dataset, origin, (banner, state))) is not None:
+            told = write_levels(output.path, request, only_replay=is_extension)
+            write_provenance(output.path, _provenance(dataset, chosen, config, origin))
+            tell(f"{chosen.out}: {request.study.trial.title}")
+            for line in told:
+                tell(f"  {line}")
+            return chosen.out
         study, cohort, remarks = _prepare(chosen, dataset)
         study = study_under(study, chosen.assumptions)
         remarks += told_of(chosen.assumptions)
@@ -176,53 +212,110 @@ def simulate(chosen: SimulateSettings) -> Path:
         if is_extension:
             write_provenance(output.path, _provenance(dataset, chosen, config, origin))
             return chosen.out
-        tasks = tasks_of(study, scenarios, chosen.seed)
-        results = map_shards(run_task, tasks, num_workers=chosen.workers)
-        found = characteristics_of(scenarios, progress(results, "trials", total=len(tasks), unit="task"))
-        lines = [line for s, c in zip(scenarios, found, strict=True) for line in table_of(study, s, c, chosen.seed)]
-        lines = with_theory(study, lines)
-        groups = shareable_groups(study.attrition_by_group) if origin == "real" else study.attrition_by_group
-        _write_tables(output.path, study, scenarios, found, lines, groups)
-        example = example_patients(
-            study, chosen.seed, float(found[0].stops.months[0]), hazard_ratio=scenarios[0].hazard_ratio
-        )
-        if origin == "real":
-            remarks.append("The cohort holds real patients: no patient table was written.")
-        else:
-            _write_csv(output.path / "patients.csv", example)
-        divisions = pool_divisions(study, cohort, {row.division for row in groups}) if cohort is not None else {}
-        trust = _trust(output.path, chosen, dataset, (study, cohort), list(zip(scenarios, found, strict=True)))
-        findings = Findings(
-            study,
-            scenarios,
-            found,
-            lines,
-            example,
-            origin,
-            remarks,
-            banner,
-            state,
-            groups,
-            chosen.seed,
-            divisions,
-            trust,
-        )
-        write_trial_report(output.path / "report.html", findings)
+        found = _simulate_patients(output.path, chosen, (study, cohort), scenarios, dataset, remarks, (banner, state))
         write_provenance(output.path, _provenance(dataset, chosen, config, origin))
     _tell_result(chosen.out, study, scenarios, found)
     return chosen.out
+
+
+def _simulate_patients(
+    folder: Path,
+    chosen: SimulateSettings,
+    prepared: tuple[Study, Cohort | None],
+    scenarios: Sequence[Scenario],
+    dataset: Dataset | None,
+    remarks: Sequence[str],
+    banner: tuple[str, State],
+) -> list[Characteristics]:
+    """Simulates the scenarios patient by patient and writes tables, patients and report."""
+    study, cohort = prepared
+    origin: Origin = dataset.origin if dataset is not None else "simulated"
+    others = _other_cohorts(chosen, dataset, study.trial, scenarios[0])
+    tasks = tasks_of(study, scenarios, chosen.seed)
+    results = map_shards(run_task, tasks, num_workers=chosen.workers)
+    counted = progress(results, "trials", total=len(tasks), unit="task")
+    scenarios, found = simulated_until(scenarios, counted, chosen.target_mcse)
+    lines = [line for s, c in zip(scenarios, found, strict=True) for line in table_of(study, s, c, chosen.seed)]
+    lines = with_theory(study, lines)
+    if chosen.level == "both":
+        lines += statistic_lines(study, scenarios, (chosen.seed, chosen.workers, chosen.information))
+    groups = shareable_groups(study.attrition_by_group) if origin == "real" else study.attrition_by_group
+    write_tables(folder, study, scenarios, found, lines, groups)
+    example = example_patients(
+        study, chosen.seed, float(found[0].stops.months[0]), hazard_ratio=scenarios[0].hazard_ratio
+    )
+    if origin == "real":
+        remarks = [*remarks, "The cohort holds real patients: no patient table was written."]
+    else:
+        write_csv(folder / "patients.csv", example)
+    divisions = pool_divisions(study, cohort, {row.division for row in groups}) if cohort is not None else {}
+    source, spread = source_of(dataset, chosen.source_subjects), as_spread(chosen.cohorts_differ_by)
+    pairs = list(zip(scenarios, found, strict=True))
+    trust = write_trust(folder, prepared, pairs, source, (others, spread), chosen.seed)
+    findings = Findings(
+        study, scenarios, found, lines, example, origin, remarks, *banner, groups, chosen.seed, divisions, trust
+    )
+    write_trial_report(folder / "report.html", findings)
+    return found
+
+
+def _other_cohorts(
+    chosen: SimulateSettings, dataset: Dataset | None, trial: SurvivalTrial, scenario: Scenario
+) -> Sequence[tuple[Study, Characteristics]]:
+    """The same trial under the first scenario on the further cohorts."""
+    if dataset is None:
+        return ()
+
+    def study_of(other: Dataset) -> Study:
+        return study_under(_study(trial, other, chosen.seed)[0], chosen.assumptions)
+
+    return simulate_others(chosen.cohorts, dataset, study_of, scenario, (chosen.seed, chosen.workers))
+
+
+def _other_request(
+    chosen: SimulateSettings, dataset: Dataset | None, origin: Origin, banner: tuple[str, State]
+) -> Request | None:
+    """What is asked for where it is not a trial of survival simulated patient by patient; else None."""
+    trial = build(dict(chosen.trial), "trial")
+    if isinstance(trial, ResponseTrial):
+        cohort = None if dataset is None else _cohort(dataset, trial)
+        study: Study | ResponseStudy = prepare_responses(trial, cohort)
+        remarks: list[str] = []
+    elif chosen.level != "statistic":
+        return None
+    else:
+        study, _, remarks = _prepare(chosen, dataset)
+    groups = shareable_groups(study.attrition_by_group) if origin == "real" else study.attrition_by_group
+    return Request(
+        study,
+        as_level(chosen.level),
+        chosen.num_trials,
+        chosen.num_curve,
+        chosen.seed,
+        chosen.workers,
+        origin,
+        chosen.information,
+        chosen.replay_choice,
+        groups,
+        remarks,
+        *banner,
+    )
 
 
 def _config(chosen: SimulateSettings, dataset: Dataset | None) -> dict[str, Any]:
     """What determines the output. Where no trial is to be written out, one that was is no other output."""
     config = {**public_config(chosen), "source_state": source_state(dataset)}
     del config["replay"]
+    if chosen.target_mcse is None:
+        del config["target_mcse"]
     if chosen.replay_choice is not None:
         config["replay"] = chosen.replay_choice.setting
     elif not chosen.overwrite and (chosen.out / PROVENANCE).is_file():
         config |= {name: value for name, value in read_provenance(chosen.out)["config"].items() if name == "replay"}
     if chosen.assumptions.is_planned:
         del config["scenario"]
+    if chosen.level == "patient":
+        del config["level"], config["observed"]
     return config
 
 
@@ -236,15 +329,36 @@ def _is_extension(chosen: SimulateSettings, config: Mapping[str, Any]) -> bool:
     return is_other and config_hash(before) == config_hash(after) and record["software"] == software_versions()
 
 
-def _check_replay(chosen: SimulateSettings, origin: Origin) -> None:
-    """Refuses a trial that is not to be had, before an output is begun that other settings would not continue."""
-    if chosen.replay_choice is None:
+def _check_trial(chosen: SimulateSettings, dataset: Dataset | None, origin: Origin) -> None:
+    """Refuses what is not to be had, before an output is begun that other settings would not continue."""
+    if chosen.replay_choice is not None:
+        require_replayable(origin)
+        if chosen.level == "statistic":
+            raise ConfigError("replay is of level=patient: at level=statistic there are no patients")
+    trial = build(dict(chosen.trial), "trial")
+    checked = trial if isinstance(trial, ResponseTrial) else built_trial(chosen.trial, "trial")
+    if chosen.information is not None and chosen.information.num_looks != len(checked.plan.looks):
+        raise ConfigError(f"observed must be of {len(checked.plan.looks)} looks, got {chosen.information.num_looks}")
+    if isinstance(checked, ResponseTrial):
+        _check_response_trial(chosen, checked, dataset)
         return
-    require_replayable(origin)
-    if chosen.fallback is None:
-        trial = built_trial(chosen.trial, "trial")
-        scenarios = scenarios_of_trial(trial, chosen.num_trials, chosen.num_curve)
+    if chosen.level != "patient" and checked.treatment_changes:
+        raise ConfigError(f"trial.treatment_changes are of level=patient, got level={chosen.level}")
+    if chosen.replay_choice is not None and chosen.fallback is None:
+        scenarios = scenarios_of_trial(checked, chosen.num_trials, chosen.num_curve)
         find_scenario(chosen.replay_choice, scenarios_under(scenarios, chosen.assumptions))
+
+
+def _check_response_trial(chosen: SimulateSettings, trial: ResponseTrial, dataset: Dataset | None) -> None:
+    """The same of a trial whose endpoint is read once; of a cohort, what its record says is seen later."""
+    if not chosen.assumptions.is_planned:
+        raise ConfigError("scenario is of trials with a time to an event, got another endpoint")
+    if chosen.target_mcse is not None:
+        raise ConfigError("target_mcse is of trials with a time to an event, got another endpoint")
+    if dataset is None:
+        study = prepare_responses(trial, None)
+        if chosen.replay_choice is not None:
+            check_response_replay(study, chosen.replay_choice, chosen.num_trials, chosen.num_curve)
 
 
 def _copy_results(out: Path, output: Output) -> None:
@@ -338,58 +452,21 @@ def built_trial(config: Mapping[str, Any], path: str) -> SurvivalTrial:
     """
     trial = build(dict(config), path)
     if not isinstance(trial, SurvivalTrial):
-        raise ConfigError(f"{path}._target_ must be medtwin.trials.SurvivalTrial")
+        raise ConfigError(f"{path}._target_ must be medtwin.trials.SurvivalTrial or ResponseTrial")
     return trial
 
 
 def _study(trial: SurvivalTrial, dataset: Dataset | None, seed: int) -> tuple[Study, Cohort | None]:
     if dataset is None:
         return prepare(trial, None, seed), None
-    shards = progress(dataset.iter_events(), "cohort", total=len(dataset.shards()), unit="shard")
-    cohort = read_cohort(shards, dataset.codes(), trial.codes())
+    cohort = _cohort(dataset, trial)
     return prepare(trial, cohort, seed), cohort
 
 
-def _trust(
-    folder: Path,
-    chosen: SimulateSettings,
-    dataset: Dataset | None,
-    prepared: tuple[Study, Cohort | None],
-    pairs: Sequence[tuple[Scenario, Characteristics]],
-) -> list[Section]:
-    """Writes what is estimated, how well and how precisely; returns its sections."""
-    others = _other_cohorts(chosen, dataset, prepared[0].trial, pairs[0][0])
-    source, spread = source_of(dataset, chosen.source_subjects), as_spread(chosen.cohorts_differ_by)
-    return write_trust(folder, prepared, pairs, source, (others, spread), chosen.seed)
-
-
-def _other_cohorts(
-    chosen: SimulateSettings, dataset: Dataset | None, trial: SurvivalTrial, scenario: Scenario
-) -> Sequence[tuple[Study, Characteristics]]:
-    """The same trial under the first scenario on the further cohorts."""
-    if dataset is None:
-        return ()
-
-    def study_of(other: Dataset) -> Study:
-        return study_under(_study(trial, other, chosen.seed)[0], chosen.assumptions)
-
-    return simulate_others(chosen.cohorts, dataset, study_of, scenario, (chosen.seed, chosen.workers))
-
-
-def _write_tables(
-    folder: Path,
-    study: Study,
-    scenarios: Sequence[Scenario],
-    found: Sequence[Characteristics],
-    lines: Sequence[Line],
-    groups: Sequence[GroupRow],
-) -> None:
-    _write_csv(folder / "operating_characteristics.csv", _line_columns(lines))
-    names: tuple[str, ...] = ("criterion", "assessed", "fails", "not_evaluable", "remaining", "excluded")
-    _write_csv(folder / "attrition.csv", {name: [getattr(row, name) for row in study.attrition] for name in names})
-    names = ("division", "group", "criterion", "assessed", "fails", "not_evaluable", "remaining")
-    _write_csv(folder / "attrition_by_group.csv", {name: [getattr(row, name) for row in groups] for name in names})
-    _write_csv(folder / "boundaries.csv", boundary_columns(study, scenarios, found))
+def _cohort(dataset: Dataset, trial: SurvivalTrial | ResponseTrial) -> Cohort:
+    """The subjects with what the trial asks of them."""
+    shards = progress(dataset.iter_events(), "cohort", total=len(dataset.shards()), unit="shard")
+    return read_cohort(shards, dataset.codes(), trial.codes())
 
 
 def shareable_groups(groups: Sequence[GroupRow]) -> list[GroupRow]:
@@ -400,65 +477,6 @@ def shareable_groups(groups: Sequence[GroupRow]) -> list[GroupRow]:
         if any(is_small(count) for count in (row.assessed, row.fails, row.not_evaluable, row.remaining))
     }
     return [row for row in groups if row.division not in few]
-
-
-def _line_columns(lines: Sequence[Line]) -> dict[str, Sequence[object]]:
-    def numbers(name: str) -> list[float | None]:
-        return [_number(getattr(line.estimate, name)) for line in lines]
-
-    return {
-        "scenario": [line.scenario for line in lines],
-        "hazard_ratio": [round(line.hazard_ratio, 6) for line in lines],
-        "characteristic": [line.characteristic for line in lines],
-        "look": [line.look for line in lines],
-        "estimate": numbers("value"),
-        "mc_standard_error": numbers("standard_error"),
-        "low": numbers("low"),
-        "high": numbers("high"),
-        "level": [line.estimate.level for line in lines],
-        "analytical": [None if line.analytical is None else _number(line.analytical) for line in lines],
-        "num_trials": [line.num_trials for line in lines],
-    }
-
-
-def boundary_columns(
-    study: Study, scenarios: Sequence[Scenario], found: Sequence[Characteristics]
-) -> dict[str, Sequence[object]]:
-    """The bounds, and how often each is crossed first: column to values, one per look."""
-    design = study.plan.design
-    looks, ratio = range(len(design.events)), design.allocation_ratio
-    bounds = design.bounds
-    columns: dict[str, Sequence[object]] = {
-        "look": [look + 1 for look in looks],
-        "information_fraction": [_number(t) for t in bounds.fractions],
-        "events": list(design.events),
-        "expected_month": [_number(month) for month in study.months_of_looks(study.trial.hazard_ratio)],
-        "efficacy_z": [_number(z) for z in bounds.efficacy],
-        "futility_z": [_number(z) for z in bounds.futility],
-        "efficacy_hazard_ratio": [
-            _number(hazard_ratio_at_bound(z, d, ratio)) for z, d in zip(bounds.efficacy, design.events, strict=True)
-        ],
-        "futility_hazard_ratio": [
-            _number(hazard_ratio_at_bound(z, d, ratio)) for z, d in zip(bounds.futility, design.events, strict=True)
-        ],
-        "efficacy_p": [_number(float(norm.sf(z))) for z in bounds.efficacy],
-        "futility_p": [_number(float(norm.sf(z))) if math.isfinite(z) else None for z in bounds.futility],
-        "alpha_spent": [_number(a) for a in study.trial.plan.efficacy.spent(bounds.fractions, study.trial.plan.alpha)],
-    }
-    for scenario, each in zip(scenarios[:2], found[:2], strict=True):
-        columns[f"rejected_{scenario.name}"] = [_number(each.rejected_at(look).value) for look in looks]
-        columns[f"futile_{scenario.name}"] = [_number(each.futile_at(look).value) for look in looks]
-    return columns
-
-
-def _number(value: float) -> float | None:
-    """Seven significant digits; None for what is no number, such as the bound of a look without one."""
-    return float(f"{value:.7g}") if math.isfinite(value) else None
-
-
-def _write_csv(path: Path, columns: Mapping[str, Sequence[object]]) -> None:
-    with atomic_file(path, "wb") as file:
-        pa_csv.write_csv(pa.table({name: pa.array(list(values)) for name, values in columns.items()}), file)
 
 
 def _tell_result(out: Path, study: Study, scenarios: Sequence[Scenario], found: Sequence[Characteristics]) -> None:

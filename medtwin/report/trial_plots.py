@@ -45,6 +45,8 @@ def bounds_plot(
     futility: Sequence[float],
     paths: Floats,
     stopping: Sequence[tuple[str, Sequence[float], Sequence[float]]],
+    *,
+    information: str = "events",
 ) -> str:
     """The bounds with some simulated trials' statistics, above the probability of stopping at each look.
 
@@ -54,6 +56,7 @@ def bounds_plot(
         futility: (looks,) z bounds, -inf for none.
         paths: (trials, looks) statistics of some trials; nan after the stop.
         stopping: What, (looks,) simulated shares, (looks,) analytical ones.
+        information: What is counted at the looks.
     """
     figure, (above, below) = canvases(2, 1, 7.5, 6.0, share_x=True)
     for path in paths:
@@ -79,7 +82,7 @@ def bounds_plot(
         below.plot(x, analytical, "_", color="#1b2430", markersize=9, markeredgewidth=1.6)
     below.plot([], [], "_", color="#1b2430", markersize=9, markeredgewidth=1.6, label="analytical")
     below.set_ylabel("probability")
-    below.set_xlabel("events")
+    below.set_xlabel(information)
     below.set_xticks(list(events), [f"{count:,}" for count in events])
     below.legend(loc="best", fontsize=8.5, frameon=False)
     return to_svg(figure)

@@ -19,7 +19,17 @@ from medtwin.trials.design.group_sequential import GroupSequential, SurvivalDesi
 from medtwin.trials.design.hazard import PiecewiseRate
 from medtwin.trials.design.spending import Spending
 from medtwin.trials.engine.assumptions import Assumptions, EffectPrior
+from medtwin.trials.engine.bound_surface import InformationRange
+from medtwin.trials.engine.canonical import CanonicalDesign, ConditionalPowerStop, simulate_canonical
 from medtwin.trials.engine.estimand import Estimand
+from medtwin.trials.engine.response_design import NonInferiority, Superiority
+from medtwin.trials.engine.response_tests import (
+    CovarianceAnalysis,
+    ScoreTestOfRates,
+    StandardisedRates,
+    StudentTest,
+)
+from medtwin.trials.engine.response_trial import ResponseStudy, ResponseTrial, prepare_responses
 from medtwin.trials.engine.survival_trial import Study, SurvivalTrial, prepare
 from medtwin.trials.enrolment.accrual import (
     Accrual,
@@ -36,6 +46,7 @@ from medtwin.trials.enrolment.minimisation import Minimisation
 from medtwin.trials.enrolment.randomisation import BiasedCoin, BigStick, PermutedBlocks, SimpleRandomisation, Urn
 from medtwin.trials.outcome.endpoint import Endpoint
 from medtwin.trials.outcome.prognosis import AssumedOutcome
+from medtwin.trials.outcome.response import BinaryResponse, ContinuousResponse, Reading
 from medtwin.trials.population.cohort import Cohort, read_cohort
 from medtwin.trials.population.criteria import Age, FollowUp, Has, HasNot, IndexDay, Lab, LatestValue, Sex
 from medtwin.trials.population.evaluation import statement
@@ -49,7 +60,12 @@ __all__ = [
     "Assumptions",
     "BiasedCoin",
     "BigStick",
+    "BinaryResponse",
+    "CanonicalDesign",
     "Cohort",
+    "ConditionalPowerStop",
+    "ContinuousResponse",
+    "CovarianceAnalysis",
     "Discontinuation",
     "Dropout",
     "EffectPrior",
@@ -62,20 +78,29 @@ __all__ = [
     "Has",
     "HasNot",
     "IndexDay",
+    "InformationRange",
     "Lab",
     "LatestValue",
     "LogNormalLag",
     "Measure",
     "Minimisation",
+    "NonInferiority",
     "PermutedBlocks",
     "PiecewiseRate",
     "RampedAccrual",
+    "Reading",
+    "ResponseStudy",
+    "ResponseTrial",
+    "ScoreTestOfRates",
     "Screening",
     "Sex",
     "SimpleRandomisation",
     "Site",
     "Spending",
+    "StandardisedRates",
+    "StudentTest",
     "Study",
+    "Superiority",
     "SurvivalDesign",
     "SurvivalTrial",
     "SwitchAtMonth",
@@ -84,6 +109,8 @@ __all__ = [
     "Urn",
     "parse",
     "prepare",
+    "prepare_responses",
     "read_cohort",
+    "simulate_canonical",
     "statement",
 ]
