@@ -109,7 +109,7 @@ def prognosis_section(trials: int, state: State, twins: Path | None) -> tuple[li
     more, good = _power_lines(trials, state)
     lines += [
         "",
-        "A score with a long tail, as exp(m), correlates better with the values within a trial than over all trials.",
+        "The score exp(m) has a long tail: within a trial of 300 its correlation may not be that of all patients.",
         "",
         *more,
     ]
