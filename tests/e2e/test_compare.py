@@ -107,7 +107,7 @@ def test_every_grid_composes_and_its_designs_build(option: str) -> None:
 
 def test_of_a_cohort(tmp_path: Path) -> None:
     cohort = meds(tmp_path / "meds", num_deaths=30)
-    chosen = CompareSettings(cohort, DESIGNS, ["h1", "assurance"], tmp_path / "x", base="any_adult", num_trials=100)
+    chosen = CompareSettings(cohort, DESIGNS, ["h1", "assurance"], tmp_path / "x", base="any_adult", num_trials=500)
     text = (compare(chosen) / "report.md").read_text(encoding="utf-8")
     assert "drawn with replacement from 60 eligible subjects" in text
     assert "median 0.5" in text

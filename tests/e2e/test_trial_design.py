@@ -19,7 +19,7 @@ def test_the_script_goes_from_a_design_to_a_trial(
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    monkeypatch.setattr(script, "NUM_TRIALS", 100)
+    monkeypatch.setattr(script, "NUM_TRIALS", 500)
     script.main(tmp_path / "designs")
     said = capsys.readouterr().out
     assert "343.8 events" in said

@@ -143,6 +143,10 @@ def test_assurance_of_a_fixed_design_has_a_closed_form() -> None:
     assert setting.ratios.mean() == pytest.approx(0.65 * math.exp(0.25**2 / 2), rel=5e-3)
     found = compare_designs({"one": ONE}, {"prior": Assumptions(hazard_ratio=prior)}, 2000, 3).of("one", "prior")
     assert abs(found.power.value - exact) < 4 * found.power.standard_error
+    with pytest.raises(ConfigError, match="num_trials must be 500 or more"):
+        settings_of({"one": ONE}, {"prior": Assumptions(hazard_ratio=prior)}, 400)
+    coarse = analytical_of(settings_of({"one": ONE}, {"prior": Assumptions(hazard_ratio=prior)}, 500)[0])[REJECTED]
+    assert abs(coarse - exact) < math.sqrt(exact * (1 - exact) / 500)
     planned = EffectPrior(log_sd=0.1).hazard_ratios(100, 0.6)
     assert np.exp(np.log(planned).mean()) == pytest.approx(0.6)
 

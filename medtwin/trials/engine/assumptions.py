@@ -25,6 +25,7 @@ from medtwin.trials.enrolment.adherence import Dropout, TreatmentChange
 from medtwin.trials.enrolment.effect_over_time import EffectFrom, effect_over_time
 
 Floats = NDArray[np.float64]
+MIN_PRIOR_BLOCKS = 5  # with fewer, the parts of a prior are coarser than the Monte-Carlo error
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,16 @@ class Assumptions:
         Args:
             planned: What the trial was planned for.
             num_blocks: Over how many a prior is spread.
+
+        Raises:
+            ConfigError: If they are too few for the prior.
         """
         if isinstance(self.hazard_ratio, EffectPrior):
+            if num_blocks < MIN_PRIOR_BLOCKS:
+                raise ConfigError(
+                    f"num_trials must be {100 * MIN_PRIOR_BLOCKS} or more where the hazard ratio has a prior, of which "
+                    f"each hundred trials have a part, got {100 * num_blocks}"
+                )
             return self.hazard_ratio.hazard_ratios(num_blocks, planned)
         return np.full(num_blocks, planned if self.hazard_ratio is None else self.hazard_ratio)
 
