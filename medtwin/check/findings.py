@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from medtwin.check.attacks.membership import Membership
-from medtwin.check.attacks.risk import GroupRisk, Risk
+from medtwin.check.attack_rows import GroupRisk, Membership, Risk
 from medtwin.check.estimates import Distribution, Estimate, Measure
 from medtwin.check.image_rows import ImageGroup, ImageLabelRow, ImageStratumRow
 

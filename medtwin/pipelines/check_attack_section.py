@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from medtwin.check import Findings
-from medtwin.check.attacks.membership import Membership, TruePositives
-from medtwin.check.attacks.risk import Risk
+from medtwin.check.attack_rows import Membership, Risk, TruePositives
 from medtwin.pipelines.report_text import Cells
 from medtwin.report import Section, Table
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medtwin.check.attacks.membership import Membership, membership
+from medtwin.check.attack_rows import Membership
+from medtwin.check.attacks.membership import membership
 from medtwin.check.compare import reference_splits
 from medtwin.check.estimates import Distribution, Measure
 from medtwin.check.likelihoods import LogLikelihoods, likelihood_measures

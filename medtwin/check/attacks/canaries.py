@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import binom
 
-from medtwin.check.attacks.membership import Membership, membership
+from medtwin.check.attack_rows import Membership
+from medtwin.check.attacks.membership import membership
 from medtwin.check.estimates import LEVEL
 
 MAX_EPSILON = 20.0

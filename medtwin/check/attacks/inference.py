@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from medtwin.check.attacks.risk import Attempts, Risk, excess_risk
+from medtwin.check.attack_rows import Attempts, Risk
+from medtwin.check.attacks.risk import excess_risk
 from medtwin.check.attacks.table import Bools, Floats, People, Scales, nearest_without_each
 from medtwin.check.estimates import LEVEL
 from medtwin.core.seeds import generator

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from medtwin.check.attacks.risk import Attempts, Risk, excess_risk
+from medtwin.check.attack_rows import Attempts, Risk
+from medtwin.check.attacks.risk import excess_risk
 from medtwin.check.attacks.table import Bools, Ints, People, Scales, nearest
 from medtwin.core.seeds import generator
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from scipy.stats import norm
 
-from medtwin.check.attacks.membership import Membership
-from medtwin.check.attacks.risk import Risk
+from medtwin.check.attack_rows import Membership, Risk
 from medtwin.check.attacks.suite import EVERYBODY, NEAREST_TWIN, WORST, AttackFindings
 from medtwin.check.estimates import LEVEL, Estimate, Measure
 

@@ -7,12 +7,11 @@ of the others is accused.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, norm
 
+from medtwin.check.attack_rows import Membership, TruePositives
 from medtwin.check.estimates import LEVEL
 from medtwin.check.likelihoods import delong
 
@@ -22,45 +21,6 @@ MIN_ACCUSED = 10
 MIN_PEOPLE = 30
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class TruePositives:
-    """Share of the members who are found at a rate of false positives.
-
-    Attributes:
-        false_positives: The rate. rate, low, high: Share of members, with a 95 % interval; None: not estimable.
-        reason: Why it is not.
-    """
-
-    false_positives: float
-    rate: float | None
-    low: float | None
-    high: float | None
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Membership:
-    """How well a score tells members from others.
-
-    Attributes:
-        name: Of the attack. group: Of people; `everybody`, or who they are.
-        num_members, num_others: People behind it.
-        area, low, high: Area under the ROC curve with its 95 % interval, 0.5: not at all; None: not estimable.
-        found: At each of `FALSE_POSITIVES`.
-        reason: Why there is no area.
-    """
-
-    name: str
-    group: str
-    num_members: int
-    num_others: int
-    area: float | None
-    low: float | None
-    high: float | None
-    found: tuple[TruePositives, ...]
-    reason: str = ""
 
 
 def membership(name: str, members: Floats, others: Floats, *, group: str = "everybody") -> Membership:

@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 from scipy.stats import norm
 
-from medtwin.check.attacks.risk import MOST_SCALE, Attempts, Risk, excess_risk
+from medtwin.check.attack_rows import Attempts, Risk
+from medtwin.check.attacks.risk import MOST_SCALE, excess_risk
 from medtwin.check.attacks.table import Bools, Floats, Ints, People
 from medtwin.check.estimates import LEVEL
 from medtwin.core.seeds import generator

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medtwin.check.attack_rows import Attempts, GroupRisk, Membership, Risk
 from medtwin.check.attacks.inference import guess, guess_blindly, inference, inference_by_attribute
 from medtwin.check.attacks.linkability import blind_links, linkability, links
-from medtwin.check.attacks.membership import MIN_PEOPLE, Membership, membership
+from medtwin.check.attacks.membership import MIN_PEOPLE, membership
 from medtwin.check.attacks.membership_scores import (
     density_ratio_scores,
     nearest_twin_scores,
     neighbour_ratio_scores,
 )
-from medtwin.check.attacks.risk import Attempts, GroupRisk, Risk
 from medtwin.check.attacks.singling_out import singling_out
 from medtwin.check.attacks.table import Bools, Floats, Ints, People, Scales, attributes_of, nearest_distances, people_of
 from medtwin.check.copies import longest_runs, tokens_of

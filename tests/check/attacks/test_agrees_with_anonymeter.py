@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from medtwin.check.attack_rows import Risk
 from medtwin.check.attacks.inference import guess, guess_blindly, inference_by_attribute
 from medtwin.check.attacks.linkability import blind_links, linkability, links
-from medtwin.check.attacks.risk import Risk
 from medtwin.check.attacks.singling_out import singling_out
 from medtwin.check.attacks.table import People
 from medtwin.core.seeds import generator

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from medtwin.check.attack_rows import Risk
 from medtwin.check.attacks.inference import guess, guess_blindly, inference, inference_by_attribute
-from medtwin.check.attacks.risk import Risk
 from medtwin.check.attacks.table import People
 from tests.check.attacks.laws import Leak, leak
 

@@ -6,7 +6,8 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from medtwin.check.attacks.risk import Attempts, excess_risk
+from medtwin.check.attack_rows import Attempts
+from medtwin.check.attacks.risk import excess_risk
 
 
 def test_wilson_by_hand() -> None:
