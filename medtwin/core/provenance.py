@@ -20,8 +20,6 @@ from medtwin.core.paths import schema_dir
 Origin = Literal["real", "simulated", "synthetic"]
 ORIGINS: tuple[Origin, ...] = ("real", "simulated", "synthetic")
 PROVENANCE = "provenance.json"
-TRAINING_SUBJECTS = "training_subjects"
-"""In the configuration that a run and its twins record: how many subjects the run learned from."""
 _PACKAGES = ("numpy", "pyarrow", "pydicom", "fhir.resources", "torch", "monai", "lightning")
 
 
@@ -48,6 +46,7 @@ class Provenance:
         lineage_depth: 0 for a source; for generated data 1 + the deepest of what it was trained on.
         privacy: What was done: pseudonym key fingerprint, date shift, ages.
         human_decisions: Overrides and signatures: who, when, why.
+        training_subjects: How many subjects a run learned from, or the run that made these twins; None: not told.
     """
 
     verb: str
@@ -58,6 +57,7 @@ class Provenance:
     lineage_depth: int = 0
     privacy: Mapping[str, Any] = field(default_factory=dict)
     human_decisions: Sequence[Mapping[str, str]] = ()
+    training_subjects: int | None = None
 
 
 def as_origin(text: object, where: str) -> Origin:
@@ -91,6 +91,8 @@ def write_provenance(folder: Path, provenance: Provenance) -> None:
         DatasetError: If the record does not match the schema.
     """
     record = json.loads(json.dumps(asdict(provenance), default=str))
+    if record["training_subjects"] is None:
+        del record["training_subjects"]
     record.update(version=1, created=creation_time().isoformat(timespec="seconds"), software=software_versions())
     errors = list(_validator().iter_errors(record))
     if errors:
@@ -115,8 +117,8 @@ def training_subjects(folder: Path) -> int | None:
     """How many subjects a run learned from, or the run that made these twins; None where nobody recorded it."""
     if not (folder / PROVENANCE).is_file():
         return None
-    found = read_provenance(folder)["config"].get(TRAINING_SUBJECTS)
-    return found if isinstance(found, int) else None
+    found: int | None = read_provenance(folder).get("training_subjects")
+    return found
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,6 @@ from medtwin.core.images import images_to_table
 from medtwin.core.output import Output, is_finished, writing
 from medtwin.core.provenance import (
     PROVENANCE,
-    TRAINING_SUBJECTS,
     Provenance,
     describe_input,
     training_subjects,
@@ -193,8 +193,8 @@ class _Generation:
             self._write_pairs(counts.pairs)
         depth = 1 + max(part.lineage_depth for part in inputs)
         learned = [count for run in self.runs.values() if (count := training_subjects(run)) is not None]
-        config = {**self.config, TRAINING_SUBJECTS: min(learned)} if learned else self.config
-        write_provenance(path, Provenance("generate", "synthetic", config, chosen.seed, inputs, depth))
+        made = Provenance("generate", "synthetic", self.config, chosen.seed, inputs, depth)
+        write_provenance(path, replace(made, training_subjects=min(learned, default=None)))
 
     def _write_pairs(self, pairs: Mapping[str, Sequence[Any]]) -> None:
         """Of whom the twins are: one file, named for what was asked."""

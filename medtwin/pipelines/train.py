@@ -6,6 +6,7 @@ import importlib
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from medtwin.core.errors import ConfigError, DatasetError
 from medtwin.core.files import atomic_file, file_digest
 from medtwin.core.findings import errors_in
 from medtwin.core.output import Output, is_finished, writing
-from medtwin.core.provenance import TRAINING_SUBJECTS, Provenance, describe_input, write_provenance
+from medtwin.core.provenance import Provenance, describe_input, write_provenance
 from medtwin.pipelines.runs import (
     CONFIG,
     MODEL,
@@ -154,8 +155,9 @@ def _finish(chosen: TrainSettings, dataset: Dataset, data: RunData, output: Outp
     if chosen.ckpt_path is not None:
         inputs.append(describe_input("checkpoint", chosen.ckpt_path))
     depth = max(one.lineage_depth for one in inputs)
-    learned = {**record, TRAINING_SUBJECTS: sum(split == "train" for split in dataset.subject_splits().values())}
-    write_provenance(output.path, Provenance("train", dataset.origin, learned, chosen.seed, inputs, depth))
+    made = Provenance("train", dataset.origin, record, chosen.seed, inputs, depth)
+    learned = sum(split == "train" for split in dataset.subject_splits().values())
+    write_provenance(output.path, replace(made, training_subjects=learned))
 
 
 def _summary(result: Mapping[str, Any], seconds: float) -> str:

@@ -41,8 +41,7 @@ def cohort(folder: Path, shift: int = 0, learned_from: int | None = None) -> Pat
     pq.write_table(table, folder / "data" / "0.parquet")
     (folder / "metadata").mkdir()
     write_json(folder / "metadata" / "dataset.json", {"origin": "synthetic"})
-    config = {} if learned_from is None else {"training_subjects": learned_from}
-    write_provenance(folder, Provenance("generate", "synthetic", config, 0))
+    write_provenance(folder, Provenance("generate", "synthetic", {}, 0, training_subjects=learned_from))
     write_manifest(folder)
     return folder
 
