@@ -18,7 +18,7 @@ from medtwin.core.seeds import generator
 from tests.check.attacks.laws import IS_CATEGORY, NAMES, Leak, leak
 
 PYTHON = Path(__file__).resolve().parents[3] / ".peers-attacks" / "anonymeter" / "bin" / "python"
-DRIVER = Path(__file__).with_name("anonymeter_driver.py")
+DRIVER = Path(__file__).resolve().parents[3] / "scripts" / "bench" / "attacks_peer_driver.py"
 NUM_ATTACKS = 1000
 SECRETS = ("race", "age", "marker", "count")
 """None that may be negative: anonymeter divides by the guess with its sign, and so counts any such guess as right."""

@@ -16,6 +16,7 @@ from anonymeter.evaluators import InferenceEvaluator, LinkabilityEvaluator, Sing
 
 
 def main(folder: Path) -> None:
+    """Reads the tables, attacks them, writes found.json."""
     warnings.simplefilter("ignore")
     plan = json.loads((folder / "plan.json").read_text())
     kinds = dict.fromkeys(plan["categories"], "str")
@@ -39,7 +40,8 @@ def main(folder: Path) -> None:
     (folder / "found.json").write_text(json.dumps(found))
 
 
-def told(evaluator) -> dict[str, float]:  # type: ignore[no-untyped-def]
+def told(evaluator) -> dict[str, float]:
+    """The risk with its interval, and the rates behind it."""
     risk, results = evaluator.risk(), evaluator.results()
     return {
         "risk": float(risk.value),
