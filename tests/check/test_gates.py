@@ -279,6 +279,7 @@ def attacked(real: Dataset, fresh_table: pa.Table, folder: Path) -> dict[float, 
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", PROFILES)
 def test_attacks_fail_the_gates_where_twins_are_copies(
     attacked: dict[float, Findings], shipped: Shipped, profile: str

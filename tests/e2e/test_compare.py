@@ -45,6 +45,7 @@ def test_the_command_line_gives_what_python_gives(compared: Path, medtwin: Medtw
     assert read_provenance(tmp_path / "x")["verb"] == "compare"
 
 
+@pytest.mark.slow
 def test_a_design_in_a_scenario_is_what_is_simulated_of_it(compared: Path, medtwin: Medtwin, tmp_path: Path) -> None:
     """A sweep of `medtwin simulate`, `simulate()` and `medtwin compare` give the same trials."""
     few = ("num_trials=200", "num_curve=100", "seed=4")

@@ -140,6 +140,7 @@ def _wait_for(is_there: Callable[[], bool], process: subprocess.Popen[bytes]) ->
     raise AssertionError("nothing came within five minutes")
 
 
+@pytest.mark.slow
 def test_what_only_other_splits_hold_is_in_no_run_and_no_twin(medtwin: Medtwin, dataset: Path, tmp_path: Path) -> None:
     """A code, and an extreme value, that only tuning and held-out subjects have; and the control with them in train."""
     planted = _with_plants(dataset, tmp_path / "planted", ("tuning", "held_out"))

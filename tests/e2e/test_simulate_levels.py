@@ -50,6 +50,7 @@ def test_a_trial_of_means_or_rates(name: str, tmp_path: Path) -> None:
     assert "Operating characteristics" in (out / "report.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_command_line_gives_the_same_bytes_and_workers_do_not_matter(medtwin: Medtwin, tmp_path: Path) -> None:
     few = ("num_trials=400", "num_curve=100", "seed=3", "level=both")
     medtwin("simulate", "cohort=null", "trial=pain_score", *few, "workers=2", f"out={tmp_path / 'shell'}")
@@ -72,6 +73,7 @@ def test_a_replay_is_added_to_what_is_finished(tmp_path: Path) -> None:
     assert (facts["scenario"], facts["trial"], facts["difference"]) == ("null", 100, 0.0)
 
 
+@pytest.mark.slow
 def test_survival_by_its_statistic_and_beside_its_patients(tmp_path: Path) -> None:
     trial = trial_config("two_arm_survival", ["trial.assumed.prognostic_sd=0"])
     chosen = SimulateSettings(None, trial, tmp_path / "fast", 100_000, 20_000, level="statistic")

@@ -101,6 +101,7 @@ def test_fewer_steps_than_an_epoch_are_enough(meds: Path, tmp_path: Path) -> Non
     assert saved_weights_step(out) == STEPS - 2
 
 
+@pytest.mark.slow
 def test_stopped_killed_and_repeated_it_ends_as_if_it_had_not_been(meds: Path, tmp_path: Path) -> None:
     train(arguments(meds, tmp_path / "whole" / "run"))
     run = tmp_path / "struck" / "run"

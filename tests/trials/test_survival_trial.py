@@ -18,6 +18,7 @@ from medtwin.trials import (
     Measure,
     Minimisation,
     PermutedBlocks,
+    ResponseTrial,
     SurvivalTrial,
     SwitchAtMonth,
     prepare,
@@ -127,9 +128,12 @@ def test_a_trial_that_nobody_could_run_is_refused() -> None:
 @pytest.mark.parametrize("option", sorted(path.stem for path in (config_dir() / "trial").glob("*.yaml")))
 def test_every_trial_config_builds_and_is_designed(option: str) -> None:
     trial = build(compose("simulate", [f"trial={option}", "cohort=null"])["trial"], "trial")
-    assert isinstance(trial, SurvivalTrial)
-    assert trial.design.events[-1] > 100
-    assert trial.design.bounds.efficacy[-1] > 1.9
+    if isinstance(trial, SurvivalTrial):
+        assert trial.design.events[-1] > 100
+        assert trial.design.bounds.efficacy[-1] > 1.9
+    else:
+        assert isinstance(trial, ResponseTrial)
+        assert trial.plan.bounds_at(trial.plan.looks).efficacy[-1] > 1.9
 
 
 def test_a_wrong_trial_config_names_the_place() -> None:

@@ -18,7 +18,7 @@ def cautious_error(rejected: int, num_trials: int) -> float:
     Source: Agresti & Coull 1998, Am Stat 52:119.
 
     >>> round(cautious_error(0, 100), 4), round(cautious_error(2500, 100000), 6)
-    (0.0133, 0.000494)
+    (0.0135, 0.000494)
     """
     share = (rejected + 2) / (num_trials + 4)
     return math.sqrt(share * (1 - share) / (num_trials + 4))
