@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy.stats import norm
+from scipy.stats import binomtest
 
 from medtwin.check.estimates import LEVEL
 
@@ -41,11 +41,8 @@ class Attempts:
         """
         if not self.tried:
             return 0.0, 1.0
-        n, p, z = self.tried, self.rate, float(norm.ppf((1 + LEVEL) / 2))
-        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        low, high = (0.0 if self.hits == 0 else middle - half), (1.0 if self.hits == n else middle + half)
-        return max(low, 0.0), min(high, 1.0)
+        found = binomtest(self.hits, self.tried).proportion_ci(LEVEL, method="wilson")
+        return float(found.low), float(found.high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +71,12 @@ class Risk:
     naive: Attempts | None = None
     scale: float = 1.0
     reason: str = ""
+
+    @staticmethod
+    def unknown(name: str, title: str, reason: str) -> Risk:
+        """The risk of an attack that was not tried, and why."""
+        none = Attempts(0, 0)
+        return Risk(name, title, None, None, None, none, none, reason=reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,11 +97,7 @@ def summary_keys(real: Records) -> SummaryKeys:
     rank = np.argsort(np.argsort(names))
     codes = _most_frequent(np.where(countable, by_subject, 0), rank, MAX_CODES)
     fixed = _most_frequent(np.where(is_fixed, by_subject, 0), rank, MAX_CODES)
-    row = np.flatnonzero(~np.isnan(real.value))
-    key = real.code[row] * len(units) + real.unit[row]
-    kinds, place = np.unique(key, return_inverse=True)
-    chosen = _most_frequent(_num_subjects(real.subject[row], place, len(kinds)), kinds, MAX_NUMBERS)
-    numbers = np.column_stack([kinds[chosen] // len(units), kinds[chosen] % len(units)])
+    numbers = commonest_numbers(real, MAX_NUMBERS)
     with_unit = [f"{names[code]} [{units[unit]}]" if unit else names[code] for code, unit in numbers.tolist()]
     return SummaryKeys(
         codes,
@@ -115,6 +111,16 @@ def summary_keys(real: Records) -> SummaryKeys:
             *TIMING.values(),
         ),
     )
+
+
+def commonest_numbers(real: Records, most: int) -> Ints:
+    """Code and unit, (numbers, 2), of at most so many numbers: those that most subjects have, in order of both."""
+    num_units = len(real.vocabulary.units)
+    row = np.flatnonzero(~np.isnan(real.value))
+    key = real.code[row] * num_units + real.unit[row]
+    kinds, place = np.unique(key, return_inverse=True)
+    chosen = _most_frequent(_num_subjects(real.subject[row], place, len(kinds)), kinds, most)
+    return np.column_stack([kinds[chosen] // num_units, kinds[chosen] % num_units])
 
 
 def _num_subjects(subject: Ints, kind: Ints, num_kinds: int) -> Ints:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from scipy.stats import norm
 
 from medtwin.check.attack_rows import Membership, Risk
-from medtwin.check.attacks.suite import EVERYBODY, NEAREST_TWIN, WORST, AttackFindings
+from medtwin.check.attacks.suite import EVERYBODY, NEAREST_TWIN, WORST, AttackFindings, group_name
 from medtwin.check.estimates import LEVEL, Estimate, Measure
 
 TITLES = {
@@ -29,7 +29,7 @@ def attack_measures(found: AttackFindings) -> list[Measure]:
     """The risks of everybody, and the membership attack that does best, of everybody and of the worst tenth."""
     measures = [_of_risk(f"attacks.{one.name}", one) for one in found.risks]
     for name, group in (("attacks.membership", EVERYBODY), ("attacks.membership_worst", WORST)):
-        measures.append(best_membership(name, found.memberships, ": ".join(filter(None, group))))
+        measures.append(best_membership(name, found.memberships, group_name(group)))
     return measures
 
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, norm
+from scipy.stats import beta, binomtest, norm
 
 from medtwin.check.attack_rows import Membership, TruePositives
 from medtwin.check.estimates import LEVEL
 from medtwin.check.likelihoods import delong
+from medtwin.check.resample import MIN_CONTROL
 
 FALSE_POSITIVES = (0.01, 0.001)
 MIN_ACCUSED = 10
 """Others who must be above the threshold: 1,000 of them for 1 % false positives, 10,000 for 0.1 %."""
-MIN_PEOPLE = 30
+MIN_PEOPLE = MIN_CONTROL
 
 Floats = NDArray[np.float64]
 
@@ -35,13 +36,17 @@ def membership(name: str, members: Floats, others: Floats, *, group: str = "ever
     sizes = len(members), len(others)
     found = tuple(true_positives(members, others, rate) for rate in FALSE_POSITIVES)
     if min(sizes) < MIN_PEOPLE:
-        reason = f"needs {MIN_PEOPLE} people on both sides, there are {sizes[0]} and {sizes[1]}"
-        return Membership(name, group, *sizes, None, None, None, found, reason)
+        return Membership(name, group, *sizes, None, None, None, found, too_few(*sizes))
     area, error = delong(others, members)
     # Of perfect separation DeLong's error is 0: no smaller than that of the area which one more pair would make.
     error = max(error, 1 / (2 * min(sizes)) if area in (0, 1) else 0.0)
     reach = float(norm.ppf((1 + LEVEL) / 2)) * error
     return Membership(name, group, *sizes, area, max(area - reach, 0.0), min(area + reach, 1.0), found)
+
+
+def too_few(num_members: int, num_others: int) -> str:
+    """Why nothing is said of so few people."""
+    return f"needs {MIN_PEOPLE} people on both sides, there are {num_members} and {num_others}"
 
 
 def true_positives(members: Floats, others: Floats, false_positives: float) -> TruePositives:
@@ -76,8 +81,8 @@ def true_positives(members: Floats, others: Floats, false_positives: float) -> T
     loose = max(int(np.searchsorted(lowest[1:], false_positives)) + 1, 1)
     middle = int(false_positives * number)
     shares = [float(np.mean(members > descending[min(k, number - 1)])) for k in (max(strict, 0), middle, loose)]
-    counts = [round(share * len(members)) for share in shares]
-    size = len(members)
-    low = float(beta.ppf(error / 2, counts[0], size - counts[0] + 1)) if counts[0] else 0.0
-    high = float(beta.ppf(1 - error / 2, counts[2] + 1, size - counts[2])) if counts[2] < size else 1.0
-    return TruePositives(false_positives, shares[1], min(low, shares[1]), max(high, shares[1]))
+    low, high = (
+        binomtest(round(share * len(members)), len(members)).proportion_ci(1 - error, method="exact")
+        for share in (shares[0], shares[2])
+    )
+    return TruePositives(false_positives, shares[1], min(float(low.low), shares[1]), max(float(high.high), shares[1]))

@@ -55,7 +55,7 @@ Predicate = tuple[Condition, ...]
 
 def num_matches(predicate: Predicate, people: People) -> int:
     """Of how many people all conditions hold."""
-    return int(np.logical_and.reduce([one.holds(people) for one in predicate]).sum())
+    return int(matches_of([predicate], people).sum())
 
 
 def singling_out(
@@ -92,8 +92,7 @@ def singling_out(
     scale = len(train) / size if size else np.inf
     if scale > MOST_SCALE:
         reason = f"{len(train)} training subjects against {len(control)} of the control: too few of these"
-        none = Attempts(0, 0)
-        return [Risk(name, title, None, None, None, none, none, reason=reason) for name, title in TITLES.items()]
+        return [Risk.unknown(name, title, reason) for name, title in TITLES.items()]
     sides = [side.take(np.sort(rng.permutation(len(side))[:size])) for side in (train, control)]
     one = univariate_predicates(synthetic, rng, num_attacks)
     several = multivariate_predicates(synthetic, rng, num_attacks, num_columns)

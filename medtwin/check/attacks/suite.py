@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medtwin.check.attack_rows import Attempts, GroupRisk, Membership, Risk
+from medtwin.check.attack_rows import GroupRisk, Membership, Risk
 from medtwin.check.attacks.inference import guess, guess_blindly, inference, inference_by_attribute
 from medtwin.check.attacks.linkability import blind_links, linkability, links
-from medtwin.check.attacks.membership import MIN_PEOPLE, membership
+from medtwin.check.attacks.membership import MIN_PEOPLE, membership, too_few
 from medtwin.check.attacks.membership_scores import (
     density_ratio_scores,
     nearest_twin_scores,
@@ -34,6 +34,7 @@ EVERYBODY = "", "everybody"
 WORST = "worst", "the tenth that is least like others"
 RARE = "worst", f"with a code that fewer than {SMALLEST_CELL} have"
 
+Group = tuple[str, str]
 Scores = tuple[Floats, Floats]
 Watch = Callable[[Sequence[str]], Iterable[str]]
 
@@ -57,6 +58,11 @@ class AttackFindings:
     num_people: tuple[int, int, int]
 
 
+def group_name(group: Group) -> str:
+    """A division and a group of it in one text; `everybody` is of no division."""
+    return ": ".join(filter(None, group))
+
+
 @dataclass(frozen=True)
 class _Sides:
     """Train, twins and control, as records and as rows of attributes, and the groups of train and control."""
@@ -64,7 +70,7 @@ class _Sides:
     records: Sequence[Records]
     people: Sequence[People]
     folds: Sequence[Ints]
-    groups: Mapping[tuple[str, str], tuple[Bools, Bools]]
+    groups: Mapping[Group, tuple[Bools, Bools]]
 
 
 def attack(
@@ -84,8 +90,8 @@ def attack(
         synthetic: The twins, read with the same vocabulary.
         control: Real people whom training did not see, of the same law.
         seed: Decides draws, guesses and the reference half of the control.
-        scores: Further scores of membership by name, larger where it is more likely: of all of train and of all of the
-            control, as the pipeline has them from the model.
+        scores: Further scores of membership by name, larger where it is more likely, that know more than the twins (the
+            model, say): of all of train and of all of the control.
         strata: Divisions of people within whose groups attacks are told apart.
         watch: Wraps the names of the stages; a place for a progress bar.
 
@@ -162,9 +168,7 @@ def _enough(risk: Risk, train: Bools, control: Bools) -> Risk:
     sizes = int(train.sum()), int(control.sum())
     if min(sizes) >= MIN_PEOPLE:
         return risk
-    none = Attempts(0, 0)
-    reason = f"needs {MIN_PEOPLE} people on both sides, there are {sizes[0]} and {sizes[1]}"
-    return Risk(risk.name, risk.title, None, None, None, none, none, reason=reason)
+    return Risk.unknown(risk.name, risk.title, too_few(*sizes))
 
 
 def _memberships(sides: _Sides, given: Mapping[str, Scores]) -> list[Membership]:
@@ -178,7 +182,7 @@ def _memberships(sides: _Sides, given: Mapping[str, Scores]) -> list[Membership]
         **given,
     }
     return [
-        membership(name, scores[0][chosen[0]], scores[1][chosen[1]], group=": ".join(filter(None, group)))
+        membership(name, scores[0][chosen[0]], scores[1][chosen[1]], group=group_name(group))
         for name, scores in found.items()
         for group, chosen in sides.groups.items()
     ]

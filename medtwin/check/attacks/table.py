@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtwin.check.records import UNDATED, Records
+from medtwin.check.summaries import FIXED_SYSTEMS, commonest_numbers
 from medtwin.core.codes import BIRTH, DEATH, SEPARATOR
 
-STATIC = ("GENDER", "RACE", "ETHNICITY")
-"""Systems of which a subject has one code that does not change; it is one attribute each."""
 MAX_CODES = 20
 """Codes that are attributes, present or not: those nearest to half of the subjects."""
 MAX_NUMBERS = 20
@@ -65,7 +64,7 @@ class Attributes:
 
     Attributes:
         codes: Numbers of codes, (codes,). numbers: Code and unit, (numbers, 2).
-        statics: Of each of `STATIC`, the numbers of its codes.
+        statics: Of each of `FIXED_SYSTEMS`, of which a subject has one code, the numbers of its codes.
     """
 
     codes: Ints
@@ -86,19 +85,13 @@ def attributes_of(real: Records, *, max_codes: int = MAX_CODES, max_numbers: int
     share = (real.counts > 0).sum(axis=0)
     share = np.asarray(share, np.float64).reshape(-1) / max(real.num_subjects, 1)
     share = np.pad(share, (0, len(names) - len(share)))
-    plain = ~np.isin(system, STATIC) & ~np.isin(np.array(names, dtype=object), [BIRTH, DEATH])
+    plain = ~np.isin(system, FIXED_SYSTEMS) & ~np.isin(np.array(names, dtype=object), [BIRTH, DEATH])
     telling = np.where(plain & (share > 0) & (share < 1), np.abs(share - 0.5), np.inf)
     rank = np.argsort(np.argsort(names))
     codes = np.lexsort((rank, telling))[:max_codes]
     codes = np.sort(codes[np.isfinite(telling[codes])])
-    num_units = len(real.vocabulary.units)
-    rows = np.flatnonzero(~np.isnan(real.value))
-    key = real.code[rows] * num_units + real.unit[rows]
-    pairs = np.unique(np.column_stack([key, real.subject[rows]]), axis=0)
-    kinds, count = np.unique(pairs[:, 0], return_counts=True) if len(pairs) else (np.zeros(0, np.int64),) * 2
-    kinds = np.sort(kinds[np.lexsort((kinds, -count))[:max_numbers]])
-    statics = tuple(np.flatnonzero(system == one) for one in STATIC)
-    return Attributes(codes, np.column_stack([kinds // num_units, kinds % num_units]), statics)
+    statics = tuple(np.flatnonzero(system == one) for one in FIXED_SYSTEMS)
+    return Attributes(codes, commonest_numbers(real, max_numbers), statics)
 
 
 def people_of(records: Records, attributes: Attributes) -> People:
@@ -112,7 +105,7 @@ def people_of(records: Records, attributes: Attributes) -> People:
     """
     names = records.vocabulary.names
     parts: list[tuple[str, Floats, bool]] = []
-    for system, codes in zip(STATIC, attributes.statics, strict=True):
+    for system, codes in zip(FIXED_SYSTEMS, attributes.statics, strict=True):
         if len(codes):
             parts.append((system.lower(), _first_code(records, codes), True))
     parts += [
