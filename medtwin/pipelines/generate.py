@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,8 +192,9 @@ class _Generation:
             self._write_pairs(counts.pairs)
         depth = 1 + max(part.lineage_depth for part in inputs)
         learned = [count for run in self.runs.values() if (count := training_subjects(run)) is not None]
-        made = Provenance("generate", "synthetic", self.config, chosen.seed, inputs, depth)
-        write_provenance(path, replace(made, training_subjects=min(learned, default=None)))
+        fewest = min(learned, default=None)
+        made = Provenance("generate", "synthetic", self.config, chosen.seed, inputs, depth, training_subjects=fewest)
+        write_provenance(path, made)
 
     def _write_pairs(self, pairs: Mapping[str, Sequence[Any]]) -> None:
         """Of whom the twins are: one file, named for what was asked."""

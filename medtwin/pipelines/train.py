@@ -6,7 +6,6 @@ import importlib
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +154,9 @@ def _finish(chosen: TrainSettings, dataset: Dataset, data: RunData, output: Outp
     if chosen.ckpt_path is not None:
         inputs.append(describe_input("checkpoint", chosen.ckpt_path))
     depth = max(one.lineage_depth for one in inputs)
-    made = Provenance("train", dataset.origin, record, chosen.seed, inputs, depth)
     learned = sum(split == "train" for split in dataset.subject_splits().values())
-    write_provenance(output.path, replace(made, training_subjects=learned))
+    made = Provenance("train", dataset.origin, record, chosen.seed, inputs, depth, training_subjects=learned)
+    write_provenance(output.path, made)
 
 
 def _summary(result: Mapping[str, Any], seconds: float) -> str:
