@@ -16,9 +16,9 @@ from scipy.special import expit, ndtri
 from trials_errors_designs import ALPHA, FRACTIONS, Design
 from trials_errors_exact import exact_ancova, exact_counts, exact_rank_sum, exact_t
 
-from medtwin.trials.analysis.batched.ancova import analyses_of_covariance
+from medtwin.trials.analysis.batched.ancova import Variance, analyses_of_covariance
 from medtwin.trials.analysis.batched.glm import logistic_models, poisson_models
-from medtwin.trials.analysis.batched.mmrm import repeated_measures
+from medtwin.trials.analysis.batched.mmrm import BatchedInference, repeated_measures
 from medtwin.trials.analysis.batched.negative_binomial import negative_binomial_models
 from medtwin.trials.analysis.batched.ranks import rank_sum_tests, signed_rank_tests
 from medtwin.trials.analysis.batched.rates import (
@@ -132,15 +132,11 @@ def means(
 
 def _adjusted(y: Floats, arm: Floats, x: Floats, null: float, *, is_last: bool, equal: bool) -> Statistics:
     """Analyses of covariance; the lesser robust variances at the last look only."""
-    variances = {"ANCOVA HC3": "HC3"}
+    variances: dict[str, Variance] = {"ANCOVA": "model"} if equal else {}
+    variances["ANCOVA HC3"] = "HC3"
     if is_last:
-        variances |= {f"ANCOVA {kind}": kind for kind in ("HC2", "HC1", "HC0")}
-    if equal:
-        variances = {"ANCOVA": "model"} | variances
-    return {
-        name: analyses_of_covariance(y, arm, x, variance=kind).z(null)  # type: ignore[arg-type]
-        for name, kind in variances.items()
-    }
+        variances |= {"ANCOVA HC2": "HC2", "ANCOVA HC1": "HC1", "ANCOVA HC0": "HC0"}
+    return {name: analyses_of_covariance(y, arm, x, variance=kind).z(null) for name, kind in variances.items()}
 
 
 def _unadjusted(y: Floats, arm: Floats, null: float, *, equal: bool, paired: bool) -> Statistics:
@@ -220,9 +216,10 @@ def rates(
         if not margins:
             drifts["Pearson"] = gap
         drifts["Miettinen-Nurminen ratio"] = RatesTest(*true, margins.get("ratio"), "ratio", r).drift(patients, ALPHA)
-        for scale, test in (("ratio", "log ratio, Wald"), ("odds_ratio", "log odds ratio, Wald")):
-            planned = LogRatesTest(*true, margins.get(scale, 1.0), scale, r)  # type: ignore[arg-type]
-            drifts[test] = planned.drift(patients, ALPHA)
+        log_ratio = LogRatesTest(*true, margins.get("ratio", 1.0), "ratio", r)
+        log_odds_ratio = LogRatesTest(*true, margins.get("odds_ratio", 1.0), "odds_ratio", r)
+        drifts["log ratio, Wald"] = log_ratio.drift(patients, ALPHA)
+        drifts["log odds ratio, Wald"] = log_odds_ratio.drift(patients, ALPHA)
 
     def exact(test: str, design: Design) -> float:
         return exact_counts(test, margins, true, all_sizes, design)
@@ -320,7 +317,7 @@ def counts(name: str, patients: int, looks: tuple[int, ...], theta: float = math
     return Family(name, True, patients, 1, draw, looks)
 
 
-def longitudinal(name: str, patients: int, looks: tuple[int, ...], inferences: tuple[str, ...]) -> Family:
+def longitudinal(name: str, patients: int, looks: tuple[int, ...], inferences: tuple[BatchedInference, ...]) -> Family:
     """A baseline and three visits of correlation 0.5, of which 8 % of patients a visit drop out."""
     arm, sizes = arm_order(patients, 1), [sum(each) for each in _sizes(patients, 1, looks)]
 
@@ -330,7 +327,7 @@ def longitudinal(name: str, patients: int, looks: tuple[int, ...], inferences: t
         seen = np.where(np.arange(1, 4) <= last[:, :, None], y[:, :, 1:], np.nan)
         found = []
         for n in sizes:
-            fits = {each: repeated_measures(seen[:, :n], arm[:n], y[:, :n, 0], inference=each) for each in inferences}  # type: ignore[arg-type]
+            fits = {each: repeated_measures(seen[:, :n], arm[:n], y[:, :n, 0], inference=each) for each in inferences}
             found.append({f"MMRM, {each}": fit.at(-1).z() for each, fit in fits.items()})
         return found
 
