@@ -21,7 +21,7 @@ from scipy.special import ndtr, ndtri
 
 from medtwin.trials.analysis.multiplicity import intersections
 from medtwin.trials.design.boundaries import fractions
-from medtwin.trials.engine.batch import Estimate, mean_of, share_of
+from medtwin.trials.engine.estimates import Estimate, mean_of, share_of
 from medtwin.trials.enrolment.draws import TrialDraws
 
 Floats = NDArray[np.float64]

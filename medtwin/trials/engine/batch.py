@@ -13,7 +13,6 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from medtwin.trials.analysis.event_shares import cox_log_hazard_ratio_of_shares
 from medtwin.trials.analysis.survival_batch import cox_log_hazard_ratio_continuous
@@ -31,7 +30,9 @@ from medtwin.trials.engine.course import (
     in_order,
     snapshot,
 )
+from medtwin.trials.engine.estimates import Estimate, mean_of, share_of
 from medtwin.trials.engine.looks import look_data
+from medtwin.trials.engine.stopped import StoppedCharacteristics, no_counts, no_marks, no_numbers
 
 __all__ = [
     "BLOCK",
@@ -142,17 +143,18 @@ def run_trials(plan: TrialPlan, patients: Patients, hazard_ratio: float, *, obey
 
 
 def _open_stops(num_trials: int, num_looks: int) -> Stops:
-    def ints() -> Ints:
-        return np.zeros(num_trials, dtype=np.int64)
-
-    def bools() -> Bools:
-        return np.zeros(num_trials, dtype=np.bool_)
-
-    def floats() -> Floats:
-        return np.full(num_trials, np.nan)
-
     z = np.full((num_trials, num_looks), np.nan)
-    return Stops(ints(), bools(), bools(), bools(), ints(), ints(), floats(), floats(), z)
+    return Stops(
+        no_counts(num_trials),
+        no_marks(num_trials),
+        no_marks(num_trials),
+        no_marks(num_trials),
+        no_counts(num_trials),
+        no_counts(num_trials),
+        no_numbers(num_trials),
+        no_numbers(num_trials),
+        z,
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -169,42 +171,7 @@ def _last_bound(design: SurvivalDesign, look: int, events: int) -> float:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A Monte-Carlo estimate with its standard error and interval."""
-
-    value: float
-    standard_error: float
-    low: float
-    high: float
-    level: float = 0.95
-
-
-def share_of(hits: int, total: int, level: float = 0.95) -> Estimate:
-    """A proportion, with the Wilson interval. Source: Wilson 1927, J Am Stat Assoc 22:209.
-
-    >>> share = share_of(5, 10)
-    >>> share.value, round(share.low, 3), round(share.high, 3)
-    (0.5, 0.237, 0.763)
-    """
-    p, z = hits / total, float(norm.ppf(0.5 + level / 2))
-    centre = (p + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
-    low, high = max(centre - half, 0.0) if hits else 0.0, min(centre + half, 1.0) if hits < total else 1.0
-    return Estimate(p, math.sqrt(p * (1 - p) / total), low, high, level)
-
-
-def mean_of(values: Floats, level: float = 0.95) -> Estimate:
-    """A mean, with the normal interval; missing values are left out."""
-    kept = values[~np.isnan(values)]
-    if len(kept) < 2:
-        return Estimate(math.nan, math.nan, math.nan, math.nan, level)
-    mean, error = float(kept.mean()), float(kept.std(ddof=1) / math.sqrt(len(kept)))
-    half = float(norm.ppf(0.5 + level / 2)) * error
-    return Estimate(mean, error, mean - half, mean + half, level)
-
-
-@dataclass(frozen=True)
-class Characteristics:
+class Characteristics(StoppedCharacteristics):
     """The operating characteristics under one hazard ratio.
 
     Attributes:
@@ -213,24 +180,6 @@ class Characteristics:
 
     hazard_ratio: float
     stops: Stops
-
-    @property
-    def num_trials(self) -> int:
-        """Trials simulated."""
-        return len(self.stops.look)
-
-    @cached_property
-    def power(self) -> Estimate:
-        """Share of trials that rejected the null: the type I error where the hazard ratio is 1."""
-        return share_of(int(self.stops.is_rejected.sum()), self.num_trials)
-
-    def rejected_at(self, look: int) -> Estimate:
-        """Share of trials that rejected the null at a look."""
-        return share_of(int((self.stops.is_rejected & (self.stops.look == look)).sum()), self.num_trials)
-
-    def futile_at(self, look: int) -> Estimate:
-        """Share of trials that stopped for futility at a look."""
-        return share_of(int((self.stops.is_futile & (self.stops.look == look)).sum()), self.num_trials)
 
     @cached_property
     def capped(self) -> Estimate:
@@ -241,16 +190,6 @@ class Characteristics:
     def events(self) -> Estimate:
         """Mean events at the stop."""
         return mean_of(self.stops.events.astype(np.float64))
-
-    @cached_property
-    def subjects(self) -> Estimate:
-        """Mean patients enrolled at the stop."""
-        return mean_of(self.stops.subjects.astype(np.float64))
-
-    @cached_property
-    def months(self) -> Estimate:
-        """Mean calendar duration."""
-        return mean_of(self.stops.months)
 
     @cached_property
     def log_hazard_ratio(self) -> Estimate:

@@ -20,8 +20,8 @@ from scipy.special import ndtri
 
 from medtwin.trials.design.boundaries import Bounds, fractions
 from medtwin.trials.design.group_sequential import GroupSequential
-from medtwin.trials.engine.batch import Estimate, share_of
 from medtwin.trials.engine.bound_surface import BoundSurface, InformationRange
+from medtwin.trials.engine.estimates import Estimate, share_of
 from medtwin.trials.enrolment.draws import philox
 
 Floats = NDArray[np.float64]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medtwin.trials.design.continual_reassessment import ReassessmentModel
 from medtwin.trials.design.dose_finding import IntervalDesign
-from medtwin.trials.engine.batch import Estimate, mean_of, share_of
+from medtwin.trials.engine.estimates import Estimate, mean_of, share_of
 from medtwin.trials.enrolment.draws import TrialDraws
 
 Floats = NDArray[np.float64]

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtwin.trials.design.boundaries import Exits, exit_probabilities
-from medtwin.trials.engine.batch import Estimate
 from medtwin.trials.engine.bound_surface import InformationRange
 from medtwin.trials.engine.canonical import CanonicalCounts, CanonicalDesign, CanonicalTask, Drift, canonical_tasks
+from medtwin.trials.engine.estimates import Estimate
 from medtwin.trials.engine.response_scenarios import EffectLine, EffectScenario, theory_of
 from medtwin.trials.engine.response_trial import ResponseStudy
 from medtwin.trials.engine.scenarios import Line, Scenario

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from medtwin.trials.engine.batch import Estimate
+from medtwin.trials.engine.estimates import Estimate
 
 Ints = NDArray[np.int64]
 Spread = Literal["bootstrap", "seeds"]

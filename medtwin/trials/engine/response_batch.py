@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtwin.trials.design.hazard import PiecewiseRate
-from medtwin.trials.engine.batch import BLOCK, Estimate, mean_of, share_of
+from medtwin.trials.engine.course import BLOCK
+from medtwin.trials.engine.estimates import Estimate, mean_of, share_of
 from medtwin.trials.engine.response_design import ResponseDesign
 from medtwin.trials.engine.response_tests import ResponseTest, StudentTest, analyse
+from medtwin.trials.engine.stopped import StoppedCharacteristics, no_counts, no_marks, no_numbers
 from medtwin.trials.enrolment.accrual import Accrual
 from medtwin.trials.enrolment.adherence import Dropout
 from medtwin.trials.enrolment.draws import TrialDraws
@@ -268,21 +270,23 @@ def run_trials(
 
 
 def _open_stops(num_trials: int, num_looks: int) -> ResponseStops:
-    def ints() -> Ints:
-        return np.zeros(num_trials, dtype=np.int64)
-
-    def bools() -> Bools:
-        return np.zeros(num_trials, dtype=np.bool_)
-
-    def floats() -> Floats:
-        return np.full(num_trials, np.nan)
-
     z = np.full((num_trials, num_looks), np.nan)
-    return ResponseStops(ints(), bools(), bools(), bools(), ints(), ints(), floats(), floats(), floats(), z)
+    return ResponseStops(
+        no_counts(num_trials),
+        no_marks(num_trials),
+        no_marks(num_trials),
+        no_marks(num_trials),
+        no_counts(num_trials),
+        no_counts(num_trials),
+        no_numbers(num_trials),
+        no_numbers(num_trials),
+        no_numbers(num_trials),
+        z,
+    )
 
 
 @dataclass(frozen=True)
-class ResponseCharacteristics:
+class ResponseCharacteristics(StoppedCharacteristics):
     """The operating characteristics under one effect.
 
     Attributes:
@@ -292,38 +296,10 @@ class ResponseCharacteristics:
     effect: float
     stops: ResponseStops
 
-    @property
-    def num_trials(self) -> int:
-        """Trials simulated."""
-        return len(self.stops.look)
-
-    @cached_property
-    def power(self) -> Estimate:
-        """Share of trials that rejected the null: the type I error where the effect is that of the null."""
-        return share_of(int(self.stops.is_rejected.sum()), self.num_trials)
-
-    def rejected_at(self, look: int) -> Estimate:
-        """Share of trials that rejected the null at a look."""
-        return share_of(int((self.stops.is_rejected & (self.stops.look == look)).sum()), self.num_trials)
-
-    def futile_at(self, look: int) -> Estimate:
-        """Share of trials that stopped for futility at a look."""
-        return share_of(int((self.stops.is_futile & (self.stops.look == look)).sum()), self.num_trials)
-
     @cached_property
     def outcomes(self) -> Estimate:
         """Mean outcomes at the stop."""
         return mean_of(self.stops.outcomes.astype(np.float64))
-
-    @cached_property
-    def subjects(self) -> Estimate:
-        """Mean patients enrolled at the stop."""
-        return mean_of(self.stops.subjects.astype(np.float64))
-
-    @cached_property
-    def months(self) -> Estimate:
-        """Mean calendar duration."""
-        return mean_of(self.stops.months)
 
     @cached_property
     def estimate(self) -> Estimate:
