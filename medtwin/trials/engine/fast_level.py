@@ -6,8 +6,9 @@ What follows from patients alone stands as it is planned: the month of each look
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,10 @@ from medtwin.trials.engine.response_scenarios import EffectLine, EffectScenario,
 from medtwin.trials.engine.response_trial import ResponseStudy
 from medtwin.trials.engine.scenarios import Line, Scenario
 from medtwin.trials.engine.survival_trial import Study
+from medtwin.trials.engine.tasks import POWER_CURVE
 
 Floats = NDArray[np.float64]
+Row = TypeVar("Row", Line, EffectLine)
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ def fast_lines(scenario: FastScenario, found: CanonicalCounts) -> list[FastLine]
     for name, amounts in scenario.amounts.items():
         exact = None if exits is None else exits.expected(amounts)
         lines.append(FastLine(name, None, found.mean_of_looks(0, amounts), exact))
-    if scenario.name != "power curve":
+    if scenario.name != POWER_CURVE:
         looks = range(scenario.design.num_looks)
         for look in looks:
             exact = None if exits is None else float(exits.upper[look])
@@ -188,44 +191,30 @@ def _estimates(scenario: FastScenario, found: CanonicalCounts, truth: float) -> 
     return estimate, _scaled(estimate, 1.0, -truth)
 
 
+def _rows(kind: Callable[..., Row], scenario: FastScenario, trials: int, lines: Sequence[FastLine]) -> list[Row]:
+    """The lines as rows of a scenario."""
+    return [
+        kind(scenario.name, scenario.effect, each.characteristic, each.look, each.estimate, each.analytical, trials)
+        for each in lines
+    ]
+
+
 def survival_lines(scenario: FastScenario, found: CanonicalCounts) -> list[Line]:
     """The rows of a trial of times to an event."""
     lines = fast_lines(scenario, found)
-    if scenario.name != "power curve":
+    if scenario.name != POWER_CURVE:
         estimate, bias = _estimates(scenario, found, math.log(scenario.effect))
         lines += [
             FastLine("log hazard ratio at stop", None, estimate, None),
             FastLine("bias at stop", None, bias, None),
         ]
-    return [
-        Line(
-            scenario.name,
-            scenario.effect,
-            each.characteristic,
-            each.look,
-            each.estimate,
-            each.analytical,
-            found.num_trials,
-        )
-        for each in lines
-    ]
+    return _rows(Line, scenario, found.num_trials, lines)
 
 
 def response_lines(scenario: FastScenario, found: CanonicalCounts) -> list[EffectLine]:
     """The rows of a trial whose endpoint is read once."""
     lines = fast_lines(scenario, found)
-    if scenario.name != "power curve":
+    if scenario.name != POWER_CURVE:
         estimate, bias = _estimates(scenario, found, scenario.effect)
         lines += [FastLine("estimate at stop", None, estimate, None), FastLine("bias at stop", None, bias, None)]
-    return [
-        EffectLine(
-            scenario.name,
-            scenario.effect,
-            each.characteristic,
-            each.look,
-            each.estimate,
-            each.analytical,
-            found.num_trials,
-        )
-        for each in lines
-    ]
+    return _rows(EffectLine, scenario, found.num_trials, lines)

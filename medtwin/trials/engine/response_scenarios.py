@@ -13,7 +13,8 @@ from scipy.stats import binom
 from medtwin.trials.design.boundaries import Exits
 from medtwin.trials.design.changing_effects import exits_with_means
 from medtwin.trials.design.monitoring import MIN_STEP
-from medtwin.trials.engine.batch import BLOCK, Estimate
+from medtwin.trials.engine.course import BLOCK
+from medtwin.trials.engine.estimates import Estimate
 from medtwin.trials.engine.response_batch import (
     ResponseCharacteristics,
     ResponsePlan,
@@ -23,6 +24,7 @@ from medtwin.trials.engine.response_batch import (
 )
 from medtwin.trials.engine.response_tests import StandardisedRates
 from medtwin.trials.engine.response_trial import ResponseStudy
+from medtwin.trials.engine.tasks import POWER_CURVE, blocks_of_tasks, by_scenario
 
 Floats = NDArray[np.float64]
 BLOCKS_PER_TASK = 2
@@ -72,15 +74,13 @@ def effect_scenarios(study: ResponseStudy, num_trials: int, num_curve: int) -> l
             design.response.check_effect(effect)
         except ValueError:
             continue  # a rate beyond 0 or 1
-        scenarios.append(EffectScenario("power curve", effect, curve))
+        scenarios.append(EffectScenario(POWER_CURVE, effect, curve))
     return scenarios
 
 
 def response_tasks(study: ResponseStudy, scenarios: Sequence[EffectScenario], seed: int) -> list[ResponseTask]:
     """The work, in a fixed order."""
-    num_blocks = max(scenario.num_trials for scenario in scenarios) // BLOCK
-    starts = range(0, num_blocks, BLOCKS_PER_TASK)
-    parts = [tuple(range(start, min(start + BLOCKS_PER_TASK, num_blocks))) for start in starts]
+    parts = blocks_of_tasks(max(scenario.num_trials for scenario in scenarios), BLOCKS_PER_TASK)
     return [ResponseTask(study.plan, seed, part, scenarios) for part in parts]
 
 
@@ -99,13 +99,9 @@ def response_characteristics(
     scenarios: Sequence[EffectScenario], results: Iterable[Sequence[Sequence[ResponseStops]]]
 ) -> list[ResponseCharacteristics]:
     """The operating characteristics of each scenario, from the results of the tasks in their order."""
-    parts: list[list[ResponseStops]] = [[] for _ in scenarios]
-    for found in results:
-        for mine, more in zip(parts, found, strict=True):
-            mine.extend(more)
     return [
         ResponseCharacteristics(scenario.effect, ResponseStops.join(mine))
-        for scenario, mine in zip(scenarios, parts, strict=True)
+        for scenario, mine in zip(scenarios, by_scenario(len(scenarios), results), strict=True)
     ]
 
 
@@ -185,7 +181,7 @@ def response_table(study: ResponseStudy, scenario: EffectScenario, found: Respon
         ("subjects at stop", None, found.subjects, mean_of("subjects")),
         ("duration, months", None, found.months, mean_of("months")),
     ]
-    if scenario.name != "power curve":
+    if scenario.name != POWER_CURVE:
         looks = range(len(study.plan.design.outcomes))
         for look in looks:
             exact = None if theory is None else float(theory.exits.upper[look])

@@ -21,10 +21,9 @@ from medtwin.trials.engine.batch import (
     run_trials,
 )
 from medtwin.trials.engine.survival_trial import Study, SurvivalTrial
+from medtwin.trials.engine.tasks import POWER_CURVE, blocks_of_tasks, by_scenario
 
 BLOCKS_PER_TASK = 4  # drawn together, small enough for the caches of a core, large enough for few calls of numpy
-
-POWER_CURVE = "power curve"
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,7 @@ def scenarios_of_trial(trial: SurvivalTrial, num_trials: int, num_curve: int) ->
 
 def tasks_of(study: Study, scenarios: Sequence[Scenario], seed: int) -> list[Task]:
     """The work, in a fixed order."""
-    num_blocks = max(scenario.num_trials for scenario in scenarios) // BLOCK
-    starts = range(0, num_blocks, BLOCKS_PER_TASK)
-    parts = [tuple(range(start, min(start + BLOCKS_PER_TASK, num_blocks))) for start in starts]
+    parts = blocks_of_tasks(max(scenario.num_trials for scenario in scenarios), BLOCKS_PER_TASK)
     return [Task(study.plan, seed, part, scenarios) for part in parts]
 
 
@@ -97,13 +94,9 @@ def characteristics_of(
     scenarios: Sequence[Scenario], results: Iterable[Sequence[Sequence[Stops]]]
 ) -> list[Characteristics]:
     """The operating characteristics of each scenario, from the results of the tasks in their order."""
-    parts: list[list[Stops]] = [[] for _ in scenarios]
-    for found in results:
-        for mine, more in zip(parts, found, strict=True):
-            mine.extend(more)
     return [
         Characteristics(scenario.hazard_ratio, Stops.join(mine))
-        for scenario, mine in zip(scenarios, parts, strict=True)
+        for scenario, mine in zip(scenarios, by_scenario(len(scenarios), results), strict=True)
     ]
 
 

@@ -7,7 +7,8 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 
 from medtwin.trials.engine.batch import Characteristics, Stops
-from medtwin.trials.engine.scenarios import POWER_CURVE, Scenario, characteristics_of
+from medtwin.trials.engine.scenarios import Scenario, characteristics_of
+from medtwin.trials.engine.tasks import POWER_CURVE
 
 
 def cautious_error(rejected: int, num_trials: int) -> float:

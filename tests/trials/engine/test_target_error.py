@@ -8,9 +8,10 @@ import pytest
 from medtwin.core.shards import map_shards
 from medtwin.trials.design.group_sequential import GroupSequential
 from medtwin.trials.engine.batch import BLOCK, Characteristics, Stops
-from medtwin.trials.engine.scenarios import BLOCKS_PER_TASK, POWER_CURVE, Scenario, run_task, scenarios_of, tasks_of
+from medtwin.trials.engine.scenarios import BLOCKS_PER_TASK, Scenario, run_task, scenarios_of, tasks_of
 from medtwin.trials.engine.survival_trial import SurvivalTrial, prepare
 from medtwin.trials.engine.target_error import cautious_error, simulated_until
+from medtwin.trials.engine.tasks import POWER_CURVE
 from medtwin.trials.outcome.prognosis import AssumedOutcome
 
 STUDY = prepare(SurvivalTrial("t", GroupSequential(looks=(0.5, 1.0)), 0.5, assumed=AssumedOutcome(12.0)), None, 7)
