@@ -11,6 +11,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
+from trials_errors_rates import rejections
 
 from medtwin.trials.design.boundaries import (
     Bounds,
@@ -48,12 +49,7 @@ class Design:
 
     def rejects(self, z: Floats) -> NDArray[np.bool_]:
         """Whether each trial, (trials, looks), is found better at any look; futility bounds are obeyed."""
-        found, open_ = np.zeros(len(z), dtype=bool), np.ones(len(z), dtype=bool)
-        for column, upper, lower in zip(self.columns, self.bounds.efficacy, self.bounds.futility, strict=True):
-            above = open_ & (z[:, column] >= upper)
-            found |= above
-            open_ &= ~above & ~(z[:, column] <= lower)
-        return found
+        return rejections(z, self.columns, self.bounds.efficacy, self.bounds.futility)
 
     def probability(self, drift: float) -> float:
         """To reject if the statistic were canonical joint normal with such an expectation at the last look."""

@@ -34,8 +34,9 @@ from tqdm import tqdm
 from trials_errors_designs import FRACTIONS, Design, designs
 from trials_errors_families import Family, families
 from trials_errors_prognosis import prognosis_section
+from trials_errors_rates import NOMINAL_TOLERANCE, do_agree, standard_error
 from trials_errors_speed import speed_section
-from trials_errors_store import Counts, State
+from trials_errors_store import Store
 
 from medtwin.core.shards import map_shards
 
@@ -51,7 +52,8 @@ test or the design's approximation is off, and the simulation agrees with an enu
 integral; where there is such a value, every row has to agree with it within 4 standard errors. *As R*: the same of R's
 own functions on R's own patients.
 """
-BLOCK, NOMINAL_TOLERANCE, ERRORS = 5000, 0.003, 4.0
+Counts = dict[str, int]
+BLOCK, ERRORS = 5000, 4.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Row:
     @property
     def error(self) -> float:
         """Monte-Carlo standard error."""
-        return math.sqrt(max(self.rate * (1 - self.rate), 1 / self.trials) / self.trials)
+        return standard_error(self.rate, self.trials)
 
     @property
     def verdict(self) -> str:
@@ -86,9 +88,7 @@ class Row:
         if self.exact is not None:
             return "as exact"
         if self.independent is not None:
-            other, num = self.independent
-            spread = math.hypot(self.error, math.sqrt(max(other * (1 - other), 1 / num) / num))
-            return "as R" if abs(self.rate - other) <= ERRORS * spread else "MISSES"
+            return "as R" if do_agree((self.rate, self.trials), self.independent) else "MISSES"
         return "-" if self.expected is None else "MISSES"
 
 
@@ -147,16 +147,15 @@ def simulate_in_r(family: Family, trials: int, seed: int) -> Counts | None:
         return rejections(family, z)
 
 
-def totals(state: State, family: str, blocks: int) -> tuple[int, Counts]:
+def totals(store: Store, family: str, blocks: int) -> tuple[int, Counts]:
     """Trials and rejections of the first blocks of a family."""
     sums: dict[str, int] = defaultdict(int)
     trials = 0
     for block in range(blocks):
-        if (family, block) in state.blocks:
-            num, counts = state.blocks[family, block]
-            trials += num
-            for key, value in counts.items():
-                sums[key] += value
+        num, counts = store.get("block", family, block) or (0, {})
+        trials += num
+        for key, value in counts.items():
+            sums[key] += value
     return trials, dict(sums)
 
 
@@ -177,33 +176,31 @@ def rows_of(family: Family, trials: int, counts: Counts, independent: tuple[int,
     return found
 
 
-def measured(args: argparse.Namespace) -> list[Row]:
-    """All rows; what is missing in the state is simulated first, in R only where a row misses otherwise."""
+def measured(args: argparse.Namespace, store: Store) -> list[Row]:
+    """All rows; what is missing in the store is simulated first, in R only where a row misses otherwise."""
     chosen = [each for each in families() if re.search(args.only, each.name)]
-    state, num_blocks = State(args.state, args.seed), math.ceil(args.trials / BLOCK)
+    num_blocks = math.ceil(args.trials / BLOCK)
     shards = [
         (each.name, block, min(BLOCK, args.trials - block * BLOCK))
         for block in range(num_blocks)  # so that a run that is stopped has something of every family
         for each in chosen
-        if (each.name, block) not in state.blocks and not args.as_is
+        if store.get("block", each.name, block) is None and not args.as_is
     ]
     work = map_shards(partial(simulate_block, seed=args.seed), shards, num_workers=args.jobs)
     for name, block, num, counts in tqdm(work, total=len(shards), unit="block", disable=not sys.stderr.isatty()):
-        state.add(family=name, block=block, trials=num, counts=counts)
-        state.blocks[name, block] = num, counts
+        store.add([num, counts], "block", name, block)
     rows = []
     for family in chosen:
-        trials, counts = totals(state, family.name, num_blocks)
+        trials, counts = totals(store, family.name, num_blocks)
         if not trials:
             continue
-        some = rows_of(family, trials, counts, state.independent.get(family.name))
+        some = rows_of(family, trials, counts, store.get("R", family.name))
         if any(each.verdict == "MISSES" and each.exact is None for each in some) and args.independent:
-            if family.name not in state.independent:
+            if store.get("R", family.name) is None:
                 found = simulate_in_r(family, args.independent, args.seed)
                 if found is not None:
-                    state.add(family=family.name, trials=args.independent, counts=found)
-                    state.independent[family.name] = args.independent, found
-            some = rows_of(family, trials, counts, state.independent.get(family.name))
+                    store.add([args.independent, found], "R", family.name)
+            some = rows_of(family, trials, counts, store.get("R", family.name))
         rows += some
     return rows
 
@@ -262,10 +259,9 @@ def main() -> int:
     if not any(re.search(args.only, each.name) for each in families()):
         parser.error(f"--only must fit a family, {args.only!r} fits none of {[each.name for each in families()]}")
     start = time.process_time()
-    rows = measured(args)
-    scores, scores_hold = (
-        ([], True) if args.only else prognosis_section(args.trials, State(args.state, args.seed), args.twins)
-    )
+    store = Store(args.state, args.seed)
+    rows = measured(args, store)
+    scores, scores_hold = ([], True) if args.only else prognosis_section(args.trials, store, args.twins)
     speeds = [] if args.only else speed_section()
     lines = [*summary(rows), "", *scores, *speeds, *table(rows)]
     print("\n".join(lines))

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm, t
 from trials_errors_designs import ALPHA
 from trials_errors_exact import exact_ancova
-from trials_errors_store import State
+from trials_errors_rates import NOMINAL_TOLERANCE
+from trials_errors_store import Store
 
 from medtwin.core.dataset import open_dataset
 from medtwin.trials.analysis.batched.ancova import prognostic_score_tests
@@ -30,7 +31,7 @@ Floats = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int], tuple[Floats, Floats]]
 ARM, EFFECT, CHUNK, BATCHES = 150, 0.3, 250, 20
 SYSTOLIC, HBA1C, BMI = "LOINC//8480-6", "LOINC//4548-4", "LOINC//39156-5"
-_FOLLOW_UP_DAYS, _TOLERANCE, _NOMINAL_TOLERANCE, _ERRORS = 180, 0.02, 0.003, 4.0
+_FOLLOW_UP_DAYS, _TOLERANCE, _ERRORS = 180, 0.02, 4.0
 DISTORTIONS: dict[str, Callable[[Floats, np.random.Generator], Floats]] = {
     "exp(m) 3 - 7": lambda m, rng: np.exp(m) * 3 - 7,
     "a constant": lambda m, rng: np.full_like(m, 4.0),
@@ -58,9 +59,11 @@ class Adjusted:
         return math.sqrt(self.rejected[0] * (1 - self.rejected[0]) / self.trials)
 
 
-def measure(name: str, trials: int, state: State, draw: Draw) -> Adjusted:
-    """Of trials whose values and scores, (trials, 300), are drawn so; what the state has is not done again."""
-    num, robust, model, ratio, half = state.once(name, trials, lambda: _simulate(name, trials, state.seed, draw))
+def measure(name: str, trials: int, store: Store, draw: Draw) -> Adjusted:
+    """Of trials whose values and scores, (trials, 300), are drawn so; what the store has is not done again."""
+    num, robust, model, ratio, half = store.once(
+        lambda: _simulate(name, trials, store.seed, draw), "score", name, trials
+    )
     return Adjusted(int(num), (robust, model), ratio, half)
 
 
@@ -95,7 +98,7 @@ def normal_draw(rho: float, effect: float = 0.0, distortion: str | None = None) 
     return draw
 
 
-def prognosis_section(trials: int, state: State, twins: Path | None) -> tuple[list[str], bool]:
+def prognosis_section(trials: int, store: Store, twins: Path | None) -> tuple[list[str], bool]:
     """Lines of Markdown, and whether everything holds."""
     lines = ["## Adjustment for a prognostic score", "", f"{2 * ARM} patients, 1:1; {trials:,} trials a row.", ""]
     lines += ["| score | type I error, HC3 | model-based | variance ratio | 1 - r^2 | verdict |", "|" + "---|" * 6]
@@ -103,10 +106,10 @@ def prognosis_section(trials: int, state: State, twins: Path | None) -> tuple[li
     laws = [(f"correlation {rho}", 1 - rho**2, normal_draw(rho)) for rho in (0.5, 0.7)]
     laws += [(f"correlation 0.7, then {name}", _left(name), normal_draw(0.7, distortion=name)) for name in DISTORTIONS]
     for name, left, draw in laws:
-        line, good = _row(name, left, measure(name, trials, state, draw))
+        line, good = _row(name, left, measure(name, trials, store, draw))
         lines.append(line)
         holds &= good
-    more, good = _power_lines(trials, state)
+    more, good = _power_lines(trials, store)
     lines += [
         "",
         "The score exp(m) has a long tail: within a trial of 300 its correlation may not be that of all patients.",
@@ -115,7 +118,7 @@ def prognosis_section(trials: int, state: State, twins: Path | None) -> tuple[li
     ]
     holds &= good
     if twins is not None:
-        more, good = twin_section(trials, state, twins)
+        more, good = twin_section(trials, store, twins)
         lines += more
         holds &= good
     return [*lines, ""], holds
@@ -128,7 +131,7 @@ def _left(distortion: str) -> float:
 
 
 def _row(name: str, left: float, found: Adjusted) -> tuple[str, bool]:
-    tolerance = max(_NOMINAL_TOLERANCE, _ERRORS * found.error if found.trials < 100_000 else 0.0)
+    tolerance = max(NOMINAL_TOLERANCE, _ERRORS * found.error if found.trials < 100_000 else 0.0)
     good = all(abs(each - ALPHA) <= tolerance for each in found.rejected)
     good &= abs(found.ratio - left) <= max(_TOLERANCE, 0.0 if found.trials >= 20_000 else 2 * found.half)
     errors = " | ".join(f"{each:.4f} ± {found.error:.4f}" for each in found.rejected)
@@ -136,12 +139,12 @@ def _row(name: str, left: float, found: Adjusted) -> tuple[str, bool]:
     return f"| {name} | {errors} | {ratio} | {left:.4f} | {'holds' if good else 'MISSES'} |", good
 
 
-def _power_lines(trials: int, state: State) -> tuple[list[str], bool]:
+def _power_lines(trials: int, store: Store) -> tuple[list[str], bool]:
     holds = True
     lines = [f"Power at an effect of {EFFECT} standard deviations:", ""]
     lines += ["| correlation | HC3 | model-based | design (normal) | exact (t) | verdict |", "|" + "---|" * 6]
     for rho in (0.5, 0.7):
-        found = measure(f"power {rho}", trials, state, normal_draw(rho, EFFECT))
+        found = measure(f"power {rho}", trials, store, normal_draw(rho, EFFECT))
         design = PrognosticAdjustment(EFFECT, 1.0, rho).power(ARM, ALPHA)
         exact = exact_ancova(EFFECT, math.sqrt(1 - rho**2), ARM, ARM)
         shares = " | ".join(f"{each:.4f} ± {found.error:.4f}" for each in found.rejected)
@@ -180,11 +183,11 @@ def _last(cohort: Cohort, code: str, subject: int, day: int) -> float:
     return float(records.value[upto - 1]) if upto > first else math.nan
 
 
-def twin_section(trials: int, state: State, path: Path) -> tuple[list[str], bool]:
+def twin_section(trials: int, store: Store, path: Path) -> tuple[list[str], bool]:
     """A score fitted on one half of a cohort, in trials drawn from the other half's recorded values."""
     dataset = open_dataset(path)
     x, y = covariates_of(read_cohort(dataset.iter_events(), dataset.codes(), [SYSTOLIC, HBA1C, BMI]))
-    rng = np.random.default_rng([state.seed, 17])
+    rng = np.random.default_rng([store.seed, 17])
     order = rng.permutation(len(y))
     fitted, held_out = order[: len(y) // 2], order[len(y) // 2 :]
     model = linear_model(y[fitted], x[fitted])
@@ -198,7 +201,7 @@ def twin_section(trials: int, state: State, path: Path) -> tuple[list[str], bool
         who = rng.integers(0, len(outcome), (num, 2 * ARM))
         return outcome[who], score[who]
 
-    line, good = _row("score of the cohort's other half", 1 - r * r, measure("twins", trials, state, draw))
+    line, good = _row("score of the cohort's other half", 1 - r * r, measure("twins", trials, store, draw))
     return [
         "",
         f"A score from a cohort: a linear model of systolic pressure {_FOLLOW_UP_DAYS} days after a visit or later,",

@@ -1,47 +1,43 @@
-"""Finished work of trials_errors_means_rates.py in a file, a line of JSON each, so that it is not done again."""
+"""Finished work of trials_errors_means_rates.py and trials_errors_survival.py on disk, so that it is not done again."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-Counts = dict[str, int]
 
+class Store:
+    """Results of one seed by key: a line of JSON each, of which the last under a key counts.
 
-class State:
-    """Finished blocks, programmes of R and measured scores of one seed.
-
-    Attributes:
-        blocks: Trials and rejections by family and block. independent: The same in R, by family.
-        scores: Numbers by name and trials.
+    A line that is half written, by a run that was killed, or of another form is not read.
     """
 
     def __init__(self, path: Path, seed: int) -> None:
         self.path, self.seed = path, seed
-        self.blocks: dict[tuple[str, int], tuple[int, Counts]] = {}
-        self.independent: dict[str, tuple[int, Counts]] = {}
-        self.scores: dict[tuple[str, int], list[float]] = {}
+        self._found: dict[tuple[str | int, ...], Any] = {}
         for line in path.read_text().splitlines() if path.exists() else []:
-            each = json.loads(line)
-            if each["seed"] != seed:
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
                 continue
-            if "score" in each:
-                self.scores[each["score"], each["trials"]] = each["numbers"]
-            elif "block" in each:
-                self.blocks[each["family"], each["block"]] = each["trials"], each["counts"]
-            else:
-                self.independent[each["family"]] = each["trials"], each["counts"]
+            if "key" in record and record["seed"] == seed:
+                self._found[tuple(record["key"])] = record["result"]
 
-    def add(self, **work: object) -> None:
-        """Writes finished work down at once."""
+    def get(self, *key: str | int) -> Any:
+        """The result, numbers or words in lists and dictionaries, or None."""
+        return self._found.get(key)
+
+    def add(self, result: object, *key: str | int) -> None:
+        """Writes a result down at once, on a line of its own even after one that is half written."""
+        self._found[key] = result
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as file:
-            file.write(json.dumps({"seed": self.seed, **work}) + "\n")
+        with self.path.open("a") as stream:
+            stream.write("\n" + json.dumps({"seed": self.seed, "key": key, "result": result}))
 
-    def once(self, score: str, trials: int, numbers: Callable[[], list[float]]) -> list[float]:
-        """Numbers of a score, computed if they are not in the file."""
-        if (score, trials) not in self.scores:
-            self.scores[score, trials] = numbers()
-            self.add(score=score, trials=trials, numbers=self.scores[score, trials])
-        return self.scores[score, trials]
+    def once(self, make: Callable[[], list[float]], *key: str | int) -> list[float]:
+        """Numbers, computed if they are not in the file."""
+        if key not in self._found:
+            self.add(make(), *key)
+        return list(self._found[key])

@@ -27,12 +27,12 @@ from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
+from trials_errors_store import Store
 from trials_errors_survival_laws import ACCRUAL_MONTHS, ANNUAL_DROPOUT, LAWS, Law
 from trials_errors_survival_page import page
 from trials_errors_survival_runs import (
     ENGINE,
     TRIALS_PER_CHUNK,
-    Store,
     Work,
     capped_designs,
     engine_designs,
@@ -51,6 +51,7 @@ from trials_errors_survival_tests import (
     rows_of_shapes,
     tests_of,
 )
+from trials_errors_survival_verdict import Measured
 
 from medtwin.core.shards import map_shards
 from medtwin.trials.design.hazard import dropout_rate
@@ -59,7 +60,6 @@ from medtwin.trials.enrolment.randomisation import PermutedBlocks
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 INDEPENDENT = Path(__file__).with_suffix(".R")
-NOMINAL_TOLERANCE, POWER_ERRORS, AGREEMENT_ERRORS = 0.003, 3.0, 4.0
 
 
 @dataclass(frozen=True)
@@ -94,97 +94,50 @@ def plans_of(law: Law, pattern: str = "") -> list[Plan]:
     return [plan for plan in plans if plan.rows()]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A row with what was found.
-
-    Attributes:
-        row: Which. is_null: Whether its rate is an error. kind, in_strata: Of its test.
-        rate: Of rejection. trials: Simulated.
-        independent: Rate and trials of the independent programme.
-    """
-
-    row: Row
-    is_null: bool
-    kind: str
-    in_strata: bool
-    rate: float
-    trials: int
-    independent: tuple[float, int] | None = None
-
-    @property
-    def standard_error(self) -> float:
-        """Monte-Carlo, of the rate."""
-        return math.sqrt(max(self.rate * (1 - self.rate), 1 / self.trials) / self.trials)
-
-    @property
-    def tolerance(self) -> float:
-        """How far the rate may lie from what is expected."""
-        at = self.row.expected
-        expected = math.sqrt(at * (1 - at) / self.trials)
-        return max(NOMINAL_TOLERANCE, 4 * expected) if self.is_null else POWER_ERRORS * expected
-
-    @property
-    def is_near(self) -> bool:
-        """Whether it is as expected."""
-        return abs(self.rate - self.row.expected) <= self.tolerance
-
-    @property
-    def verdict(self) -> str:
-        """In a word."""
-        if self.is_near:
-            return "ok"
-        if self.independent is None:
-            return "MISS"
-        rate, trials = self.independent
-        error = math.hypot(self.standard_error, math.sqrt(max(rate * (1 - rate), 1 / trials) / trials))
-        return "as R" if abs(rate - self.rate) <= AGREEMENT_ERRORS * error else "MISS"
-
-
-def measure(plans: Sequence[Plan], num_trials: int, seed: int, store: Store, jobs: int = 1) -> list[Measured]:
+def measure(plans: Sequence[Plan], num_trials: int, store: Store, jobs: int = 1) -> list[Measured]:
     """The rates of all rows, of more trials where the store has them; what it has is not done again."""
     chunks = math.ceil(num_trials / TRIALS_PER_CHUNK)
-    works = [plan.work(seed, chunk) for chunk in range(chunks) for plan in plans]
-    missing = [work for work in works if store.of(work) is None]
+    works = [plan.work(store.seed, chunk) for chunk in range(chunks) for plan in plans]
+    missing = [work for work in works if store.get(*work.key) is None]
     bar = tqdm(total=len(works), initial=len(works) - len(missing), unit="k", smoothing=0.05, disable=None)
     with bar:
         for work, hits in zip(missing, map_shards(run_work, missing, num_workers=jobs), strict=True):
-            store.add(work, hits)
+            store.add(hits, *work.key)
             bar.set_postfix_str(work.law.name)
             bar.update()
     found = []
     for plan in plans:
         results: list[dict[str, int]] = []
-        while (stored := store.of(plan.work(seed, len(results)))) is not None:
+        while (stored := store.get(*plan.work(store.seed, len(results)).key)) is not None:
             results.append(stored)
         trials = len(results) * TRIALS_PER_CHUNK
         for kind, in_strata, row in plan.rows():
-            hits = sum(result[row.key] for result in results)
-            found.append(Measured(row, plan.law.is_null, kind, in_strata, hits / trials, trials))
+            rate = sum(result[row.key] for result in results) / trials
+            found.append(Measured(row, plan.law.is_null, kind, in_strata, rate, trials))
     return found
 
 
-def with_independent(
-    plans: Sequence[Plan], found: Sequence[Measured], num_trials: int, seed: int, store: Store
-) -> list[Measured]:
+def with_independent(plans: Sequence[Plan], found: Sequence[Measured], num_trials: int, store: Store) -> list[Measured]:
     """The rows with the rates of the independent programme beside those that are not as expected.
 
     What the store has of at least so many trials is not done again.
     """
-    laws = {plan.law.name: plan.law for plan in plans}
-    rates: dict[str, tuple[float, int]] = {}
-    for name, law in laws.items():
-        astray = [each for each in found if each.row.law == name and not each.is_near]
-        wanted = [each for each in astray if each.kind and store.other(each.row, num_trials) is None]
+    for name, law in {plan.law.name: plan.law for plan in plans}.items():
+        astray = [each for each in found if each.row.law == name and not each.is_near and each.kind]
+        wanted = [each for each in astray if _independent(each, num_trials, store) is None]
         if wanted and num_trials and not law.changes and shutil.which("Rscript"):
             print(f"{name}: {len(wanted)} rows by the independent programme", flush=True)
-            for each, hits in zip(wanted, run_independent(law, wanted, num_trials, seed), strict=True):
-                store.add_other(each.row, hits, num_trials)
-        for each in astray:
-            kept = store.other(each.row, num_trials)
-            if kept is not None:
-                rates[each.row.key] = (kept[0] / kept[1], kept[1])
-    return [replace(each, independent=rates.get(each.row.key)) for each in found]
+            for each, hits in zip(wanted, run_independent(law, wanted, num_trials, store.seed + 1), strict=True):
+                store.add([hits, num_trials], "R", repr(each.row))
+    return [
+        each if each.is_near else replace(each, independent=_independent(each, num_trials, store)) for each in found
+    ]
+
+
+def _independent(each: Measured, least: int, store: Store) -> tuple[float, int] | None:
+    """Rate and trials of the independent programme, if the store has at least so many."""
+    hits, trials = store.get("R", repr(each.row)) or (0, 0)
+    return (hits / trials, trials) if trials >= max(least, 1) else None
 
 
 def run_independent(law: Law, rows: Sequence[Measured], num_trials: int, seed: int) -> list[int]:
@@ -264,10 +217,10 @@ def table(found: Sequence[Measured]) -> str:
 
 def finish(plans: Sequence[Plan], options: argparse.Namespace) -> int:
     """Measures, prints, writes the page; 1 if a row holds neither way."""
-    store, start = Store(options.state), time.process_time()
-    found = measure(plans, options.trials, options.seed, store, options.jobs)
+    store, start = Store(options.state, options.seed), time.process_time()
+    found = measure(plans, options.trials, store, options.jobs)
     spent = time.process_time() - start
-    found = with_independent(plans, found, options.independent, options.seed + 1, store)
+    found = with_independent(plans, found, options.independent, store)
     print(table(found))
     missed = [each for each in found if each.verdict == "MISS"]
     agreed = sum(each.verdict == "as R" for each in found)

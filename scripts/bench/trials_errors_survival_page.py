@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 from trials_errors_survival_laws import Law
-from trials_errors_survival_tests import HORIZON, Row, log_rank_powers
+from trials_errors_survival_tests import HORIZON, log_rank_powers
+from trials_errors_survival_verdict import Measured
 
 _APPROXIMATIONS = ("score's law", "its null variance", "average hazard ratio", "Schoenfeld")
 INTRO = f"""
@@ -23,25 +23,7 @@ finds something else, or has not been run of this row (`-` in the last table).
 """
 
 
-class Found(Protocol):
-    """What a row came to."""
-
-    row: Row
-    is_null: bool
-    rate: float
-    trials: int
-    independent: tuple[float, int] | None
-
-    @property
-    def standard_error(self) -> float:
-        """Monte-Carlo."""
-
-    @property
-    def verdict(self) -> str:
-        """In a word."""
-
-
-def page(laws: Sequence[Law], found: Sequence[Found], made: str, speeds: Mapping[str, float]) -> str:
+def page(laws: Sequence[Law], found: Sequence[Measured], made: str, speeds: Mapping[str, float]) -> str:
     """The page in Markdown."""
     astray = [each for each in found if each.verdict != "ok"]
     missed = [each for each in found if each.verdict == "MISS"]
@@ -76,11 +58,11 @@ def page(laws: Sequence[Law], found: Sequence[Found], made: str, speeds: Mapping
     return "\n\n".join(parts) + "\n"
 
 
-def _title(law: Law, found: Sequence[Found]) -> str:
+def _title(law: Law, found: Sequence[Measured]) -> str:
     return f"### {law.title[0].upper()}{law.title[1:]} ({min(each.trials for each in found):,} trials)"
 
 
-def _spread(nulls: Sequence[Found]) -> str:
+def _spread(nulls: Sequence[Measured]) -> str:
     """Of the errors."""
     if not nulls:
         return ""
@@ -92,7 +74,7 @@ def _spread(nulls: Sequence[Found]) -> str:
     )
 
 
-def _matrix(found: Sequence[Found]) -> str:
+def _matrix(found: Sequence[Measured]) -> str:
     """Tests by designs."""
     tests = list(dict.fromkeys(each.row.test for each in found))
     designs = list(dict.fromkeys(each.row.design for each in found))
@@ -103,14 +85,14 @@ def _matrix(found: Sequence[Found]) -> str:
     return "\n".join(lines)
 
 
-def _cell(found: Found) -> str:
+def _cell(found: Measured) -> str:
     mark = {"ok": "", "as R": "\\*", "MISS": "!"}[found.verdict]
     if found.is_null:
         return f"{100 * found.rate:.2f}{mark}"
     return f"{100 * found.rate:.2f}{mark} ({100 * found.row.expected:.2f})"
 
 
-def _approximations(laws: Sequence[Law], found: Sequence[Found]) -> str:
+def _approximations(laws: Sequence[Law], found: Sequence[Measured]) -> str:
     """The log-rank test of one look: its power as simulated, and by each approximation."""
     lines = []
     for law in laws:
@@ -135,7 +117,7 @@ def _speeds(law: Law, speeds: Mapping[str, float]) -> str:
     return "\n".join([said, "", *lines])
 
 
-def _exceptions(found: Sequence[Found]) -> str:
+def _exceptions(found: Sequence[Measured]) -> str:
     lines = [
         "| law | test | design | rate | +- | expected | R | +- | verdict |",
         "|---|---|---|---|---|---|---|---|---|",

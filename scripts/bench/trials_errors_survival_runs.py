@@ -1,14 +1,12 @@
-"""Simulated trials of trials_errors_survival.py: how often each row rejects, a thousand trials at a time, on disk."""
+"""Simulated trials of trials_errors_survival.py: how often each row rejects, a thousand trials at a time."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,10 +85,10 @@ class Work:
         return [row for _, rows in self.tests for row in rows] + [row for _, row in self.engine]
 
     @property
-    def mark(self) -> str:
-        """What makes a stored result that of this work."""
+    def key(self) -> tuple[str | int, ...]:
+        """What makes a stored result of the seed that of this work."""
         text = f"{self.law!r}|{[repr(row) for row in self.rows]}"
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self.law.name, hashlib.sha256(text.encode()).hexdigest()[:16], self.chunk
 
 
 def run_work(work: Work) -> dict[str, int]:
@@ -147,50 +145,3 @@ def speeds(law: Law, tests: Sequence[SurvivalTest], turns: int = 7) -> dict[str,
             spent.append(time.process_time() - start)
         found[test.name] = BLOCK / min(spent)
     return found
-
-
-class Store:
-    """Finished work on disk, one JSON object a line; a file that another run left half written is read up to there."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._found: dict[tuple[str, str, int, int], dict[str, int]] = {}
-        self._others: dict[str, tuple[int, int]] = {}
-        if path.exists():
-            for line in path.read_text().splitlines():
-                self._take(line)
-
-    def _take(self, line: str) -> None:
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            return  # the last line of a run that was killed
-        if "other" in record:
-            if record["trials"] >= self._others.get(record["row"], (0, 0))[1]:
-                self._others[record["row"]] = record["hits"], record["trials"]
-        else:
-            self._found[record["law"], record["mark"], record["seed"], record["chunk"]] = record["hits"]
-
-    def of(self, work: Work) -> dict[str, int] | None:
-        """The result of a work, if it is there."""
-        return self._found.get((work.law.name, work.mark, work.seed, work.chunk))
-
-    def add(self, work: Work, hits: dict[str, int]) -> None:
-        """Keeps a result."""
-        self._write({"law": work.law.name, "mark": work.mark, "seed": work.seed, "chunk": work.chunk, "hits": hits})
-        self._found[work.law.name, work.mark, work.seed, work.chunk] = hits
-
-    def other(self, row: Row, least: int) -> tuple[int, int] | None:
-        """How often the independent programme rejects, and in how many trials, if it has run at least so many."""
-        found = self._others.get(repr(row))
-        return found if found is not None and found[1] >= least else None
-
-    def add_other(self, row: Row, hits: int, trials: int) -> None:
-        """Keeps a result of the independent programme."""
-        self._others[repr(row)] = hits, trials
-        self._write({"other": row.key, "hits": hits, "trials": trials, "row": repr(row)})
-
-    def _write(self, record: Mapping[str, object]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as stream:
-            stream.write(json.dumps(record) + "\n")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
+from trials_errors_rates import rejections
 from trials_errors_survival_laws import Law
 
 from medtwin.trials.analysis.batched.survival_curves import milestone, restricted_mean_difference
@@ -218,14 +219,7 @@ class Row:
 
     def rejects(self, z: Floats) -> NDArray[np.bool_]:
         """Which trials reject, (trials,), from z at the law's looks, (trials, looks)."""
-        rejected, running = np.zeros(len(z), dtype=bool), np.ones(len(z), dtype=bool)
-        for k, place in enumerate(self.places):
-            crosses = running & (z[:, place] >= self.upper[k])
-            rejected |= crosses
-            running &= ~crosses
-            if self.lower is not None:
-                running &= ~(z[:, place] <= self.lower[k])
-        return rejected
+        return rejections(z, self.places, self.upper, self.lower)
 
 
 @lru_cache(maxsize=256)

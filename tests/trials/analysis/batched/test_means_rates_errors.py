@@ -18,7 +18,7 @@ import trials_errors_means_rates as script
 import trials_errors_prognosis as prognosis
 from trials_errors_designs import Design, designs
 from trials_errors_families import Family, families
-from trials_errors_store import State
+from trials_errors_store import Store
 
 FIXED = designs()[0]
 
@@ -105,15 +105,15 @@ def test_power_of_covariance_analysis_without_imbalance_is_that_of_t() -> None:
 
 
 def test_a_score_that_treatment_changes_is_flagged(tmp_path: Path) -> None:
-    state, arm = State(tmp_path / "state.jsonl", 1), (np.arange(2 * prognosis.ARM) + 1) % 2
-    honest = prognosis.measure("honest", 2000, state, prognosis.normal_draw(0.7))
+    store, arm = Store(tmp_path / "state.jsonl", 1), (np.arange(2 * prognosis.ARM) + 1) % 2
+    honest = prognosis.measure("honest", 2000, store, prognosis.normal_draw(0.7))
     assert prognosis._row("", 0.51, honest)[1]
 
     def treated(rng: np.random.Generator, num: int) -> tuple[np.ndarray, np.ndarray]:
         y, m = prognosis.normal_draw(0.7)(rng, num)
         return y, m - 0.3 * arm
 
-    line, good = prognosis._row("", 0.51, prognosis.measure("treated", 2000, state, treated))
+    line, good = prognosis._row("", 0.51, prognosis.measure("treated", 2000, store, treated))
     assert not good
     assert "MISSES" in line
 
@@ -123,8 +123,8 @@ def test_finished_blocks_are_not_simulated_again(tmp_path: Path) -> None:
     name = "rates in 3 strata, 60 + 60"
     found = script.simulate_block((name, 0, 200), 1)
     assert found == script.simulate_block((name, 0, 200), 1)
-    State(path, 1).add(family=name, block=0, trials=200, counts=found[3])
-    assert script.totals(State(path, 1), name, 5) == (200, found[3])
-    assert script.totals(State(path, 2), name, 5) == (0, {})
-    numbers = State(path, 1).once("score", 10, lambda: [1.0])
-    assert State(path, 1).once("score", 10, lambda: [2.0]) == numbers == [1.0]
+    Store(path, 1).add([200, found[3]], "block", name, 0)
+    assert script.totals(Store(path, 1), name, 5) == (200, found[3])
+    assert script.totals(Store(path, 2), name, 5) == (0, {})
+    numbers = Store(path, 1).once(lambda: [1.0], "score", "normal", 10)
+    assert Store(path, 1).once(lambda: [2.0], "score", "normal", 10) == numbers == [1.0]

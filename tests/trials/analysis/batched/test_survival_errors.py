@@ -17,8 +17,9 @@ from medtwin.trials.analysis.batched.survival_scores import logrank
 sys.path.append(str(Path(__file__).resolve().parents[4] / "scripts" / "bench"))
 
 import trials_errors_survival as script
+from trials_errors_store import Store
 from trials_errors_survival_laws import LAWS, Law
-from trials_errors_survival_runs import Store, engine_designs, engine_row
+from trials_errors_survival_runs import engine_designs, engine_row
 from trials_errors_survival_tests import FIXED, SEQUENTIAL, Row, SurvivalTest, row_of
 from trials_errors_survival_tests import tests_of as offered
 
@@ -82,14 +83,15 @@ def test_finished_work_is_not_done_again(tmp_path: Path, monkeypatch: pytest.Mon
     law = LAW["null, small, 1:1"]
     test = first_test(law)
     plan = script.Plan(law, [(test, [row_of(law, test, FIXED)])])
-    store = Store(tmp_path / "state.jsonl")
-    first = script.measure([plan], 2000, 1, store)
+    first = script.measure([plan], 2000, Store(tmp_path / "state.jsonl", 1))
     with (tmp_path / "state.jsonl").open("a") as stream:
-        stream.write('{"law": "null, sm')  # killed while it wrote
+        stream.write('\n{"seed": 1, "key": ["null, sm')  # killed while it wrote
     monkeypatch.setattr(script, "run_work", lambda work: pytest.fail("done again"))
-    assert script.measure([plan], 2000, 1, Store(tmp_path / "state.jsonl")) == first
+    assert script.measure([plan], 2000, Store(tmp_path / "state.jsonl", 1)) == first
     with pytest.raises(pytest.fail.Exception, match="done again"):
-        script.measure([plan], 2000, 2, Store(tmp_path / "state.jsonl"))
+        script.measure([plan], 2000, Store(tmp_path / "state.jsonl", 2))
+    Store(tmp_path / "state.jsonl", 1).add(5, "after what was half written")
+    assert Store(tmp_path / "state.jsonl", 1).get("after what was half written") == 5
 
 
 def test_where_a_row_stops() -> None:
@@ -115,7 +117,7 @@ def test_every_test_and_law_is_measured() -> None:
 def test_the_independent_programme_finds_the_same(name: str, tmp_path: Path) -> None:
     law = LAW[name]
     tests = [(test, [row_of(law, test, FIXED)]) for test in offered(law)]
-    found = script.measure([script.Plan(law, tests)], 4000, 1, Store(tmp_path / "state.jsonl"))
+    found = script.measure([script.Plan(law, tests)], 4000, Store(tmp_path / "state.jsonl", 1))
     hits = script.run_independent(law, found, 3000, 5)
     both = [
         replace(each, independent=(hit / 3000, 3000), row=replace(each.row, expected=0.5))
