@@ -25,7 +25,7 @@ from medtwin.trials.outcome.response_fit import FittedResponse, fit_response
 from medtwin.trials.population.attrition import GroupRow, attrition_by_group, days_of_reference, demographics
 from medtwin.trials.population.cohort import Code, Cohort
 from medtwin.trials.population.criteria import AttritionRow, Criterion, IndexDay, Lab, baseline, find_eligible
-from medtwin.trials.population.evaluation import statements
+from medtwin.trials.population.evaluation import criteria_of
 from medtwin.trials.population.measures import Measure
 
 Floats = NDArray[np.float64]
@@ -74,8 +74,6 @@ class ResponseTrial:
     ridge: float = 4.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.eligibility, str):
-            raise ValueError(f"eligibility must be a list, got {self.eligibility!r}")
         _ = self.criteria, self.dropout  # raise where they make no sense
         if not isinstance(self.endpoint, ContinuousResponse | BinaryResponse):
             raise ValueError(f"endpoint must be a ContinuousResponse or BinaryResponse, got {self.endpoint!r}")
@@ -102,11 +100,7 @@ class ResponseTrial:
     @cached_property
     def criteria(self) -> Sequence[Criterion]:
         """The criteria of eligibility, those written in the language among them."""
-        measures = {lab.name: Measure(lab.codes, lab.unit) for lab in self.labs} | dict(self.measures)
-        found: list[Criterion] = []
-        for each in self.eligibility:
-            found += statements(each, measures) if isinstance(each, str) else [each]
-        return found
+        return criteria_of(self.eligibility, self.labs, self.measures)
 
     @property
     def dropout(self) -> Dropout:

@@ -43,7 +43,7 @@ from medtwin.trials.population.criteria import (
     baseline,
     find_eligible,
 )
-from medtwin.trials.population.evaluation import statements
+from medtwin.trials.population.evaluation import criteria_of
 from medtwin.trials.population.measures import Measure
 
 Floats = NDArray[np.float64]
@@ -107,8 +107,6 @@ class SurvivalTrial:
     external_controls: None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.eligibility, str):
-            raise ValueError(f"eligibility must be a list, got {self.eligibility!r}")
         _ = self.criteria, self.effect_model  # raise where a text is no expression
         if not self.follow_up_months > 0:
             raise ValueError(f"follow_up_months must be above 0, got {self.follow_up_months!r}")
@@ -147,11 +145,7 @@ class SurvivalTrial:
     @cached_property
     def criteria(self) -> Sequence[Criterion]:
         """The criteria of eligibility, those written in the language among them."""
-        measures = {lab.name: Measure(lab.codes, lab.unit) for lab in self.labs} | dict(self.measures)
-        found: list[Criterion] = []
-        for each in self.eligibility:
-            found += statements(each, measures) if isinstance(each, str) else [each]
-        return found
+        return criteria_of(self.eligibility, self.labs, self.measures)
 
     @cached_property
     def effect_model(self) -> EffectModel | None:

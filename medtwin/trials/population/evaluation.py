@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from medtwin.trials.population.code_family import CodeFamily
 from medtwin.trials.population.cohort import NEVER, Cohort, Records, sort_key
-from medtwin.trials.population.criteria import Answer, Candidates, age_years, values_in
+from medtwin.trials.population.criteria import Answer, Candidates, Criterion, Lab, age_years, values_in
 from medtwin.trials.population.language import RACES, parse
 from medtwin.trials.population.measures import COMMON_MEASURES, Measure
 from medtwin.trials.population.propositions import (
@@ -126,6 +126,28 @@ def statements(text: str, measures: Mapping[str, Measure] | None = None) -> list
     ['age >= 18', 'egfr[-90d:] > 30 mL/min/{1.73_m2}', 'no condition(I50)']
     """
     return [Statement(part) for part in conjuncts(statement(text, measures=measures).proposition)]
+
+
+def criteria_of(
+    eligibility: Sequence[Criterion | str], labs: Sequence[Lab] = (), measures: Mapping[str, Measure] | None = None
+) -> list[Criterion]:
+    """The criteria of a trial's eligibility, in order, text as its `statements`.
+
+    Args:
+        eligibility: Criteria, or text in the language of `medtwin.trials.population.language`.
+        labs: Text may name them as measures.
+        measures: As in `statement`; they go before the labs.
+
+    Raises:
+        ValueError: If it is no list. EligibilityError: If a text is no expression.
+    """
+    if isinstance(eligibility, str):
+        raise ValueError(f"eligibility must be a list, got {eligibility!r}")
+    known = {lab.name: Measure(lab.codes, lab.unit) for lab in labs} | dict(measures or {})
+    found: list[Criterion] = []
+    for each in eligibility:
+        found += statements(each, known) if isinstance(each, str) else [each]
+    return found
 
 
 def _known(holds: Bools) -> Truths:
