@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from medtwin.trials.engine.survival_trial import SurvivalTrial
 from medtwin.trials.population.cohort import Cohort, latest_before
-from medtwin.trials.population.criteria import Lab, find_eligible, values_in
+from medtwin.trials.population.criteria import Lab, find_eligible
 from medtwin.trials.population.language import RACES
+from medtwin.trials.population.units import values_in
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

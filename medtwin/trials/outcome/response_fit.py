@@ -14,7 +14,8 @@ from medtwin.trials.outcome.endpoint import Endpoint, follow_up
 from medtwin.trials.outcome.prognosis import strata_of
 from medtwin.trials.outcome.response import BinaryResponse, ContinuousResponse, Reading, Response, ResponsePool
 from medtwin.trials.population.cohort import Cohort, latest_before
-from medtwin.trials.population.criteria import Baseline, Candidates, values_in
+from medtwin.trials.population.criteria import Baseline, Candidates
+from medtwin.trials.population.units import values_in
 
 Floats = NDArray[np.float64]
 MIN_READINGS = 20

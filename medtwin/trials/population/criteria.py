@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtwin.core.errors import ConfigError
-from medtwin.core.units import convert
-from medtwin.trials.population.cohort import CONVERTED_DIGITS, NEVER, Code, Cohort, Records, latest_before, significant
+from medtwin.trials.population.cohort import NEVER, Code, Cohort, Records, latest_before
+from medtwin.trials.population.units import values_in
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -207,9 +207,8 @@ class LatestValue:
     @property
     def label(self) -> str:
         """What it demands, in words."""
-        bounds = [
-            f"{sign} {bound:g}" for sign, bound in ((">=", self.minimum), ("<=", self.maximum)) if bound is not None
-        ]
+        limits = ((">=", self.minimum), ("<=", self.maximum))
+        bounds = [f"{sign} {limit:g}" for sign, limit in limits if limit is not None]
         what = f"{self.name or ' or '.join(self.codes)} {' and '.join(bounds) or 'measured'}"
         return f"{what}{f' {self.unit}' if bounds and self.unit else ''}{_window(self.window_days)}"
 
@@ -411,31 +410,6 @@ def latest_value(cohort: Cohort, codes: Sequence[Code], at: Candidates, unit: st
     index = np.maximum(found, 0)
     is_near = (found >= 0) & (at.day - records.day[index] <= window_days)
     return np.where(is_near, values[index], np.nan)
-
-
-def values_in(records: Records, unit: str | None) -> Floats:
-    """Values in a UCUM unit, (rows,); nan in one of another dimension. A value without a unit is taken to be in it.
-
-    A converted value has nine significant digits, so that 0.07 is 7 % and no hair more.
-    """
-    scale, offset = np.ones(len(records.units) + 1), np.zeros(len(records.units) + 1)
-    for number in np.unique(records.unit[records.unit >= 0]).tolist():
-        if unit is not None and records.units[number] != unit:
-            scale[number], offset[number] = _conversion(records.units[number], unit)
-    is_converted = (scale != 1) | (offset != 0)
-    if not is_converted.any():
-        return records.value
-    values = records.value * scale[records.unit] + offset[records.unit]
-    return np.where(is_converted[records.unit], significant(values, CONVERTED_DIGITS), values)
-
-
-def _conversion(unit: str, to: str) -> tuple[float, float]:
-    """Factor and offset from one unit to another; nan where they measure different things."""
-    try:
-        offset = convert(0.0, unit, to)
-        return convert(1.0, unit, to) - offset, offset
-    except ValueError:
-        return np.nan, np.nan
 
 
 def age_years(cohort: Cohort, at: Candidates) -> Floats:

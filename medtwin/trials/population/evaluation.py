@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from medtwin.trials.population.code_family import CodeFamily
 from medtwin.trials.population.cohort import NEVER, Cohort, Records, sort_key
-from medtwin.trials.population.criteria import Answer, Candidates, Criterion, Lab, age_years, values_in
+from medtwin.trials.population.criteria import Answer, Candidates, Criterion, Lab, age_years
 from medtwin.trials.population.language import RACES, parse
 from medtwin.trials.population.measures import COMMON_MEASURES, Measure
 from medtwin.trials.population.propositions import (
@@ -39,6 +39,7 @@ from medtwin.trials.population.propositions import (
     codes_of,
     conjuncts,
 )
+from medtwin.trials.population.units import values_in
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
