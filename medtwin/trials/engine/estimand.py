@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from medtwin.trials.engine.counterfactual import Measure, check_measure
 from medtwin.trials.enrolment.adherence import TreatmentChange
@@ -86,7 +86,7 @@ class Estimand:
     @property
     def strategies(self) -> dict[str, Strategy]:
         """That of each change of treatment."""
-        return {kind: each for kind, each in self.intercurrent_events.items() if kind != DEATH}  # type: ignore[misc]
+        return {kind: cast("Strategy", each) for kind, each in self.intercurrent_events.items() if kind != DEATH}
 
     @property
     def log_measures(self) -> tuple[Measure, ...]:

@@ -7,6 +7,7 @@ experimental : control 2:1. Levels are (factors, trials, patients) in order of r
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -309,15 +310,15 @@ def assign_in_turn(levels: Ints, num_arms: int, uniform: Floats, probabilities: 
     return np.ascontiguousarray(arms.T)
 
 
-class _InTurn(_ByStrata):
+class _InTurn(_ByStrata, ABC):
     """Equal arms, whose probabilities for a patient depend on those of the patients of the stratum before."""
 
     _what: ClassVar[str]
     _is_pair: ClassVar[bool] = True
 
+    @abstractmethod
     def probabilities(self, counts: Ints) -> Floats:
         """Of the arms, (arms, trials), given the stratum's patients so far, (arms, 1, trials)."""
-        raise NotImplementedError
 
     def check(self, parts: Sequence[int]) -> int:
         """1.

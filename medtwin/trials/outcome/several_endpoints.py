@@ -5,7 +5,7 @@ A patient's numbers depend on the draws alone: the other arm, or another law, tu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -105,12 +105,12 @@ class Outcome(Protocol):
         ...
 
 
-def _checked(name: str, control: object, experimental: object, outside: object | None) -> None:
+def _checked(name: str, control: object, experimental: object, outside: Sized | None) -> None:
     if not name:
         raise ValueError(f"name must say which endpoint it is, got {name!r}")
     if control is None or experimental is None:
         raise ValueError(f"{name} must have a law of the control and of the experimental arm")
-    if outside is not None and len(outside) != 2:  # type: ignore[arg-type]
+    if outside is not None and len(outside) != 2:
         raise ValueError(f"outside of {name} must be the laws of the control and the experimental arm, got {outside!r}")
 
 
