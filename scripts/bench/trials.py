@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from head_commit import head_commit
 
 from medtwin.core.shards import map_shards
 from medtwin.trials.analysis.survival_batch import (
@@ -53,7 +54,6 @@ from medtwin.trials.enrolment.adherence import Dropout
 from medtwin.trials.enrolment.randomisation import PermutedBlocks
 from medtwin.trials.outcome.prognosis import PatientPool
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 HAZARD_RATIO, NUM_SUBJECTS, SEED, TURNS = 0.7, 450, 1, 3
 TOGETHER = BLOCKS_PER_TASK * BLOCK
 RPACT = """
@@ -206,14 +206,12 @@ def grid(plan: TrialPlan, num_scenarios: int, num_trials: int, num_workers: int)
 
 def report(rows: list[Row], power: tuple[float, float, int], plan: TrialPlan, made: Grid, load: float) -> list[str]:
     """The page."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
     ours, (found, theirs, num_trials) = rows[0].seconds, power
     lines = [
         "# How fast trials are simulated",
         "",
         "Command: `OMP_NUM_THREADS=1 .venv/bin/python scripts/bench/trials.py --write docs/results/trials.md`, at",
-        f"{commit}, on {os.cpu_count()} cores, Python {platform.python_version()}, numpy {np.__version__}.",
+        f"{head_commit()}, on {os.cpu_count()} cores, Python {platform.python_version()}, numpy {np.__version__}.",
         f"Load average {load:.1f} when it began: above the number of cores, other work slowed everything here alike.",
         "",
         "450 patients, 1:1, 12 months of accrual, control median 12 months, hazard ratio 0.7, 5 % a year drop out;",

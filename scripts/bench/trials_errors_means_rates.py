@@ -30,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy
+from head_commit import head_commit
 from tqdm import tqdm
 from trials_errors_designs import FRACTIONS, Design, designs
 from trials_errors_families import Family, families
@@ -276,14 +277,13 @@ def main() -> int:
 
 def heading(args: argparse.Namespace) -> list[str]:
     """What was run."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     versions = f"Python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}"
     return [
         "# Type I error and power of tests of means, rates, counts and repeated measures",
         "",
         "Command: `OMP_NUM_THREADS=1 .venv/bin/python scripts/bench/trials_errors_means_rates.py "
         f"--trials {args.trials} --seed {args.seed} --independent {args.independent} --twins DATASET --write "
-        f"docs/results/trials_errors_means_rates.md`, at {commit.strip()}, {versions}.",
+        f"docs/results/trials_errors_means_rates.md`, at {head_commit()}, {versions}.",
         "",
         *LEGEND.splitlines(),
         "",

@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from head_commit import head_commit
 from tqdm import tqdm
 from trials_errors_store import Store
 from trials_errors_survival_laws import ACCRUAL_MONTHS, ANNUAL_DROPOUT, LAWS, Law
@@ -238,13 +239,10 @@ def finish(plans: Sequence[Plan], options: argparse.Namespace) -> int:
 
 def said(options: argparse.Namespace) -> str:
     """How the page was made."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
     return (
         "Command: `OMP_NUM_THREADS=1 .venv/bin/python scripts/bench/trials_errors_survival.py "
         f"--trials {options.trials} --seed {options.seed} --independent {options.independent} "
-        f"--write docs/results/trials_errors_survival.md`, at {commit}, Python {platform.python_version()}, "
+        f"--write docs/results/trials_errors_survival.md`, at {head_commit()}, Python {platform.python_version()}, "
         f"numpy {np.__version__}. Seed {options.seed}; of R {options.seed + 1}."
     )
 

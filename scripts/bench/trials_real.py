@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from head_commit import head_commit
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from medtwin.trials.analysis.cox import HazardModel, cox_model  # noqa: E402
-from medtwin.trials.analysis.rates import wilson_interval  # noqa: E402
-from tests.trials.real_trials import actg175, cgd, colon, pilot  # noqa: E402
-from tests.trials.real_trials.compared import Compared  # noqa: E402
-from tests.trials.real_trials.projection import CUTS, Projected, after, arm_of, other_half, simulated  # noqa: E402
+from medtwin.trials.analysis.cox import HazardModel, cox_model
+from medtwin.trials.analysis.rates import wilson_interval
+from tests.trials.real_trials import actg175, cgd, colon, pilot
+from tests.trials.real_trials.compared import Compared
+from tests.trials.real_trials.projection import CUTS, Projected, after, arm_of, other_half, simulated
 
 COMPARED = (*actg175.COMPARED, *colon.COMPARED, *cgd.COMPARED, *pilot.COMPARED)
 ARMS = ("zidovudine", "zidovudine and didanosine", "zidovudine and zalcitabine", "didanosine")
@@ -115,14 +114,11 @@ def page(folder: Path) -> tuple[str, bool]:
     treated = [other_half(folder, seed, arm=1) for seed in range(HALVES)]
     known = [simulated(seed) for seed in range(TRIALS)]
     by_cut, by_arm = cuts(folder)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
     lines = [
         "# Real trials re-analysed",
         "",
         "Command: `MEDTWIN_DATA=... OMP_NUM_THREADS=1 .venv/bin/python scripts/bench/trials_real.py --write "
-        f"docs/results/trials_real.md`, at {commit.stdout.strip()}.",
+        f"docs/results/trials_real.md`, at {head_commit()}.",
         "Calls and numbers of R 4.2.2 (survival 3.5-3, cmprsk 2.2-11, nlme 3.1-162): tests/trials/real_trials.",
         "",
         "## R's numbers",
