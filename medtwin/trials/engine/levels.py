@@ -9,17 +9,18 @@ from numpy.typing import NDArray
 
 from medtwin.trials.enrolment.factors import Factor
 from medtwin.trials.outcome.prognosis import PatientPool
+from medtwin.trials.outcome.response import ResponsePool
 
 Ints = NDArray[np.int64]
-SEX, SITE, LOG_RISK = "sex", "site", "log_risk"
+SEX, SITE, LOG_RISK, SCORE = "sex", "site", "log_risk", "score"
 
 
-def pool_levels(factor: Factor, pool: PatientPool) -> Ints:
+def pool_levels(factor: Factor, pool: PatientPool | ResponsePool) -> Ints:
     """The level of everyone in the pool, (pool,).
 
     Args:
-        factor: `sex` (women, all others), `log_risk` (the prognostic score, with cuts), or a covariate of the pool's
-            baseline with cuts.
+        factor: `sex` (women, all others), the prognostic score with cuts (`log_risk`, or `score` where the endpoint is
+            read once), or a covariate of the pool's baseline with cuts.
         pool: From which patients are drawn.
 
     Raises:
@@ -27,7 +28,7 @@ def pool_levels(factor: Factor, pool: PatientPool) -> Ints:
     """
     if factor.name == SEX:
         return pool.stratum
-    numbers = {LOG_RISK: pool.log_risk}
+    numbers = {LOG_RISK: pool.log_risk} if isinstance(pool, PatientPool) else {SCORE: pool.score}
     if pool.baseline is not None:
         numbers |= dict(zip(pool.baseline.names, pool.baseline.values.T, strict=True))
     if factor.name not in numbers:
@@ -37,7 +38,7 @@ def pool_levels(factor: Factor, pool: PatientPool) -> Ints:
     return factor.levels(numbers[factor.name])
 
 
-def levels_of(factors: Sequence[Factor], pool: PatientPool, index: Ints, site: Ints) -> Ints:
+def levels_of(factors: Sequence[Factor], pool: PatientPool | ResponsePool, index: Ints, site: Ints) -> Ints:
     """The levels of simulated patients, (factors, trials, patients).
 
     Args:

@@ -17,20 +17,19 @@ from numpy.typing import NDArray
 from medtwin.trials.design.hazard import PiecewiseRate
 from medtwin.trials.engine.course import BLOCK
 from medtwin.trials.engine.estimates import Estimate, mean_of, share_of
+from medtwin.trials.engine.levels import SEX, levels_of
 from medtwin.trials.engine.response_design import ResponseDesign
 from medtwin.trials.engine.response_tests import ResponseTest, StudentTest, analyse
 from medtwin.trials.engine.stopped import StoppedCharacteristics, no_counts, no_marks, no_numbers
 from medtwin.trials.enrolment.accrual import Accrual
 from medtwin.trials.enrolment.adherence import Dropout
 from medtwin.trials.enrolment.draws import TrialDraws
-from medtwin.trials.enrolment.factors import Factor
 from medtwin.trials.enrolment.randomisation import PermutedBlocks, Randomisation, ratio_parts
 from medtwin.trials.outcome.response import ResponsePool
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-SEX, SITE = "sex", "site"
 _NEARLY_1 = 2.0**-54
 _LEVEL_95 = 1.959963984540054
 
@@ -96,36 +95,6 @@ class ResponsePlan:
         """The share of patients who stay until their outcome is read."""
         shares = [float(np.exp(-each.cumulative(self.design.response.months))) for each in self.dropout.arms]
         return float(np.average(shares, weights=self.parts))
-
-
-def levels_of(factors: Sequence[Factor], pool: ResponsePool, index: Ints, site: Ints) -> Ints:
-    """The levels of simulated patients, (factors, trials, patients).
-
-    Args:
-        factors: `sex` (women, all others), `site`, `score` with cuts, or a covariate of the pool's baseline with cuts.
-        pool: From which patients are drawn.
-        index: (trials, patients) into the pool.
-        site: (trials, patients).
-
-    Raises:
-        ValueError: If the pool does not know a factor, or a number has no cuts.
-    """
-    numbers = {"score": pool.score}
-    if pool.baseline is not None:
-        numbers |= dict(zip(pool.baseline.names, pool.baseline.values.T, strict=True))
-    found = []
-    for factor in factors:
-        if factor.name == SITE:
-            found.append(site)
-        elif factor.name == SEX:
-            found.append(pool.stratum[index])
-        elif factor.name not in numbers:
-            raise ValueError(f"factors must be among {', '.join([SEX, SITE, *numbers])}, got {factor.name!r}")
-        elif not factor.cuts:
-            raise ValueError(f"cuts must be given for {factor.name}, which is a number")
-        else:
-            found.append(factor.levels(numbers[factor.name])[index])
-    return np.stack(found) if found else np.zeros((0, *index.shape), dtype=np.int64)
 
 
 @dataclass(frozen=True)
