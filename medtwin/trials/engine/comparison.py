@@ -26,6 +26,7 @@ from medtwin.trials.engine.batch import (
     share_of,
 )
 from medtwin.trials.engine.survival_trial import Study
+from medtwin.trials.engine.tasks import by_scenario
 
 Floats = NDArray[np.float64]
 REJECTED, DURATION, PATIENTS, EVENTS = "null rejected", "duration, months", "patients enrolled", "events"
@@ -205,11 +206,7 @@ def run_grid_task(task: GridTask) -> list[list[Stops]]:
 
 def comparison_of(settings: Sequence[Setting], results: Iterable[Sequence[Sequence[Stops]]]) -> Comparison:
     """The comparison, from the results of the tasks in their order."""
-    parts: list[list[Stops]] = [[] for _ in settings]
-    for found in results:
-        for mine, more in zip(parts, found, strict=True):
-            mine.extend(more)
-    each = zip(settings, parts, strict=True)
+    each = zip(settings, by_scenario(len(settings), results), strict=True)
     return Comparison(settings, [Characteristics(float(s.ratios.mean()), Stops.join(mine)) for s, mine in each])
 
 

@@ -45,3 +45,10 @@ def mean_of(values: Floats, level: float = 0.95) -> Estimate:
     mean, error = float(kept.mean()), float(kept.std(ddof=1) / math.sqrt(len(kept)))
     half = float(norm.ppf(0.5 + level / 2)) * error
     return Estimate(mean, error, mean - half, mean + half, level)
+
+
+def difference_of(first: Estimate, second: Estimate) -> Estimate:
+    """The difference of two independent estimates."""
+    value, error = first.value - second.value, math.hypot(first.standard_error, second.standard_error)
+    half = float(norm.ppf(0.5 + first.level / 2)) * error
+    return Estimate(value, error, value - half, value + half, first.level)

@@ -7,19 +7,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
 
 from medtwin.trials.design.boundaries import exit_probabilities
 from medtwin.trials.engine.batch import (
     BLOCK,
     Characteristics,
-    Estimate,
     Stops,
     TrialPlan,
     draw_patients,
     marginal_log_hazard_ratio,
     run_trials,
 )
+from medtwin.trials.engine.estimates import Estimate, difference_of
 from medtwin.trials.engine.survival_trial import Study, SurvivalTrial
 from medtwin.trials.engine.tasks import POWER_CURVE, blocks_of_tasks, by_scenario
 
@@ -154,10 +153,3 @@ def table_of(study: Study, scenario: Scenario, found: Characteristics, seed: int
         Line(scenario.name, scenario.hazard_ratio, what, look, estimate, theory, found.num_trials)
         for what, look, estimate, theory in lines
     ]
-
-
-def difference_of(first: Estimate, second: Estimate) -> Estimate:
-    """The difference of two independent estimates."""
-    value, error = first.value - second.value, math.hypot(first.standard_error, second.standard_error)
-    half = float(norm.ppf(0.5 + first.level / 2)) * error
-    return Estimate(value, error, value - half, value + half, first.level)

@@ -10,9 +10,8 @@ Source: Jennison & Turnbull 2000, Group Sequential Methods, chapters 8 and 9; Mo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +21,14 @@ from medtwin.trials.analysis.survival_batch import cox_log_hazard_ratio_continuo
 from medtwin.trials.design.stagewise_batch import stagewise_drifts
 from medtwin.trials.engine.batch import (
     BLOCK,
-    Estimate,
     Stops,
     TrialPlan,
     course_of,
     draw_patients,
     in_order,
-    mean_of,
-    share_of,
     snapshot,
 )
+from medtwin.trials.engine.estimates import Estimate, difference_of, mean_of, share_of
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -143,7 +140,7 @@ def score(estimator: str, trials: str, found: Reported, truth: Estimate, level: 
     count = len(kept.estimate)
     if count < 2:
         raise ValueError(f"trials with an estimate must be 2 or more, got {count}")
-    bias = _shifted(mean_of(kept.estimate), truth)
+    bias = difference_of(mean_of(kept.estimate), truth)
     covers = (kept.low <= truth.value) & (truth.value <= kept.high)
     return Score(
         estimator,
@@ -156,12 +153,6 @@ def score(estimator: str, trials: str, found: Reported, truth: Estimate, level: 
         level,
         share_of(int((kept.estimate > truth.value).sum()), count),
     )
-
-
-def _shifted(estimate: Estimate, truth: Estimate) -> Estimate:
-    value, error = estimate.value - truth.value, math.hypot(estimate.standard_error, truth.standard_error)
-    half = float(norm.ppf(0.5 + estimate.level / 2)) * error
-    return replace(estimate, value=value, standard_error=error, low=value - half, high=value + half)
 
 
 def scores(
