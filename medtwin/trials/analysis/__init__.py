@@ -13,6 +13,6 @@
 | what a prior and the data say | bayes |
 | several hypotheses | multiplicity |
 | summaries by stage, for `medtwin.trials.adaptive` | stage_data |
-| what the engine counts trial by trial with | survival_batch, event_shares |
+| many trials at once | batched; for the engine: survival_batch, event_shares |
 | shared: data at the door, results, laws | follow_up, results, normal_maximum, profile_likelihood |
 """

@@ -2,6 +2,7 @@
 
 All that either needs of a trial is which share of the patients at risk at each event is experimental. Arrays are
 (trials, patients), float32: sums have a relative error of about 1e-7. z > 0 favours the experimental arm (arm 1).
+Made for the engine's looks; `survival_batch` says which of the Cox estimates of many trials is for what.
 """
 
 from __future__ import annotations

@@ -1,6 +1,14 @@
 """Log-rank test and Cox hazard ratio of two arms, many trials at once.
 
 Arrays are (trials, patients). z > 0 favours the experimental arm (arm 1), hazard ratios are experimental / control.
+
+Cox's estimate of many trials is computed in three ways, of times that may tie or not, exactly or fast:
+
+| function | ties | precision | for |
+|---|---|---|---|
+| `cox_log_hazard_ratio` | Efron's | 1e-9, double | true estimands; tests in `batched.survival_hazard_ratio` |
+| `cox_log_hazard_ratio_continuous` | none | five digits, single | scores of designs; estimands trial by trial or in strata |
+| `event_shares.cox_log_hazard_ratio_of_shares` | Efron's | 1e-6, single | the engine, where a trial stops |
 """
 
 from __future__ import annotations

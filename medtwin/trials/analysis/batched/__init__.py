@@ -1,7 +1,12 @@
 """Tests and estimates of many trials at once, (trials, patients): each agrees with the room's function of one trial.
 
-`survival_*` are of times to an event: `survival_order` puts patients in order, once for all tests of the same data.
-`t_tests`, `ranks` and `ancova` are of means, `rates` and `stratified_rates` of counts of responses, `glm` with
-`standardised_risks` of responses given covariates, `negative_binomial` of events, `mmrm` of repeated measures; `arms`
-checks who is in which arm, `contrasts` is what they give.
+| question | files |
+|---|---|
+| do arms survive alike | survival_scores (log-rank, weighted, MaxCombo), survival_hazard_ratio, survival_curves |
+| do means or locations differ | t_tests, ranks; with covariates: ancova |
+| do rates differ | rates, stratified_rates; with covariates: glm, then standardised_risks |
+| do counts of events differ | glm (Poisson), negative_binomial |
+| repeated measurements | mmrm (mmrm_sums, mmrm_likelihood, mmrm_inference) |
+| shared by tests of survival | survival_order: patients in order, once for all; survival_maximum: of several z |
+| shared by the others | arms: who is in which arm; contrasts: what they give; restricted_rates: rates under a null |
 """

@@ -1,4 +1,7 @@
-"""Cox's model of many trials: the arm's log hazard ratio by Wald's test, and score tests of any hazard ratio."""
+"""Cox's model of many trials: the arm's log hazard ratio by Wald's test, and score tests of any hazard ratio.
+
+Estimates are those of `survival_batch.cox_log_hazard_ratio`, of times with ties and in strata.
+"""
 
 from __future__ import annotations
 
