@@ -10,7 +10,6 @@ import argparse
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +21,19 @@ from medtwin.trials.engine.batch import Estimate, Stops, TrialPlan, run_block
 from medtwin.trials.engine.counterfactual import MEASURES, Question, true_estimands
 from medtwin.trials.engine.scoring import ALL, EARLY, Score, scores
 from medtwin.trials.enrolment.accrual import RampedAccrual
-from medtwin.trials.enrolment.adherence import Dropout, SwitchAtProgression
+from medtwin.trials.enrolment.adherence import Dropout, SwitchAtProgression, TreatmentChange
 from medtwin.trials.outcome.prognosis import AssumedOutcome
 
 RATIO, SEED, TAU, NAME = 0.7, 1, 24.0, "marginal_log_hazard_ratio"
 SWITCH = SwitchAtProgression(PiecewiseRate((0.0,), (0.05,)), probability=0.8)
 
 
-def plan(looks: Sequence[float], efficacy: str, sd: float = 0.0, **kwargs: object) -> TrialPlan:
+def plan(looks: Sequence[float], efficacy: str, sd: float = 0.0, changes: Sequence[TreatmentChange] = ()) -> TrialPlan:
     """450 patients over 12 months, median 12 months in the control arm, power 0.85 at hazard ratio 0.7."""
     design = SurvivalDesign(GroupSequential(looks=looks, power=0.85, efficacy=Spending(efficacy)), RATIO)
     pool = AssumedOutcome(12.0, sd).pool(np.random.default_rng(0), 2000)
-    made = TrialPlan(design, pool, 450, RampedAccrual(12, 3).of_size(450), Dropout.of_share(0.05), 120.0)
-    return replace(made, **kwargs)  # type: ignore[arg-type]
+    rate, dropout = RampedAccrual(12, 3).of_size(450), Dropout.of_share(0.05)
+    return TrialPlan(design, pool, 450, rate, dropout, 120.0, changes=changes)
 
 
 def shown(estimate: Estimate) -> str:
