@@ -7,7 +7,7 @@ Cox's estimate of many trials is computed in three ways, of times that may tie o
 | function | ties | precision | for |
 |---|---|---|---|
 | `cox_log_hazard_ratio` | Efron's | 1e-9, double | true estimands; tests in `batched.survival_hazard_ratio` |
-| `cox_log_hazard_ratio_continuous` | none | five digits, single | scores of designs; estimands trial by trial or in strata |
+| `cox_log_hazard_ratio_continuous` | none | five digits, single | scores of designs; estimands in strata or by trial |
 | `event_shares.cox_log_hazard_ratio_of_shares` | Efron's | 1e-6, single | the engine, where a trial stops |
 """
 
