@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from medtwin.trials.enrolment.factors import Factor
 from medtwin.trials.outcome.prognosis import PatientPool
-from medtwin.trials.outcome.response import ResponsePool
+from medtwin.trials.outcome.response import SCORE, ResponsePool
 
 Ints = NDArray[np.int64]
-SEX, SITE, LOG_RISK, SCORE = "sex", "site", "log_risk", "score"
+SEX, SITE, LOG_RISK = "sex", "site", "log_risk"
 
 
 def pool_levels(factor: Factor, pool: PatientPool | ResponsePool) -> Ints:

@@ -83,12 +83,7 @@ class ResponsePlan:
     @cached_property
     def covariates(self) -> Floats:
         """Of everyone in the pool, (pool, covariates), as the test adjusts for them."""
-        numbers = self.pool.numbers
-        for name in self.test.covariates:
-            if name not in numbers:
-                raise ValueError(f"covariates must be among {', '.join(numbers)}, got {name!r}")
-        columns = [numbers[name] for name in self.test.covariates]
-        return np.stack(columns, axis=1) if columns else np.zeros((len(self.pool.score), 0))
+        return self.pool.columns(self.test.covariates)
 
     @cached_property
     def retained(self) -> float:

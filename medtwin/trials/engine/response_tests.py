@@ -14,11 +14,11 @@ from medtwin.trials.analysis.batched.glm import logistic_models
 from medtwin.trials.analysis.batched.rates import Counts, miettinen_nurminen_z
 from medtwin.trials.analysis.batched.standardised_risks import augmented_risks
 from medtwin.trials.analysis.batched.t_tests import pooled_t_tests
+from medtwin.trials.outcome.response import SCORE
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-SCORE = "score"
 
 
 class Compared(Protocol):

@@ -212,10 +212,7 @@ def explained_by(test: ResponseTest, response: Response, pool: ResponsePool) -> 
     """
     if not isinstance(test, CovarianceAnalysis) or not isinstance(response, ContinuousResponse):
         return 0.0
-    numbers = pool.numbers
-    if missing := [name for name in test.covariates if name not in numbers]:
-        raise ValueError(f"covariates must be among {', '.join(numbers)}, got {missing[0]!r}")
-    x = np.stack([numbers[name] for name in test.covariates], axis=1)
+    x = pool.columns(test.covariates)
     total = float(pool.score @ pool.score)
     if total == 0:
         return 0.0

@@ -21,6 +21,8 @@ from medtwin.trials.population.criteria import Baseline
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+SCORE = "score"
+"""The prognostic score's name, among covariates and factors."""
 _MOST_LOG_ODDS = 40.0
 
 
@@ -53,11 +55,22 @@ class ResponsePool:
     @cached_property
     def numbers(self) -> dict[str, Floats]:
         """What may be adjusted for, by name: (pool,) standardised values, a missing one at the median."""
-        found = {"score": self.score, "stratum": _standardised(self.stratum.astype(np.float64))}
+        found = {SCORE: self.score, "stratum": _standardised(self.stratum.astype(np.float64))}
         if self.baseline is not None:
             columns = self.baseline.imputed().T
             found |= {name: _standardised(each) for name, each in zip(self.baseline.names, columns, strict=True)}
         return found
+
+    def columns(self, names: Sequence[str]) -> Floats:
+        """Some of the `numbers` side by side, (pool, names).
+
+        Raises:
+            ValueError: If it does not know one.
+        """
+        if missing := [name for name in names if name not in self.numbers]:
+            raise ValueError(f"covariates must be among {', '.join(self.numbers)}, got {missing[0]!r}")
+        found = [self.numbers[name] for name in names]
+        return np.stack(found, axis=1) if found else np.zeros((len(self.score), 0))
 
 
 def _standardised(values: Floats) -> Floats:
