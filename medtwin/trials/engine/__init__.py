@@ -14,5 +14,5 @@
 | several arms, or doses | arm_selection, dose_trials |
 | several endpoints, looks at milestones | milestones |
 | how many trials, and how precise on few patients | target_error, precision |
-| shared: ends of trials, Monte-Carlo estimates, the work in tasks | stopped, estimates, tasks |
+| shared: ends of trials, Monte-Carlo estimates, tasks, patient tables | stopped, estimates, tasks, covariate_columns |
 """

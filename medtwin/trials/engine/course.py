@@ -29,6 +29,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 BLOCK = TRIALS_PER_STREAM
+MAX_SUBJECTS = 20_000
+"""Patients that a trial may need, whatever its endpoint."""
 
 
 @dataclass(frozen=True)

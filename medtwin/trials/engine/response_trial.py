@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from medtwin.core.errors import ConfigError
 from medtwin.trials.design.group_sequential import GroupSequential
-from medtwin.trials.engine.batch import BLOCK
+from medtwin.trials.engine.course import BLOCK, MAX_SUBJECTS
+from medtwin.trials.engine.covariate_columns import covariate_columns
 from medtwin.trials.engine.response_batch import ResponsePlan, draw_patients, responses_of
 from medtwin.trials.engine.response_design import Hypothesis, ResponseDesign, Superiority
 from medtwin.trials.engine.response_tests import CovarianceAnalysis, ResponseTest, ScoreTestOfRates, StudentTest
@@ -29,7 +30,6 @@ from medtwin.trials.population.evaluation import criteria_of
 from medtwin.trials.population.measures import Measure
 
 Floats = NDArray[np.float64]
-MAX_SUBJECTS = 20_000
 
 
 @dataclass(frozen=True)
@@ -246,11 +246,7 @@ def example_patients(
     left = ~drawn.is_observed[row][keep] & (resolved <= months)
     status = np.where(observed, "outcome", np.where(left, "left", "waiting"))
     columns: dict[str, Sequence[object]] = {"patient": list(range(1, len(keep) + 1))}
-    if (covariates := plan.pool.baseline) is not None:
-        columns |= {"source_subject_id": covariates.subject_id[index].tolist(), "sex": covariates.sex[index].tolist()}
-        for name, values in zip(covariates.names, covariates.values.T, strict=True):
-            if name != "is_female":
-                columns[name] = [None if math.isnan(v) else float(f"{v:.6g}") for v in values[index]]
+    columns |= covariate_columns(plan.pool.baseline, index)
     columns |= {
         "arm": ["experimental" if each else "control" for each in arm],
         "stratum": plan.pool.stratum[index].tolist(),

@@ -16,6 +16,8 @@ from medtwin.core.seeds import generator
 from medtwin.trials.design.group_sequential import GroupSequential, SurvivalDesign
 from medtwin.trials.design.timing import Arm, expected_events, time_of_events
 from medtwin.trials.engine.batch import BLOCK, TrialPlan, course_of, draw_patients, snapshot
+from medtwin.trials.engine.course import MAX_SUBJECTS
+from medtwin.trials.engine.covariate_columns import covariate_columns
 from medtwin.trials.engine.estimand import Estimand
 from medtwin.trials.enrolment.accrual import Accrual, RampedAccrual
 from medtwin.trials.enrolment.adherence import Dropout, TreatmentChange
@@ -36,7 +38,6 @@ from medtwin.trials.population.attrition import GroupRow, attrition_by_group, da
 from medtwin.trials.population.cohort import Code, Cohort
 from medtwin.trials.population.criteria import (
     AttritionRow,
-    Baseline,
     Criterion,
     IndexDay,
     Lab,
@@ -47,7 +48,6 @@ from medtwin.trials.population.evaluation import criteria_of
 from medtwin.trials.population.measures import Measure
 
 Floats = NDArray[np.float64]
-MAX_SUBJECTS = 20_000
 
 
 @dataclass(frozen=True)
@@ -369,7 +369,7 @@ def example_patients(
     potential = both.event[row].reshape(2, -1)[:, keep]
     left = ~event & (course.dropout[row][keep] <= time)
     columns: dict[str, Sequence[object]] = {"patient": list(range(1, len(keep) + 1))}
-    columns |= _covariate_columns(study.plan.pool.baseline, index)
+    columns |= covariate_columns(study.plan.pool.baseline, index)
     columns |= {
         "arm": ["experimental" if arm else "control" for arm in drawn.arm[row][keep]],
         "stratum": study.plan.pool.stratum[index].tolist(),
@@ -388,17 +388,3 @@ def example_patients(
 def _finite(values: Floats) -> list[float | None]:
     """Three decimals; None for an event that never comes."""
     return [round(value, 3) if math.isfinite(value) else None for value in values.tolist()]
-
-
-def _covariate_columns(covariates: Baseline | None, index: NDArray[np.int64]) -> dict[str, Sequence[object]]:
-    if covariates is None:
-        return {}
-    columns: dict[str, Sequence[object]] = {
-        "source_subject_id": covariates.subject_id[index].tolist(),
-        "sex": covariates.sex[index].tolist(),
-    }
-    for name, values in zip(covariates.names, covariates.values.T, strict=True):
-        if name != "is_female":
-            picked = values[index]
-            columns[name] = [None if math.isnan(value) else float(f"{value:.6g}") for value in picked]
-    return columns
