@@ -124,8 +124,31 @@ class Discontinuation:
         return np.where(arm == 1, self.hazard.time_at(draws.amount), np.inf)
 
 
+class _Switch:
+    """Some patients of an arm take the other arm's treatment from some time on."""
+
+    probability: float
+    part: float | None
+    from_arm: int
+
+    def _check(self) -> None:
+        _check_share("probability", self.probability)
+        if self.from_arm not in (0, 1):
+            raise ValueError(f"from_arm must be 0 or 1, got {self.from_arm!r}")
+        _check_share("part", self.effect)
+
+    @property
+    def effect(self) -> float:
+        """The part of the treatment's effect after the switch."""
+        return float(1 - self.from_arm) if self.part is None else self.part
+
+    def _switches(self, draws: ChangeDraws, arm: Ints) -> NDArray[np.bool_]:
+        """Whose switch comes, (trials, patients)."""
+        return np.asarray((arm == self.from_arm) & (draws.uniform < self.probability))
+
+
 @dataclass(frozen=True)
-class SwitchAtProgression:
+class SwitchAtProgression(_Switch):
     """Patients switch to the other arm's treatment when their disease progresses.
 
     Attributes:
@@ -144,23 +167,15 @@ class SwitchAtProgression:
     from_arm: int = 0
 
     def __post_init__(self) -> None:
-        _check_share("probability", self.probability)
-        _check_arm(self.from_arm)
-        _check_share("part", self.effect)
-
-    @property
-    def effect(self) -> float:
-        """The part of the treatment's effect after the switch."""
-        return float(1 - self.from_arm) if self.part is None else self.part
+        self._check()
 
     def months(self, draws: ChangeDraws, arm: Ints, enrolled: Floats, risk: Floats) -> Floats:
         """Months from enrolment to the switch; see `TreatmentChange`."""
-        is_switch = (arm == self.from_arm) & (draws.uniform < self.probability)
-        return np.where(is_switch, self.hazard.time_at(draws.amount / risk), np.inf)
+        return np.where(self._switches(draws, arm), self.hazard.time_at(draws.amount / risk), np.inf)
 
 
 @dataclass(frozen=True)
-class SwitchAtMonth:
+class SwitchAtMonth(_Switch):
     """Patients switch to the other arm's treatment in a calendar month; those who enrol later do at once.
 
     Attributes:
@@ -181,19 +196,11 @@ class SwitchAtMonth:
     def __post_init__(self) -> None:
         if not 0 <= self.month < math.inf:
             raise ValueError(f"month must be 0 or more, got {self.month!r}")
-        _check_share("probability", self.probability)
-        _check_arm(self.from_arm)
-        _check_share("part", self.effect)
-
-    @property
-    def effect(self) -> float:
-        """The part of the treatment's effect after the switch."""
-        return float(1 - self.from_arm) if self.part is None else self.part
+        self._check()
 
     def months(self, draws: ChangeDraws, arm: Ints, enrolled: Floats, risk: Floats) -> Floats:
         """Months from enrolment to the switch; see `TreatmentChange`."""
-        is_switch = (arm == self.from_arm) & (draws.uniform < self.probability)
-        return np.where(is_switch, np.maximum(self.month - enrolled, 0.0), np.inf)
+        return np.where(self._switches(draws, arm), np.maximum(self.month - enrolled, 0.0), np.inf)
 
 
 def event_months(
@@ -240,8 +247,3 @@ def event_months(
 def _check_share(name: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must be in [0, 1], got {value!r}")
-
-
-def _check_arm(value: int) -> None:
-    if value not in (0, 1):
-        raise ValueError(f"from_arm must be 0 or 1, got {value!r}")
