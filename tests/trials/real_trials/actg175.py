@@ -13,11 +13,10 @@ import numpy as np
 from medtwin.trials.analysis.cox import cox_model, proportional_hazards_test
 from medtwin.trials.analysis.g_computation import standardised_means
 from medtwin.trials.analysis.glm import Family, generalised_linear_model
-from medtwin.trials.analysis.kaplan_meier import kaplan_meier
 from medtwin.trials.analysis.linear import linear_model
 from medtwin.trials.analysis.logrank import logrank_test
 from medtwin.trials.analysis.restricted_mean import compare_restricted_means
-from tests.trials.real_trials.compared import Columns, Compared, dummies, rows, table
+from tests.trials.real_trials.compared import Columns, Compared, dummies, rows, survival_by_arm, table
 
 ARMS = (1, 2, 3)
 
@@ -36,9 +35,7 @@ def pair(folder: Path, arm: int) -> Columns:
 
 def _survival(folder: Path) -> list[float]:
     d = trial(folder)
-    curves = [kaplan_meier(d["days"][d["arms"] == a], d["cens"][d["arms"] == a]) for a in range(4)]
-    errors = [float(each.step(each.standard_error, [1000.0], before=0.0)[0]) for each in curves]
-    return [*(float(each.at([1000.0])[0]) for each in curves), *errors]
+    return survival_by_arm(d["days"], d["cens"], d["arms"], range(4), 1000.0)
 
 
 def _logrank(folder: Path) -> list[float]:

@@ -10,18 +10,25 @@ from pathlib import Path
 
 import numpy as np
 
-from medtwin.trials.analysis.cox import cox_model
+from medtwin.trials.analysis.cox import CoxModel, cox_model
 from tests.trials.real_trials.compared import Columns, Compared, table
 
 
 def spells(folder: Path) -> Columns:
-    """A row for each spell."""
-    return table(folder / "trials" / "survival_lgpl" / "cgd.csv")
+    """A row for each spell, with `mine` 1 for interferon gamma."""
+    d = table(folder / "trials" / "survival_lgpl" / "cgd.csv")
+    return {**d, "mine": (d["treat"] == "rIFN-g").astype(np.float64)}
+
+
+def infections(folder: Path) -> CoxModel:
+    """Andersen and Gill's model of the infections by arm alone."""
+    d = spells(folder)
+    return cox_model(d["tstop"], d["status"], d["mine"], entry=d["tstart"], cluster=d["id"])
 
 
 def _andersen_gill(folder: Path) -> list[float]:
     d = spells(folder)
-    x = np.column_stack([d["treat"] == "rIFN-g", d["age"], d["inherit"] == "autosomal"]).astype(np.float64)
+    x = np.column_stack([d["mine"], d["age"], d["inherit"] == "autosomal"]).astype(np.float64)
     seen = {"entry": d["tstart"], "strata": d["hos.cat"], "cluster": d["id"]}
     model = cox_model(d["tstop"], d["status"], x, **seen)
     return [*model.coefficients, *model.standard_errors, *np.sqrt(np.diag(model.naive_covariance))]
@@ -29,8 +36,7 @@ def _andersen_gill(folder: Path) -> list[float]:
 
 def _gap_by_order(folder: Path) -> list[float]:
     d = spells(folder)
-    x = (d["treat"] == "rIFN-g").astype(np.float64)
-    model = cox_model(d["tstop"], d["status"], x, entry=d["tstart"], strata=d["enum"], cluster=d["id"])
+    model = cox_model(d["tstop"], d["status"], d["mine"], entry=d["tstart"], strata=d["enum"], cluster=d["id"])
     return [model.coefficients[0], model.standard_errors[0], float(np.sqrt(model.naive_covariance[0, 0]))]
 
 

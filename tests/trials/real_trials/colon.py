@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from medtwin.trials.analysis.competing import cumulative_incidence, fine_gray_model, gray_test
 from medtwin.trials.analysis.cox import cox_model
-from medtwin.trials.analysis.kaplan_meier import kaplan_meier
 from medtwin.trials.analysis.logrank import logrank_test
 from medtwin.trials.analysis.restricted_mean import compare_restricted_means
-from tests.trials.real_trials.compared import Columns, Compared, dummies, rows, table
+from tests.trials.real_trials.compared import Columns, Compared, dummies, rows, survival_by_arm, table
 
 RECURRENCE, DEATH = 1, 2
 ARMS = ("Obs", "Lev", "Lev+5FU")
@@ -38,9 +37,7 @@ def pair(folder: Path, event: int, arm: str) -> Columns:
 
 def _survival(event: int, folder: Path) -> list[float]:
     d = trial(folder, event)
-    curves = [kaplan_meier(d["time"][d["rx"] == arm], d["status"][d["rx"] == arm]) for arm in ARMS]
-    errors = [float(each.step(each.standard_error, [1825.0], before=0.0)[0]) for each in curves]
-    return [*(float(each.at([1825.0])[0]) for each in curves), *errors]
+    return survival_by_arm(d["time"], d["status"], d["rx"], ARMS, 1825.0)
 
 
 def _comparisons(event: int, folder: Path) -> list[float]:

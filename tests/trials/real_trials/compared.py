@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medtwin.trials.analysis.kaplan_meier import kaplan_meier
+
 Columns = dict[str, NDArray[Any]]
 
 
@@ -67,3 +69,12 @@ def rows(columns: Columns, keep: NDArray[np.bool_]) -> Columns:
 def dummies(values: NDArray[Any], levels: Sequence[Any]) -> NDArray[np.float64]:
     """A column of 0 and 1 for each level, (rows, levels)."""
     return np.column_stack([values == level for level in levels]).astype(np.float64)
+
+
+def survival_by_arm(
+    time: NDArray[Any], event: NDArray[Any], arm: NDArray[Any], arms: Sequence[Any], at: float
+) -> list[float]:
+    """Kaplan-Meier estimates of the arms at a time, then their standard errors."""
+    curves = [kaplan_meier(time[arm == each], event[arm == each]) for each in arms]
+    errors = [float(each.step(each.standard_error, [at], before=0.0)[0]) for each in curves]
+    return [*(float(each.at([at])[0]) for each in curves), *errors]

@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from medtwin.trials.analysis.cox import cox_model
-from medtwin.trials.analysis.kaplan_meier import kaplan_meier
 from medtwin.trials.analysis.logrank import logrank_test
 from medtwin.trials.analysis.mmrm import MMRM
-from tests.trials.real_trials.compared import Columns, Compared, dummies, rows, table
+from tests.trials.real_trials.compared import Columns, Compared, dummies, rows, survival_by_arm, table
 
 VISITS = ("WEEK 4", "WEEK 8", "WEEK 16", "WEEK 24")
 ARMS = ("Placebo", "Xanomeline Low Dose", "Xanomeline High Dose")
@@ -80,11 +79,18 @@ def reactions(folder: Path) -> Columns:
     }
 
 
+def pair(folder: Path, arm: str) -> Columns:
+    """Reactions of an arm and of placebo, with `mine` 1 for the arm."""
+    d = reactions(folder)
+    both = rows(d, np.isin(d["arm"], (ARMS[0], arm)))
+    return {**both, "mine": (both["arm"] == arm).astype(np.float64)}
+
+
 def _reactions(folder: Path) -> list[float]:
     d = reactions(folder)
     counts = [float(d["event"][d["arm"] == arm].sum()) for arm in ARMS]
     model = cox_model(d["time"], d["event"], np.column_stack([dummies(d["arm"], ARMS[1:]), d["age"], d["female"]]))
-    free = [float(kaplan_meier(d["time"][d["arm"] == a], d["event"][d["arm"] == a]).at([90.0])[0]) for a in ARMS]
+    free = survival_by_arm(d["time"], d["event"], d["arm"], ARMS, 90.0)[: len(ARMS)]
     test = logrank_test(d["time"], d["event"], d["arm"])
     return [float(len(d["time"])), *counts, test.chi_square, *model.coefficients, *model.standard_errors, *free]
 

@@ -88,6 +88,5 @@ def simulated(seed: int, cut: float = 500.0, *, size: int = 532) -> tuple[Projec
     time = np.exp(7.6 + 1.1 * rng.normal(size=size))
     end = rng.uniform(700, 1200, size)
     sooner = np.where(time > cut, cut + (time - cut) / 3, time)
-    return tuple(  # type: ignore[return-value]
-        after(np.minimum(t, end), (t <= end).astype(np.float64), cut, rng) for t in (time, sooner)
-    )
+    same, changed = (after(np.minimum(t, end), (t <= end).astype(np.float64), cut, rng) for t in (time, sooner))
+    return same, changed
