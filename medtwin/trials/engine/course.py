@@ -22,7 +22,7 @@ from medtwin.trials.enrolment.adherence import ChangeDraws, Dropout, TreatmentCh
 from medtwin.trials.enrolment.draws import TRIALS_PER_STREAM, TrialDraws
 from medtwin.trials.enrolment.factors import Factor, strata
 from medtwin.trials.enrolment.intercurrent import Strategy, handled, strategies_of
-from medtwin.trials.enrolment.randomisation import PermutedBlocks, Randomisation, ratio_parts
+from medtwin.trials.enrolment.randomisation import PermutedBlocks, Randomisation, assign_in_order, ratio_parts
 from medtwin.trials.outcome.prognosis import PatientPool
 
 Floats = NDArray[np.float64]
@@ -144,12 +144,8 @@ def draw_patients(plan: TrialPlan, seed: int, block: int, scope: str = "trial", 
     index = (draws.uniform(count, "patient") * size).astype(np.int64) if size > 1 else nothing
     enrolment = plan.accrual.enrol(draws, count)
     levels = levels_of(plan.randomisation.balanced, plan.pool, index, enrolment.site)
-    if plan.accrual.screening.lag is None:
-        arm = plan.randomisation.assign(levels, plan.parts, draws)
-    else:  # those who are screened first need not be randomised first
-        order, arm = enrolment.order, np.empty(index.shape, dtype=np.int64)
-        in_order = np.take_along_axis(levels, np.broadcast_to(order, levels.shape), axis=2)
-        np.put_along_axis(arm, order, plan.randomisation.assign(in_order, plan.parts, draws), axis=1)
+    order = None if plan.accrual.screening.lag is None else enrolment.order
+    arm = assign_in_order(plan.randomisation, levels, plan.parts, draws, order)
     amount = draws.exponential(count, "event")
     if plan.pool.log_risk.any():
         amount *= np.exp(-plan.pool.log_risk)[index]

@@ -24,7 +24,7 @@ from medtwin.trials.engine.stopped import StoppedCharacteristics, no_counts, no_
 from medtwin.trials.enrolment.accrual import Accrual
 from medtwin.trials.enrolment.adherence import Dropout
 from medtwin.trials.enrolment.draws import TrialDraws
-from medtwin.trials.enrolment.randomisation import PermutedBlocks, Randomisation, ratio_parts
+from medtwin.trials.enrolment.randomisation import PermutedBlocks, Randomisation, assign_in_order, ratio_parts
 from medtwin.trials.outcome.response import ResponsePool
 
 Floats = NDArray[np.float64]
@@ -125,9 +125,8 @@ def draw_patients(plan: ResponsePlan, seed: int, block: int, scope: str = "trial
     index = (draws.uniform(count, "patient") * len(plan.pool.score)).astype(np.int64)
     enrolment = plan.accrual.enrol(draws, count)
     levels = levels_of(plan.randomisation.balanced, plan.pool, index, enrolment.site)
-    order, arm = enrolment.order, np.empty(index.shape, dtype=np.int64)
-    in_order = np.take_along_axis(levels, np.broadcast_to(order, levels.shape), axis=2)
-    np.put_along_axis(arm, order, plan.randomisation.assign(in_order, plan.parts, draws), axis=1)
+    order = None if plan.accrual.screening.lag is None else enrolment.order
+    arm = assign_in_order(plan.randomisation, levels, plan.parts, draws, order)
     leaves = plan.dropout.months(draws.exponential(count, "dropout"), arm)
     chance = draws.uniform(count, "response") + _NEARLY_1
     months = plan.design.response.months

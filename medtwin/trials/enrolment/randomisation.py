@@ -60,6 +60,26 @@ class Randomisation(Protocol):
         ...
 
 
+def assign_in_order(
+    randomisation: Randomisation, levels: Ints, parts: Sequence[int], draws: TrialDraws, order: Ints | None
+) -> Ints:
+    """The arm of each patient, (trials, patients), where those who are screened first need not be randomised first.
+
+    Args:
+        randomisation: To the arms.
+        levels: (factors, trials, patients), from 0, in order of screening, as the arms are.
+        parts: Of the allocation ratio, the control's first.
+        draws: Of the trials.
+        order: (trials, patients) the patients in order of randomisation; None: that of screening.
+    """
+    if order is None:
+        return randomisation.assign(levels, parts, draws)
+    arm = np.empty(order.shape, dtype=np.int64)
+    in_order = np.take_along_axis(levels, np.broadcast_to(order, levels.shape), axis=2)
+    np.put_along_axis(arm, order, randomisation.assign(in_order, parts, draws), axis=1)
+    return arm
+
+
 def ratio_parts(allocation_ratio: float) -> tuple[int, int]:
     """The integer parts of experimental : control, the control's first.
 
