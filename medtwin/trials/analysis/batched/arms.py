@@ -61,6 +61,15 @@ def as_marks(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Bools:
     return np.broadcast_to(found.astype(bool), shape)
 
 
+def as_observed(observed: ArrayLike | None, shape: tuple[int, ...]) -> Bools:
+    """Who is analysed, (trials, patients), from marks as of `as_marks`; None: everybody.
+
+    Raises:
+        ValueError: As of `as_marks`.
+    """
+    return np.ones(shape, dtype=bool) if observed is None else as_marks("observed", observed, shape)
+
+
 def two_arms(shape: tuple[int, ...], experimental: ArrayLike, observed: ArrayLike | None, least: int = 1) -> Arms:
     """Who is analysed in which arm.
 
@@ -74,7 +83,7 @@ def two_arms(shape: tuple[int, ...], experimental: ArrayLike, observed: ArrayLik
         ValueError: If they do not fit, or an arm of some trial has fewer patients.
     """
     arm = as_marks("experimental", experimental, shape)
-    here = np.ones(shape, dtype=bool) if observed is None else as_marks("observed", observed, shape)
+    here = as_observed(observed, shape)
     first, second = (arm & here).astype(np.float64), (here & ~arm).astype(np.float64)
     sizes = first.sum(axis=1), second.sum(axis=1)
     if min(each.min() for each in sizes) < least:

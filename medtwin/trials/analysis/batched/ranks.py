@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-from medtwin.trials.analysis.batched.arms import as_marks, as_matrix, seen, two_arms
+from medtwin.trials.analysis.batched.arms import as_matrix, as_observed, seen, two_arms
 from medtwin.trials.analysis.follow_up import Floats
 
 
@@ -78,8 +78,7 @@ def signed_rank_tests(differences: ArrayLike, *, observed: ArrayLike | None = No
         ValueError: If shapes do not fit or values are not finite.
     """
     x = as_matrix("differences", differences)
-    marks = np.ones(x.shape) if observed is None else as_marks("observed", observed, x.shape).astype(np.float64)
-    x = seen("differences", x, marks)
+    x = seen("differences", x, as_observed(observed, x.shape).astype(np.float64))
     here = (x != 0).astype(np.float64)
     ranks, ties, order = _midranks(np.where(here > 0, np.abs(x), np.inf), here)
     n = here.sum(axis=1)

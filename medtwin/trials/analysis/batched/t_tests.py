@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from medtwin.trials.analysis.batched.arms import Arms, as_marks, as_matrix, seen, two_arms
+from medtwin.trials.analysis.batched.arms import Arms, as_matrix, as_observed, seen, two_arms
 from medtwin.trials.analysis.batched.contrasts import Contrasts
 from medtwin.trials.analysis.follow_up import Floats
 
@@ -24,7 +24,7 @@ def one_sample_t_tests(values: ArrayLike, *, observed: ArrayLike | None = None) 
     [3.4641]
     """
     x = as_matrix("values", values)
-    here = np.ones(x.shape) if observed is None else as_marks("observed", observed, x.shape).astype(np.float64)
+    here = as_observed(observed, x.shape).astype(np.float64)
     n = here.sum(axis=1)
     if n.min() < 2:
         raise ValueError("values must be of two patients in each trial, got a trial with fewer")
