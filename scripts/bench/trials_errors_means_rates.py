@@ -35,7 +35,7 @@ from tqdm import tqdm
 from trials_errors_designs import FRACTIONS, Design, designs
 from trials_errors_families import Family, families
 from trials_errors_prognosis import prognosis_section
-from trials_errors_rates import NOMINAL_TOLERANCE, do_agree, standard_error
+from trials_errors_rates import do_agree, nominal_tolerance, standard_error
 from trials_errors_speed import speed_section
 from trials_errors_store import Store
 
@@ -82,8 +82,7 @@ class Row:
         if self.exact is not None and abs(self.rate - self.exact) > ERRORS * self.error:
             return "MISSES"
         if self.expected is not None:
-            usual = ERRORS * self.error
-            allowed = max(NOMINAL_TOLERANCE, usual if self.trials < 100_000 else 0) if self.is_null else usual
+            allowed = nominal_tolerance(self.rate, self.trials) if self.is_null else ERRORS * self.error
             if abs(self.rate - self.expected) <= allowed:
                 return "holds"
         if self.exact is not None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, t
 from trials_errors_designs import ALPHA
 from trials_errors_exact import exact_ancova
-from trials_errors_rates import NOMINAL_TOLERANCE
+from trials_errors_rates import nominal_tolerance, standard_error
 from trials_errors_store import Store
 
 from medtwin.core.dataset import open_dataset
@@ -56,7 +56,7 @@ class Adjusted:
     @property
     def error(self) -> float:
         """Monte-Carlo standard error of the shares."""
-        return math.sqrt(self.rejected[0] * (1 - self.rejected[0]) / self.trials)
+        return standard_error(self.rejected[0], self.trials)
 
 
 def measure(name: str, trials: int, store: Store, draw: Draw) -> Adjusted:
@@ -131,7 +131,7 @@ def _left(distortion: str) -> float:
 
 
 def _row(name: str, left: float, found: Adjusted) -> tuple[str, bool]:
-    tolerance = max(NOMINAL_TOLERANCE, _ERRORS * found.error if found.trials < 100_000 else 0.0)
+    tolerance = nominal_tolerance(found.rejected[0], found.trials)
     good = all(abs(each - ALPHA) <= tolerance for each in found.rejected)
     good &= abs(found.ratio - left) <= max(_TOLERANCE, 0.0 if found.trials >= 20_000 else 2 * found.half)
     errors = " | ".join(f"{each:.4f} ± {found.error:.4f}" for each in found.rejected)

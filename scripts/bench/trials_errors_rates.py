@@ -16,6 +16,11 @@ def standard_error(rate: float, trials: int) -> float:
     return math.sqrt(max(rate * (1 - rate), 1 / trials) / trials)
 
 
+def nominal_tolerance(rate: float, trials: int) -> float:
+    """How far an error rate may lie from its nominal value: 0.003, with fewer than 100,000 trials 4 standard errors."""
+    return max(NOMINAL_TOLERANCE, AGREEMENT_ERRORS * standard_error(rate, trials) if trials < 100_000 else 0.0)
+
+
 def do_agree(one: tuple[float, int], other: tuple[float, int]) -> bool:
     """Whether two simulations, rate and trials of each, lie within 4 standard errors of their difference."""
     spread = math.hypot(standard_error(*one), standard_error(*other))
