@@ -50,6 +50,7 @@ from medtwin.trials.engine.response_scenarios import (
 from medtwin.trials.engine.response_trial import ResponseStudy, example_patients
 from medtwin.trials.engine.scenarios import Line, Scenario, scenarios_of
 from medtwin.trials.engine.survival_trial import Study
+from medtwin.trials.engine.tasks import POWER_CURVE
 from medtwin.trials.population.attrition import GroupRow
 
 Floats = NDArray[np.float64]
@@ -92,9 +93,11 @@ def as_level(level: str) -> Level:
     Raises:
         ConfigError: If there is none.
     """
-    if level not in get_args(Level):
-        raise ConfigError(f"level must be one of {', '.join(get_args(Level))}, got {level!r}")
-    return level  # type: ignore[return-value]
+    levels: tuple[Level, ...] = get_args(Level)
+    for known in levels:
+        if level == known:
+            return known
+    raise ConfigError(f"level must be one of {', '.join(levels)}, got {level!r}")
 
 
 def statistic_lines(
@@ -153,7 +156,7 @@ def check_response_replay(
     scenarios = effect_scenarios(study, num_trials, num_curve)
     named = [each for each in scenarios if each.name == choice.scenario]
     if choice.hazard_ratio is not None or len(named) != 1:
-        known = ", ".join(repr(each.name) for each in scenarios if each.name != "power curve")
+        known = ", ".join(repr(each.name) for each in scenarios if each.name != POWER_CURVE)
         raise ConfigError(f"replay.scenario must be one of {known}, without hazard_ratio, got {choice.scenario!r}")
     if not 1 <= choice.trial <= named[0].num_trials:
         raise ConfigError(f"replay.trial must be from 1 to {named[0].num_trials}, got {choice.trial}")
@@ -258,7 +261,7 @@ def _write_survival(folder: Path, request: Request, study: Study) -> list[str]:
 def _exact(scenarios: Sequence[Any], request: Request) -> list[Any]:
     """The scenarios with as many trials as asked for: the statistic needs no whole blocks."""
     return [
-        replace(each, num_trials=request.num_curve if each.name == "power curve" else request.num_trials)
+        replace(each, num_trials=request.num_curve if each.name == POWER_CURVE else request.num_trials)
         for each in scenarios
     ]
 

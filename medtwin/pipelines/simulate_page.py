@@ -19,6 +19,7 @@ from medtwin.report.trial_course_plots import distribution_plot
 from medtwin.report.trial_plots import bounds_plot, curve_plot, flow_plot
 from medtwin.trials.design.boundaries import Bounds
 from medtwin.trials.engine.response_scenarios import EffectLine
+from medtwin.trials.engine.tasks import POWER_CURVE
 from medtwin.trials.population.attrition import GroupRow
 from medtwin.trials.population.criteria import AttritionRow
 
@@ -174,7 +175,7 @@ def _patients(told: Told) -> Section:
 def _characteristics(told: Told) -> Section:
     parts = []
     for name in dict.fromkeys(line.scenario for line in told.lines):
-        if name == "power curve":
+        if name == POWER_CURVE:
             continue
         lines = told.of(name)
         rows: list[list[Cell]] = []
@@ -195,7 +196,7 @@ def _curve(told: Told) -> Section:
     lines = [
         line
         for line in told.lines
-        if line.characteristic in ("power", "type I error") and line.scenario in ("alternative", "null", "power curve")
+        if line.characteristic in ("power", "type I error") and line.scenario in ("alternative", "null", POWER_CURVE)
     ]
     lines.sort(key=lambda line: line.effect)
     x = np.array([line.effect for line in lines])

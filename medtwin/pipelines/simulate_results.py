@@ -15,6 +15,7 @@ from medtwin.trials import Study
 from medtwin.trials.analysis.kaplan_meier import kaplan_meier
 from medtwin.trials.engine.assumptions import analytical_exits
 from medtwin.trials.engine.summaries import QUANTILES, distributions, estimates_by_stop
+from medtwin.trials.engine.tasks import POWER_CURVE
 
 Floats = NDArray[np.float64]
 _MIN_AT_RISK = 10  # in an arm: beyond that a single event halves the curve
@@ -24,7 +25,7 @@ def characteristics_section(findings: Findings) -> Section:
     """Every operating characteristic beside its analytical value, a table for each scenario."""
     parts = []
     for scenario in findings.scenarios:
-        if scenario.name == "power curve":
+        if scenario.name == POWER_CURVE:
             continue
         rows: list[list[Cell]] = []
         for line in findings.lines:

@@ -7,6 +7,7 @@ A `Timing` has a month at which it becomes true and stays so: events, months, pa
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -49,7 +50,7 @@ class Seen(Course, Protocol):
         ...
 
 
-class Question:
+class Question(ABC):
     """Something to be asked of a trial at a milestone."""
 
     @property
@@ -62,6 +63,7 @@ class Question:
         """Of what it is made; none of a single question."""
         return ()
 
+    @abstractmethod
     def answer(self, seen: Seen, rows: Ints, months: Floats) -> Bools:
         """Whether it holds, (rows,).
 
@@ -70,7 +72,6 @@ class Question:
             rows: Which of them.
             months: (rows,) calendar months of the milestone.
         """
-        raise NotImplementedError
 
     def leaves(self) -> Iterator[Question]:
         """The single questions in it."""
@@ -92,6 +93,7 @@ class Question:
 class Timing(Question):
     """What becomes true at some month and stays so."""
 
+    @abstractmethod
     def due(self, course: Course, rows: Ints) -> Floats:
         """The calendar month at which it becomes true, (rows,); inf for never.
 
@@ -99,7 +101,6 @@ class Timing(Question):
             course: Of the trials.
             rows: Which of them.
         """
-        raise NotImplementedError
 
     def answer(self, seen: Seen, rows: Ints, months: Floats) -> Bools:
         """Whether it is true by now, (rows,)."""
