@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from head_commit import head_commit
 
 from medtwin.core.dataset import open_dataset
 from medtwin.core.dataset_writer import EventSpill, write_dataset_metadata, write_events
@@ -52,12 +53,6 @@ def write_stays(folder: Path, stays: pa.Table, number: int, origin: str) -> int:
     write_dataset_metadata(folder, "bench", origin)
     write_manifest(folder)
     return written.num_events
-
-
-def head_commit() -> str:
-    """Short name of the commit."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from head_commit import head_commit
 
 from medtwin.check.image_controls import IMAGE_BREAKS
 from medtwin.check.image_copies import image_copies
@@ -31,12 +32,6 @@ from medtwin.scans.features import contrastive_encoder, random_encoder
 ROOT = Path(__file__).resolve().parent.parent.parent
 MEASURES = ("images.frechet", "images.kid", "images.coverage", "images.c2st", "images.tstr", "images.adherence")
 SIZE = 64
-
-
-def head_commit() -> str:
-    """Short name of the commit."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def three_parts(pictures: Sequence[Picture], seed: int) -> list[list[Picture]]:

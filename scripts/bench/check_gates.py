@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -20,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from head_commit import head_commit
 
 from medtwin.check import Options, compare_records, judge, profile_from, stratifications_from
 from medtwin.check.gates import RULES, exact_interval
@@ -58,12 +58,6 @@ def one_pair(seed: int, patients: int) -> list[tuple[str, str, str]]:
         judged = judge(found, type(profile)(profile.name, profile.about, profile.unchecked, gates))
         outcomes += [(name, one.name, one.outcome) for one in judged]
     return outcomes
-
-
-def head_commit() -> str:
-    """Short name of the commit."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def main() -> None:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from head_commit import head_commit
 
 from medtwin.check import Findings, Options, compare_records, stratifications_from
 from medtwin.check.image_controls import IMAGE_BREAKS
@@ -101,12 +101,6 @@ def ceiling_of(findings: Findings) -> list[str]:
         numbers = f"{estimate.value:.3g} | {interval} | {estimate.baseline:.3g} | {estimate.baseline_worst:.3g}"
         lines.append(f"| `{one.name}` | {one.title} | {numbers} |")
     return lines
-
-
-def head_commit() -> str:
-    """Short name of the commit."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def main() -> None:

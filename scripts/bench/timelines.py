@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from head_commit import head_commit
 from timelines_report import page, said_in
 from timelines_scores import (
     Score,
@@ -304,15 +305,13 @@ def _scores(chosen: argparse.Namespace) -> None:
 
 
 def _about(chosen: argparse.Namespace, bench: Bench) -> dict[str, Any]:
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
     return {
         "dataset": chosen.dataset.name,
         "subjects": bench.num_subjects,
         "minutes": chosen.minutes,
         "clock": chosen.clock,
         "task": bench.task,
-        "commit": commit,
+        "commit": head_commit(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "titles": {name: model.title for name, model in MODELS.items()},
         "kinds": {name: model.kind for name, model in MODELS.items()},
