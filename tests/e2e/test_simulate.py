@@ -101,6 +101,7 @@ def test_the_page_is_whole(trial: Path) -> None:
     assert "with replacement" in page
 
 
+@pytest.mark.slow
 def test_the_same_whatever_the_workers_and_another_with_another_seed(
     trial: Path, dataset: Path, tmp_path: Path
 ) -> None:

@@ -30,7 +30,7 @@ _EVERY = 50
     ("name", "num_read", "rules"),
     [
         pytest.param("mimic4_demo_fhir", 260_073, {"no-coding", "no-time"}, marks=pytest.mark.slow),
-        ("synthea_r4", 118_990, {"duplicate-id"}),
+        pytest.param("synthea_r4", 118_990, {"duplicate-id"}, marks=pytest.mark.slow),
         ("fhir_examples", None, None),
     ],
 )

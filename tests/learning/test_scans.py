@@ -84,7 +84,8 @@ def far_from_a_disc(images: list[np.ndarray]) -> float:
     return float(np.median(shares))
 
 
-@pytest.mark.parametrize("make", [small, pytest.param(small_monai, marks=pytest.mark.slow)], ids=["unet", "monai"])
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [small, small_monai], ids=["unet", "monai"])
 def test_discs_whose_radius_follows_the_finding(data, make) -> None:
     module = untrained(data, make)
     trainer = Trainer(

@@ -237,6 +237,7 @@ def rates_off(spec: TimelineSpec, sequences: Sequences, found: Drawn) -> np.ndar
     return np.abs(off)
 
 
+@pytest.mark.slow
 def test_what_is_drawn_keeps_them(kept: Fitted) -> None:
     """Against the same network without the identities, whose numbers are anything."""
     spec, sequences = kept
