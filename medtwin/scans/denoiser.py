@@ -1,14 +1,14 @@
 """One contract, `denoise(x, sigma, cond) -> x0`, whatever the network was asked to predict.
 
-A noisy image is always x = x0 + sigma n. A parameterisation says what the network sees and predicts:
-D(x, sigma) = mean + c_skip (x - mean) + c_out F(c_in (x - mean), c_noise), so that every sampler works with each.
-With mean 0 this is eq. 7 of Karras et al. 2022. The mean, which the conditions move linearly, sigma_data and the
+A noisy image is always x = x0 + sigma n. A parameterisation (`parameterizations.py`) says what the network sees and
+predicts: D(x, sigma) = mean + c_skip (x - mean) + c_out F(c_in (x - mean), c_noise), so that every sampler works with
+each. With mean 0 this is eq. 7 of Karras et al. 2022. The mean, which the conditions move linearly, sigma_data and the
 spectrum are measured on training images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, cast
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from medtwin.scans.conditions import CONDITIONS
 from medtwin.scans.effects import ConditionEffects
 from medtwin.scans.gaussian import GaussianModel
+from medtwin.scans.parameterizations import PARAMETERIZATIONS
 
 _FINDINGS = CONDITIONS.index("findings")
 
@@ -50,54 +51,6 @@ class Condition(NamedTuple):
     vector: Tensor
     effect: Tensor
     present: Tensor
-
-
-class Coefficients(NamedTuple):
-    """How the network is wrapped at each sigma; tensors of sigma's shape, (batch,)."""
-
-    c_skip: Tensor
-    c_out: Tensor
-    c_in: Tensor
-    c_noise: Tensor
-
-
-def edm(sigma: Tensor, sigma_data: float) -> Coefficients:
-    """Unit variance in and out at every noise level (Karras et al. 2022, table 1).
-
-    Args:
-        sigma: Noise levels, above 0, (batch,).
-        sigma_data: Standard deviation of the training images about their mean.
-
-    >>> [round(c.item(), 3) for c in edm(torch.tensor([0.5]), 0.5)]
-    [0.5, 0.354, 1.414, -0.173]
-    """
-    total = sigma**2 + sigma_data**2
-    return Coefficients(sigma_data**2 / total, sigma * sigma_data / total.sqrt(), total.rsqrt(), sigma.log() / 4)
-
-
-def v_prediction(sigma: Tensor, sigma_data: float) -> Coefficients:
-    """The network predicts v = alpha n - sigma' x0 of the variance-preserving process (Salimans & Ho 2022).
-
-    The data counts as having unit variance, as in the paper: `sigma_data` is not used.
-    """
-    alpha = (1 + sigma**2).rsqrt()
-    return Coefficients(alpha**2, -sigma * alpha, alpha, torch.atan(sigma))
-
-
-def rectified_flow(sigma: Tensor, sigma_data: float) -> Coefficients:
-    """The network predicts the velocity n - x0 along z = (1 - t) x0 + t n, with sigma = t / (1 - t).
-
-    Source: Liu et al. 2023. Logit-normal t (Esser et al. 2024) is log-normal sigma; `sigma_data` is not used.
-    """
-    t = sigma / (1 + sigma)
-    return Coefficients(1 - t, -t, 1 - t, t)
-
-
-PARAMETERIZATIONS: dict[str, Callable[[Tensor, float], Coefficients]] = {
-    "edm": edm,
-    "v": v_prediction,
-    "flow": rectified_flow,
-}
 
 
 class ConditionEmbedding(nn.Module):
@@ -157,14 +110,17 @@ class Denoiser(nn.Module):
             size: Of the images, one number per spatial dimension.
             rank: Principal components of the Gaussian model; 0: its variance is one number, sigma_data^2, and it is the
                 same under all conditions.
-            parameterization: One of PARAMETERIZATIONS.
+            parameterization: One of PARAMETERIZATIONS; the Gaussian model is for edm alone.
 
         Raises:
-            ValueError: If the parameterisation is unknown, or the size has another number of dimensions than the net.
+            ValueError: If the parameterisation is unknown or has no use for the rank, or the size has another number of
+                dimensions than the net.
         """
         super().__init__()
         if parameterization not in PARAMETERIZATIONS:
             raise ValueError(f"parameterization must be {', '.join(PARAMETERIZATIONS)}, got {parameterization!r}")
+        if rank and parameterization != "edm":
+            raise ValueError(f"rank must be 0 with parameterization={parameterization}, got {rank!r}")
         if len(size) != net.spatial_dims:
             raise ValueError(f"size must have {net.spatial_dims} numbers, as the net has dimensions, got {list(size)}")
         self.net = net
@@ -174,7 +130,7 @@ class Denoiser(nn.Module):
         self.register_buffer("is_finding", is_finding, persistent=False)
         self.prior = GaussianModel((net.in_channels, *size), rank, int(is_finding.sum()))
         self._coefficients = PARAMETERIZATIONS[parameterization]
-        self._is_gaussian = parameterization == "edm" and rank > 0
+        self._is_gaussian = rank > 0
 
     def measure(self, images: Tensor, values: Tensor, known: Tensor) -> None:
         """Measures the training images: what the conditions do to them, and the Gaussian model of what that leaves.
