@@ -52,6 +52,18 @@ def test_no_estimate_where_there_is_none() -> None:
     assert logrank_z(risk_sets(time, np.zeros((1, 3), dtype=bool), arm))[0] == 0.0
 
 
+def test_a_monotone_likelihood_has_no_estimate() -> None:
+    """Both arms have events, but one none while the other is at risk; then one that has, in the same batch."""
+    time = np.array([[1.0, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4], [2, 2, 3, 4]])
+    arm = np.array([[0, 0, 1, 1], [1, 1, 0, 0], [0, 1, 0, 1], [0, 1, 1, 0]])
+    event = np.ones((4, 4), dtype=bool)
+    found = cox_log_hazard_ratio(risk_sets(time, event, arm))
+    assert np.isnan(found.estimate).tolist() == np.isnan(found.standard_error).tolist() == [True, True, False, False]
+    fast = cox_log_hazard_ratio_continuous(order_continuous(time[:3], event[:3], arm[:3]))
+    assert np.isnan(fast.estimate).tolist() == [True, True, False]
+    assert fast.estimate[2] == pytest.approx(found.estimate[2], abs=1e-5)
+
+
 def test_the_fast_kernels_equal_the_exact_ones() -> None:
     time, event, arm = trials(50, 201, -0.3)
     sets, ordered = risk_sets(time, event, arm), order_continuous(time, event, arm)

@@ -208,9 +208,10 @@ class LogHazardRatio:
 def cox_log_hazard_ratio(sets: RiskSets) -> LogHazardRatio:
     """The Cox estimate of the arm's effect in every trial, ties by Efron's method, by Newton's.
 
-    A trial where one arm has no events, or all events fall while only one arm is at risk, has no finite estimate: nan.
+    A trial in which an arm has no event while the other is at risk has no finite estimate (the likelihood is monotone):
+    nan, which rejects nothing.
 
-    Source: Efron 1977, J Am Stat Assoc 72:557.
+    Source: Heinze & Schemper 2001, Biometrics 57:114 (monotone likelihood); Efron 1977, J Am Stat Assoc 72:557.
     """
     share = np.where(sets.event, sets.rank / np.maximum(sets.tied, 1), 0.0)
     at_1 = sets.at_risk_1 - share * sets.tied_1
@@ -234,9 +235,10 @@ def _newton(
 ) -> LogHazardRatio:
     """Solves the score equation of one binary covariate from the numbers at risk at each event, not both 0."""
     is_event = event > 0
-    is_mixed = ((at_1 > 0) & (at_0 > 0) & is_event).any(axis=1)
     observed = np.asarray(num_1, dtype=np.float64)
-    is_finite = (observed > 0) & (observed < is_event.sum(axis=1)) & is_mixed
+    # the likelihood has a maximum where each arm has an event while the other is at risk
+    only_1, any_1 = ((is_event & here).sum(axis=1, dtype=np.int32) for here in (at_0 <= 0, at_1 > 0))
+    is_finite = (only_1 < observed) & (observed < any_1)
     with np.errstate(divide="ignore"):
         odds = at_0 / at_1
     beta = np.zeros(len(at_1))

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from medtwin.trials.analysis.batched.survival_order import TrialsInOrder
-from medtwin.trials.analysis.follow_up import Bools, Floats
+from medtwin.trials.analysis.follow_up import Floats
 from medtwin.trials.analysis.survival_batch import RiskSets, cox_log_hazard_ratio
 
 
@@ -58,15 +58,7 @@ def cox_wald(trials: TrialsInOrder, null_hazard_ratio: float = 1.0) -> HazardRat
         trials.rank,
     )
     found = cox_log_hazard_ratio(sets)
-    known = np.where(_has_estimate(trials), 1.0, np.nan)
-    estimate, error = found.estimate * known, found.standard_error * known
-    return HazardRatioTests(estimate, error, (margin - estimate) / error)
-
-
-def _has_estimate(trials: TrialsInOrder) -> Bools:
-    """Whether each arm has an event while the other is at risk, (trials,); without it the likelihood has no maximum."""
-    is_mixed = trials.event & (trials.at_risk_1 > 0) & (trials.at_risk_1 < trials.at_risk)
-    return np.asarray((is_mixed & trials.arm).any(axis=1) & (is_mixed & ~trials.arm).any(axis=1))
+    return HazardRatioTests(found.estimate, found.standard_error, (margin - found.estimate) / found.standard_error)
 
 
 def cox_score(trials: TrialsInOrder, null_hazard_ratio: float = 1.0) -> Floats:
