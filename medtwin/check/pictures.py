@@ -1,4 +1,8 @@
-"""The pictures that `check` compares: the middle image of each series, small, in shares of its stored range."""
+"""The pictures that `check` compares: the middle image of each series, small, in shares of its stored range.
+
+They are square and not stretched, real ones and twins alike (`core.squares`): a release that squashes its radiographs
+to squares would else differ from its twins in shape alone.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from medtwin.core.dataset import Dataset
 from medtwin.core.errors import DatasetError
 from medtwin.core.images import ImageRow, table_to_images
 from medtwin.core.seeds import generator
+from medtwin.core.squares import fit_square
 
 MAX_IMAGES = 1500
 """Series read of each side, a random choice above: the cost is in reading them, and the numbers are steady by then."""
@@ -30,7 +35,8 @@ class Picture:
 
     Attributes:
         group: Modality and view, as in `CR PA`.
-        pixels: Its middle image, 0 to 1 over the stored range, (size, size), averaged down to at most `MAX_SIZE`.
+        pixels: Its middle image, 0 to 1 over the stored range, (size, size), averaged down to at most `MAX_SIZE`, and
+            padded with its darkest value where it is not square.
         digest: Of the pixels as they stand. size: The smaller of rows and columns as they stand.
         view: DICOM ViewPosition. sex: M, F or O. age_years: At imaging. None where unknown.
         labels: Findings as `SYSTEM//code`; empty: none found; None: not labelled.
@@ -93,10 +99,13 @@ def read_picture(dataset: Dataset, row: ImageRow) -> Picture:
     digest = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes() + repr(pixels.shape).encode(), digest_size=16)
     unit = ((pixels - low) / (high - low)).astype(np.float32)
     size = min(pixels.shape)
+    geometry = series.geometry
+    row_mm, column_mm = geometry.pixel_spacing_row_mm, geometry.pixel_spacing_column_mm
+    pixel = (row_mm, column_mm) if row_mm and column_mm else geometry.pixel_aspect_ratio or (1.0, 1.0)
     return Picture(
         row.subject_id,
         group_of(row),
-        resample(unit, min(size, MAX_SIZE)),
+        fit_square(unit, (pixel[0], pixel[1]), min(size, MAX_SIZE)).values,
         digest.digest(),
         size,
         row.view,
