@@ -39,6 +39,7 @@ class TrainSettings:
     ckpt_path: Path | None = None
     seed: int = 0
     threads: int | None = None
+    cache: Path | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from medtwin.core.errors import OutputError, SourceError
 
 # Settings that change how a verb works but not what it makes.
-_NOT_CONTENT = {"out", "overwrite", "workers"}
+_NOT_CONTENT = {"out", "overwrite", "workers", "cache"}
 # How a server is reached, and how patiently: a run that was stopped may go on with other values.
 _NOT_CONTENT |= {"auth", "ca_file", "proxy", "concurrency", "retries", "max_wait_s", "max_poll_s"}
 _NOT_CONTENT |= {"connect_timeout_s", "read_timeout_s", "allow_failures", "max_failures"}

@@ -110,7 +110,11 @@ def _attach(chosen: TrainSettings, dataset: Dataset, output: Output, cache: Path
             importlib.import_module("medtwin.pipelines.latents").write_latents(chosen.latents, dataset, latents)
             output.mark_done("latents")
     data: RunData = build(chosen.data, "data")
-    data.attach(dataset, seed=chosen.seed, cache=cache, latents=latents)
+    if chosen.cache is not None and not getattr(data, "shares_cache", False):
+        raise ConfigError(
+            f"cache= is for models of images, model {chosen.name} keeps its data in its run: leave it out"
+        )
+    data.attach(dataset, seed=chosen.seed, cache=chosen.cache or cache, latents=latents)
     return data
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,13 +18,16 @@ from torch.utils.data import Dataset as TorchDataset
 
 from medtwin.core.dataset import Dataset
 from medtwin.core.errors import DatasetError
-from medtwin.core.files import atomic_file, read_json, write_json
+from medtwin.core.files import write_json
 from medtwin.core.images import ImageRow, table_to_images
+from medtwin.core.squares import FITS, Fit
+from medtwin.scans.cache import CachedImages, read_cached
 from medtwin.scans.conditions import ConditionSpec, Encoded, ScanRequest, row_to_request
 from medtwin.scans.intensity import IntensityMap
 from medtwin.scans.module import ScanBatch
 from medtwin.scans.pose import PoseLaw, find_poses, find_template, warp
-from medtwin.scans.reader import Slices, image_transform, load_image
+from medtwin.scans.reader import Slices
+from medtwin.scans.sampling import class_weights
 from medtwin.scans.spacings import SpacingTable
 from medtwin.training.batches import ResumableBatches, ResumableLoader
 from medtwin.training.threads import torch_threads
@@ -36,7 +36,6 @@ DESCRIPTION = "scans.json"
 """What `save` writes and `generate.ScanModel` reads."""
 
 _CHUNK = 256
-_CACHE_VERSION = 1
 _MAX_MEASURED = 4096
 _MIN_TRAIN_IMAGES = 8
 Split = Literal["train", "tuning"]
@@ -48,12 +47,8 @@ class _Images:
     """The images of one split: pixels on disk, the rest in memory."""
 
     rows: list[ImageRow]
-    pixels: list[Array]  # memory-mapped chunks of (chunk, size, size), modality values
+    pixels: CachedImages
     requests: list[ScanRequest]
-
-    def values(self, index: int) -> Array:
-        values: Array = self.pixels[index // _CHUNK][index % _CHUNK]
-        return values
 
 
 class _Split(TorchDataset[Any]):
@@ -83,7 +78,7 @@ class _Split(TorchDataset[Any]):
     def image(self, index: int) -> Array:
         """One image in the scale of the network as it is, (size, size)."""
         row = self._images.rows[index]
-        return self._intensity.to_model(self._images.values(index), row.modality, bits_of(row))
+        return self._intensity.to_model(self._images.pixels.values(index), row.modality, bits_of(row))
 
 
 class ScanDataModule(lightning.LightningDataModule):
@@ -92,15 +87,18 @@ class ScanDataModule(lightning.LightningDataModule):
     Vocabularies, scales and intensity windows come from the train split alone; tuning validates; held_out is not read.
     """
 
-    def __init__(
+    shares_cache = True
+
+    def __init__(  # noqa: PLR0913 - settings of a configuration, each by its name
         self,
         *,
         batch_size: int,
         size: int,
         modalities: Sequence[str] = ("CR", "DX"),
         slices: Slices = "skip",
+        fit: Fit = "pad",
         min_count: int = 5,
-        balance: float = 0.0,
+        balance: float | Mapping[str, float] = 0.0,
         align: bool = False,
     ) -> None:
         """Says what is wanted; `attach` reads it.
@@ -110,9 +108,10 @@ class ScanDataModule(lightning.LightningDataModule):
             size: Rows and columns after resizing.
             modalities: DICOM modalities to learn.
             slices: What is done with a series of several slices: skip it, or take its middle slice.
+            fit: How an image becomes square: pad its shorter side, or crop its longer one; it is never stretched.
             min_count: A category or finding of fewer training images is not learned.
-            balance: How much rare findings are shown more often: 0 not at all, 1 as often as if all were equally
-                frequent.
+            balance: How much images of rare findings are shown more often: 0 not at all, 1 as often as if all were
+                equally frequent; or powers by name, of `sampling.BALANCED`.
             align: Lay the images on a template before they are learned, and move what is drawn (`pose.py`).
 
         Raises:
@@ -124,13 +123,15 @@ class ScanDataModule(lightning.LightningDataModule):
                 raise ValueError(f"{name} must be 1 or more, got {value!r}")
         if slices not in ("skip", "middle"):
             raise ValueError(f"slices must be skip or middle, got {slices!r}")
+        if fit not in FITS:
+            raise ValueError(f"fit must be {' or '.join(FITS)}, got {fit!r}")
         if not modalities:
             raise ValueError("modalities must name at least one DICOM modality")
-        if not 0 <= balance <= 1:
-            raise ValueError(f"balance must be from 0 to 1, got {balance!r}")
-        self.batch_size, self.size, self.min_count, self.balance = batch_size, size, min_count, balance
+        self.batch_size, self.size, self.min_count = batch_size, size, min_count
+        self.balance = dict(balance) if isinstance(balance, Mapping) else {"findings": balance}
+        class_weights([], self.balance, [])  # refuses what it cannot balance
         self.align = align
-        self.modalities, self.slices = tuple(modalities), slices
+        self.modalities, self.slices, self.fit = tuple(modalities), slices, fit
         self._seed = 0
 
     def attach(self, dataset: Dataset, *, seed: int, cache: Path, latents: Path | None = None) -> None:
@@ -139,7 +140,7 @@ class ScanDataModule(lightning.LightningDataModule):
         Args:
             dataset: Images, and the split of each subject.
             seed: Of the order of batches.
-            cache: A folder for the resized images; what is there already is not read again.
+            cache: A folder for the resized images (`cache.py`); what is there already is not read again.
             latents: A parquet file with `series_uid` and `latent` (a list of numbers, of one length): the patient
                 latent at imaging time. Images without one have none.
 
@@ -163,7 +164,7 @@ class ScanDataModule(lightning.LightningDataModule):
         train = self._splits["train"]
         self.spec = ConditionSpec.fit(train.requests, min_count=self.min_count)
         self.intensity = IntensityMap.fit(
-            (train.values(i), row.modality, bits_of(row)) for i, row in enumerate(train.rows)
+            (train.pixels.values(i), row.modality, bits_of(row)) for i, row in enumerate(train.rows)
         )
         self.spacings = SpacingTable.fit(train.requests)
         self._sets = {
@@ -217,7 +218,7 @@ class ScanDataModule(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches in an order that depends on (seed, epoch, position) only."""
         data = self._sets["train"]
-        weights = finding_weights(self._splits["train"].requests, self.spec.findings, self.balance)
+        weights = class_weights(self._splits["train"].requests, self.balance, self.spec.findings)
         batches = ResumableBatches(len(data), self.batch_size, self._seed, weights=weights)
         return ResumableLoader(data, batches, collate_fn=_as_it_is)
 
@@ -230,50 +231,17 @@ class ScanDataModule(lightning.LightningDataModule):
         return row.modality in self.modalities and (row.num_slices == 1 or self.slices == "middle")
 
     def _read(self, dataset: Dataset, rows: list[ImageRow], cache: Path, latent_of: dict[str, Array]) -> _Images:
-        transform = image_transform(self.size)
-        pixels: list[Array] = []
-        requests: list[ScanRequest] = []
-        for start in range(0, len(rows), _CHUNK):
-            part = rows[start : start + _CHUNK]
-            path = cache / f"{_chunk_name(dataset, part, self.size)}.npy"
-            notes = path.with_suffix(".json")
-            if not (path.is_file() and notes.is_file()):
-                loaded = [load_image(dataset.path / row.path, transform) for row in part]
-                with atomic_file(path) as file:
-                    np.save(file, np.stack([image.values for image in loaded]))
-                write_json(notes, {"spacing_mm": [image.spacing_mm for image in loaded]})
-            pixels.append(np.load(path, mmap_mode="r"))
-            for row, spacing in zip(part, read_json(notes)["spacing_mm"], strict=True):
-                spacing_mm = None if spacing is None else (spacing[0], spacing[1])
-                requests.append(row_to_request(row, spacing_mm, latent_of.get(row.series_uid)))
-        return _Images(rows, pixels, requests)
+        images = read_cached(dataset, rows, cache, size=self.size, fit=self.fit)
+        requests = [
+            row_to_request(row, spacing, latent_of.get(row.series_uid))
+            for row, spacing in zip(rows, images.spacings(), strict=True)
+        ]
+        return _Images(rows, images, requests)
 
 
 def bits_of(row: ImageRow) -> int:
     """Bits stored; 16 where the table does not say."""
     return row.bits_stored or 16
-
-
-def finding_weights(requests: Sequence[ScanRequest], findings: Sequence[str], balance: float) -> Array | None:
-    """How often each image is shown, by its rarest finding: (1 / share of images with it) ** balance; None: all alike.
-
-    >>> images = [ScanRequest(str(i), "CR", labels=("x",) if i == 0 else ()) for i in range(4)]
-    >>> finding_weights(images, ["x"], 0.5).tolist()
-    [2.0, 1.0, 1.0, 1.0]
-    """
-    if not balance or not findings:
-        return None
-    counts = Counter(code for request in requests for code in request.labels or ())
-    rarity = {code: (len(requests) / counts[code]) ** balance for code in findings}
-    weights = [max((rarity.get(code, 1.0) for code in request.labels or ()), default=1.0) for request in requests]
-    return np.array(weights, np.float32)
-
-
-def _chunk_name(dataset: Dataset, rows: Sequence[ImageRow], size: int) -> str:
-    """Names the content of a chunk: the finished dataset (or the folder), its series, and how they are made."""
-    source = dataset.manifest_hash() if dataset.is_finished else str(dataset.path.resolve())
-    text = json.dumps([_CACHE_VERSION, source, size, [row.path for row in rows]])
-    return f"scans-{size}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
 
 def _read_latents(path: Path | None) -> dict[str, Array]:

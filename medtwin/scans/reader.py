@@ -18,13 +18,12 @@ import torch
 from monai.data.image_reader import ImageReader
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms.compose import Compose
-from monai.transforms.croppad.array import SpatialPad
 from monai.transforms.io.dictionary import LoadImaged
-from monai.transforms.spatial.array import Resize
 from monai.transforms.transform import MapTransform, Transform
 from numpy.typing import NDArray
 
 from medtwin.core.errors import SourceError
+from medtwin.core.squares import Fit, fit_square
 from medtwin.dicom import Series, open_series
 
 SPACING = "pixel_spacing_mm"
@@ -110,19 +109,18 @@ class PickSliced(MapTransform):
 
 
 class FitSquared(MapTransform):
-    """Fits an image into a square without squashing it, and keeps the true spacing.
+    """Fits an image into a square without stretching it, and keeps the true spacing.
 
-    Pixels become square (by their spacing, else their aspect ratio, else they count as square), the longer side becomes
-    `size`, and the shorter one is padded alike on both sides with the image's darkest value. So nothing of the body is
-    cut off. Shrinking averages over areas, which does not alias; enlarging is bilinear. `pixel_spacing_mm` becomes that
-    of the new pixels: the extent of the longer side over `size`.
+    Pixels become square (by their spacing, else their aspect ratio, else they count as square); the shorter side is
+    padded with the image's darkest value, or the longer one cropped (`core.squares.fit_square`). `pixel_spacing_mm`
+    becomes that of the new pixels, the source's times the factor of resizing; what is unknown stays unknown.
     """
 
-    def __init__(self, keys: Hashable | Sequence[Hashable], size: int) -> None:
+    def __init__(self, keys: Hashable | Sequence[Hashable], size: int, fit: Fit = "pad") -> None:
         super().__init__(keys)
         if size < 1:
             raise ValueError(f"size must be 1 or more, got {size!r}")
-        self.size = size
+        self.size, self.fit = size, fit
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Fits the image of each key, (1, rows, columns)."""
@@ -134,15 +132,9 @@ class FitSquared(MapTransform):
     def _fit(self, image: MetaTensor) -> MetaTensor:
         spacing: tuple[float, float] | None = image.meta[SPACING]
         pixel = spacing or image.meta.get(ASPECT) or (1.0, 1.0)
-        extent = [n * mm for n, mm in zip(image.shape[1:], pixel, strict=True)]
-        step = max(extent) / self.size
-        target = [max(1, round(length / step)) for length in extent]
-        shrinks = all(new <= old for new, old in zip(target, image.shape[1:], strict=True))
-        resize = Resize(target, mode="area") if shrinks else Resize(target, mode="bilinear", anti_aliasing=True)
-        plain = torch.as_tensor(np.asarray(image), dtype=torch.float32)
-        square = SpatialPad([self.size] * 2, mode="constant", value=float(plain.min()))(resize(plain))
-        meta = {**image.meta, SPACING: None if spacing is None else (step, step)}
-        return MetaTensor(torch.as_tensor(np.asarray(square)), meta=meta)
+        square = fit_square(np.asarray(image[0], np.float32), (pixel[0], pixel[1]), self.size, self.fit)
+        meta = {**image.meta, SPACING: None if spacing is None else (square.step, square.step)}
+        return MetaTensor(torch.from_numpy(square.values[None]), meta=meta)
 
 
 class LoadedImage(NamedTuple):
@@ -156,9 +148,9 @@ class LoadedImage(NamedTuple):
     spacing_mm: tuple[float, float] | None
 
 
-def image_transform(size: int) -> Transform:
+def image_transform(size: int, fit: Fit = "pad") -> Transform:
     """From `{"image": folder}` to one square slice, (1, size, size), with its metadata."""
-    return Compose([LoadSeriesd("image"), PickSliced("image"), FitSquared("image", size)])
+    return Compose([LoadSeriesd("image"), PickSliced("image"), FitSquared("image", size, fit)])
 
 
 def load_image(folder: Path, transform: Transform) -> LoadedImage:

@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-import medtwin.scans.data
+import medtwin.scans.cache
 from medtwin.core.dataset import Dataset
 from medtwin.core.errors import DatasetError, SourceError
 from medtwin.core.files import read_json
 from medtwin.scans.conditions import CONDITIONS, ConditionSpec, ScanRequest
-from medtwin.scans.data import ScanDataModule, finding_weights
+from medtwin.scans.data import ScanDataModule
 from medtwin.scans.generate import ScanDescription
 from medtwin.scans.spacings import SpacingTable
 from tests.scans.samples import BIG, RARE, Spec, disc, write_dataset
@@ -101,16 +101,16 @@ def test_saved_description_is_complete(tmp_path) -> None:
 
 def test_the_cache_is_read_instead_of_the_files(tmp_path, monkeypatch) -> None:
     data = attached(tmp_path, some())
-    monkeypatch.setattr("medtwin.scans.data.load_image", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("medtwin.scans.cache.load_image", lambda *_: pytest.fail("read again"))
     again = ScanDataModule(batch_size=4, size=16, min_count=2)
     again.attach(Dataset(tmp_path / "dataset", "simulated"), seed=3, cache=tmp_path / "cache")
     assert torch.equal(again.images_to_measure()["image"], data.images_to_measure()["image"])
 
 
 def test_a_killed_reading_goes_on(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("medtwin.scans.data._CHUNK", 4)
+    monkeypatch.setattr("medtwin.scans.cache.CHUNK", 4)
     whole = attached(tmp_path / "a", some())
-    calls, load = [], medtwin.scans.data.load_image
+    calls, load = [], medtwin.scans.cache.load_image
 
     def dies(*args):
         calls.append(args)
@@ -118,7 +118,7 @@ def test_a_killed_reading_goes_on(tmp_path, monkeypatch) -> None:
             raise KeyboardInterrupt
         return load(*args)
 
-    monkeypatch.setattr("medtwin.scans.data.load_image", dies)
+    monkeypatch.setattr("medtwin.scans.cache.load_image", dies)
     with pytest.raises(KeyboardInterrupt):
         attached(tmp_path / "b", some())
     data = ScanDataModule(batch_size=4, size=16, min_count=2)
@@ -143,7 +143,6 @@ def test_latents_become_a_condition(tmp_path) -> None:
 
 def test_rare_findings_can_be_shown_more_often(tmp_path) -> None:
     data = attached(tmp_path, [*some(20), *[Spec(labels=(RARE,))] * 2], balance=1.0, batch_size=200)
-    assert finding_weights([], [], 1.0) is None
     seen = torch.cat([b["values"] for _ in range(40) for b in data.train_dataloader()])
     start = sum(data.spec.widths[: CONDITIONS.index("findings")])
     assert float(seen[:, start + 1].mean()) > 0.2  # 2 of 22 without
