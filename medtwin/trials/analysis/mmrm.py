@@ -206,7 +206,8 @@ class MMRM:
     Attributes:
         structure: Of the covariance, see `CovarianceStructure`.
         inference: How degrees of freedom and variances allow for an estimated covariance: satterthwaite, kenward_roger,
-            kenward_roger_linear (the same without second derivatives), residual (rows less columns), between_within.
+            kenward_roger_linear (the same without second derivatives, which for an unstructured covariance does not
+            depend on parameters and is less liberal in small trials), residual (rows less columns), between_within.
         is_restricted: Whether by residual maximum likelihood; Kenward and Roger's needs that.
         search: For the maximum.
 

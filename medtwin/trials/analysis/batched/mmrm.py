@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -46,7 +47,7 @@ def repeated_measures(
     covariates: ArrayLike | None = None,
     *,
     by_visit: bool = True,
-    inference: BatchedInference = "kenward_roger",
+    inference: BatchedInference = "kenward_roger_linear",
 ) -> VisitContrasts:
     """The difference of the arms at every visit, by the mixed model for repeated measures, in every trial.
 
@@ -57,7 +58,9 @@ def repeated_measures(
         experimental: (trials, patients) or (patients,): 1 experimental, 0 control.
         covariates: (trials, patients, covariates), or (trials, patients) for one, such as the value at baseline.
         by_visit: Whether covariates have a slope for each visit, else one for all.
-        inference: Of degrees of freedom and variances, see `MMRM`.
+        inference: Of degrees of freedom and variances. kenward_roger_linear takes the covariance as linear in its
+            entries: it is Student's t where all visits are seen, and keeps the error of small trials. kenward_roger,
+            R's mmrm's by default, has second derivatives of a Cholesky factor, which make it liberal there; see `MMRM`.
 
     Raises:
         ValueError: If shapes do not fit, covariates are not finite, an arm of some trial is never seen at a visit, or
@@ -65,20 +68,49 @@ def repeated_measures(
 
     Source: Mallinckrodt et al. 2008, Drug Inf J 42:303; Fisher scoring, Jennrich & Schluchter 1986, Biometrics 42:805.
     """
-    if inference not in get_args(BatchedInference):
-        raise ValueError(f"inference must be one of {get_args(BatchedInference)}, got {inference!r}")
+    return repeated_measures_by(response, experimental, covariates, by_visit=by_visit, inferences=(inference,))[
+        inference
+    ]
+
+
+def repeated_measures_by(
+    response: ArrayLike,
+    experimental: ArrayLike,
+    covariates: ArrayLike | None = None,
+    *,
+    by_visit: bool = True,
+    inferences: Sequence[BatchedInference] = get_args(BatchedInference),
+) -> dict[BatchedInference, VisitContrasts]:
+    """The same fits with several inferences, by their names.
+
+    Args:
+        response: See `repeated_measures`, as for the errors.
+        experimental: The same.
+        covariates: The same.
+        by_visit: The same.
+        inferences: Of degrees of freedom and variances.
+    """
+    if unknown := set(inferences) - set(get_args(BatchedInference)):
+        raise ValueError(f"inference must be one of {get_args(BatchedInference)}, got {sorted(unknown)}")
     y, numbers = _checked(response, experimental, covariates)
     design = VisitDesign.of(y.shape[2], numbers.shape[1] - 2, by_visit=by_visit)
-    parts = []
+    parts: dict[BatchedInference, list[VisitContrasts]] = {each: [] for each in inferences}
     for start in range(0, len(y), _BATCH):
         rows = slice(start, start + _BATCH)
         visits, sums = pattern_sums(y[rows], numbers[rows])
         start_at = ResidualLikelihood(design, visits, sums, _independent(y[rows]))
         inverse_of_gram(start_at.information)  # columns that depend on one another are refused there
         best, converged = _maximise(start_at)
-        found = contrasts_at_visits(best, inference)
-        parts.append((*(np.where(converged[:, None], each, np.nan) for each in found), converged))
-    return VisitContrasts(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+        for inference, some in parts.items():
+            found = contrasts_at_visits(best, inference)
+            estimate, error, df = (np.where(converged[:, None], each, np.nan) for each in found)
+            some.append(VisitContrasts(estimate, error, df, converged))
+    return {inference: _joined(some) for inference, some in parts.items()}
+
+
+def _joined(parts: list[VisitContrasts]) -> VisitContrasts:
+    names = [each.name for each in fields(VisitContrasts)]
+    return VisitContrasts(*(np.concatenate([getattr(each, name) for each in parts]) for name in names))
 
 
 def _checked(response: ArrayLike, experimental: ArrayLike, covariates: ArrayLike | None) -> tuple[Floats, Floats]:

@@ -1,7 +1,8 @@
 """Small-sample tests of the arms at each visit in many trials at once: Satterthwaite's, Kenward and Roger's.
 
-In the entries of an unstructured covariance, second derivatives of it are 0. Kenward and Roger's with them, which
-depends on parameters, is that of the Cholesky factor's logarithms of standard deviations and regressions, as in `MMRM`.
+In the entries of an unstructured covariance, second derivatives of it are 0: kenward_roger_linear. With them, Kenward
+and Roger's depends on parameters and forgets that those are biased (Kenward & Roger 2009, Comput Stat Data Anal
+53:2583); kenward_roger has the Cholesky factor's logarithms of standard deviations and regressions, as in `MMRM`.
 """
 
 from __future__ import annotations
