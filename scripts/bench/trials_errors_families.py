@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from scipy.special import expit, ndtri
 from trials_errors_designs import ALPHA, FRACTIONS, Design
 from trials_errors_exact import exact_ancova, exact_counts, exact_rank_sum, exact_t
+from trials_errors_law_of_t import statistics_of_means
 
 from medtwin.trials.analysis.batched.ancova import Variance, analyses_of_covariance
 from medtwin.trials.analysis.batched.glm import logistic_models, poisson_models
-from medtwin.trials.analysis.batched.mmrm import BatchedInference, repeated_measures
+from medtwin.trials.analysis.batched.mmrm import repeated_measures_by
 from medtwin.trials.analysis.batched.negative_binomial import negative_binomial_models
 from medtwin.trials.analysis.batched.ranks import rank_sum_tests, signed_rank_tests
 from medtwin.trials.analysis.batched.rates import (
@@ -59,6 +60,7 @@ class Family:
         looks: Of FRACTIONS that are computed.
         drifts: Of tests whose power a design of the room says: E Z at the last look that the designs count with.
         exact: A value that is not of the kernels, or None, of a test and a design.
+        law: Draws statistics of some of the tests from their joint law, (trials, looks), without patients.
         chunk: Trials that are drawn at once.
     """
 
@@ -70,6 +72,7 @@ class Family:
     looks: tuple[int, ...] = (0, 1, 2, 3)
     drifts: Mapping[str, float] = field(default_factory=dict)
     exact: Callable[[str, Design], float | None] = lambda test, design: None
+    law: Callable[[np.random.Generator, int], Statistics] | None = None
     chunk: int = CHUNK
 
     def statistics(self, rng: np.random.Generator, trials: int) -> Statistics:
@@ -127,7 +130,8 @@ def means(
         known = design.name == "fixed" and sd == 1
         return _exact_of_means(test, shift, rho, (n1, n0)) if known else None
 
-    return Family(name, shift == 0, patients, ratio, draw, looks, drifts, exact)
+    law = statistics_of_means(_sizes(patients, ratio, looks), shift, rho) if sd == 1 and len(looks) > 1 else None
+    return Family(name, shift == 0, patients, ratio, draw, looks, drifts, exact, law)
 
 
 def _adjusted(y: Floats, arm: Floats, x: Floats, null: float, *, is_last: bool, equal: bool) -> Statistics:
@@ -224,7 +228,7 @@ def rates(
     def exact(test: str, design: Design) -> float:
         return exact_counts(test, margins, true, all_sizes, design)
 
-    return Family(name, at_null, patients, ratio, draw, looks, drifts, exact, CHUNK_OF_COUNTS)
+    return Family(name, at_null, patients, ratio, draw, looks, drifts, exact, chunk=CHUNK_OF_COUNTS)
 
 
 def _is_null(true: tuple[float, float], margins: Mapping[str, float]) -> bool:
@@ -317,7 +321,7 @@ def counts(name: str, patients: int, looks: tuple[int, ...], theta: float = math
     return Family(name, True, patients, 1, draw, looks)
 
 
-def longitudinal(name: str, patients: int, looks: tuple[int, ...], inferences: tuple[BatchedInference, ...]) -> Family:
+def longitudinal(name: str, patients: int, looks: tuple[int, ...]) -> Family:
     """A baseline and three visits of correlation 0.5, of which 8 % of patients a visit drop out."""
     arm, sizes = arm_order(patients, 1), [sum(each) for each in _sizes(patients, 1, looks)]
 
@@ -327,7 +331,7 @@ def longitudinal(name: str, patients: int, looks: tuple[int, ...], inferences: t
         seen = np.where(np.arange(1, 4) <= last[:, :, None], y[:, :, 1:], np.nan)
         found = []
         for n in sizes:
-            fits = {each: repeated_measures(seen[:, :n], arm[:n], y[:, :n, 0], inference=each) for each in inferences}
+            fits = repeated_measures_by(seen[:, :n], arm[:n], y[:, :n, 0])
             found.append({f"MMRM, {each}": fit.at(-1).z() for each, fit in fits.items()})
         return found
 
@@ -370,6 +374,6 @@ def families() -> list[Family]:
         logistic("logistic law, 20 + 20", 40, last),
         counts("Poisson counts, 60 + 60", 120, (0, 1, 2, 3)),
         counts("negative binomial counts, theta 1, 60 + 60", 120, (1, 3), theta=1.0),
-        longitudinal("3 visits, 60 + 60", 120, (1, 3), ("kenward_roger",)),
-        longitudinal("3 visits, 15 + 15", 30, last, ("kenward_roger", "satterthwaite")),
+        longitudinal("3 visits, 60 + 60", 120, (1, 3)),
+        longitudinal("3 visits, 15 + 15", 30, last),
     ]

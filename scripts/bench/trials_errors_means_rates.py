@@ -7,9 +7,9 @@
 A row is a law of patients, a test and a design. An error rate must lie within 0.003 of its nominal value (4
 Monte-Carlo standard errors with fewer trials), a power within 4 standard errors of what the room's design says. A row
 that does not must lie within 4 standard errors of a value that does not come from the batched kernels: an enumeration
-of all tables or ranks, an integral, or R's own functions on R's own patients. A row that has an exact value must agree
-with it in any case. The exit status is 1 if a row does not hold. Finished blocks are
-kept in the state file and not simulated again.
+of all tables or ranks, an integral, draws from the joint law of t statistics, or R's own functions on R's own patients.
+A row that has such a value must agree with it in any case. The exit status is 1 if a row does not hold. Finished
+blocks, of R too, are kept in the state file and not simulated again.
 """
 
 from __future__ import annotations
@@ -18,13 +18,11 @@ import argparse
 import math
 import platform
 import re
-import shutil
-import subprocess
 import sys
 import time
 import zlib
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -32,8 +30,9 @@ import numpy as np
 import scipy
 from head_commit import head_commit
 from tqdm import tqdm
-from trials_errors_designs import FRACTIONS, Design, designs
+from trials_errors_designs import Design, designs
 from trials_errors_families import Family, families
+from trials_errors_independent import Counts, Independent, from_law, from_r, rejections
 from trials_errors_prognosis import prognosis_section
 from trials_errors_rates import do_agree, nominal_tolerance, standard_error
 from trials_errors_speed import speed_section
@@ -42,24 +41,28 @@ from trials_errors_store import Store
 from medtwin.core.shards import map_shards
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-ORACLE = Path(__file__).with_suffix(".R")
 LEGEND = """\
 One-sided alpha 0.025. Looks see the first third, half, two thirds and all of the patients; futility bounds are obeyed.
 Trials of a family are the same for all its tests and designs, so that its rows err together.
 
 *Holds*: within 0.003 of the nominal error (4 Monte-Carlo standard errors, ±, of fewer than 100,000 trials), or within 4
-standard errors of the power that the room's design says, which is that of a z statistic. *As exact*: the large-sample
-test or the design's approximation is off, and the simulation agrees with an enumeration of all tables or ranks, or an
-integral; where there is such a value, every row has to agree with it within 4 standard errors. *As R*: the same of R's
-own functions on R's own patients.
+standard errors of the power that the room's design says, which is that of a z statistic. Otherwise the large-sample
+test or the design's approximation is off, and the simulation has to agree within 4 standard errors with what does not
+come from its kernels: *as exact*, an enumeration of all tables or ranks, or an integral; *as law*, t statistics drawn
+from their joint law; *as R*, R's own functions on R's own patients. A row with such a value has to agree with it even
+where it holds.
 """
-Counts = dict[str, int]
 BLOCK, ERRORS = 5000, 4.0
 
 
 @dataclass(frozen=True)
 class Row:
-    """A measured error rate or power beside what is known of it."""
+    """A measured error rate or power beside what is known of it.
+
+    Attributes:
+        expected: By the design. exact: By an enumeration or integral.
+        independent: Rate and trials of another programme. source: Which: law or R.
+    """
 
     family: str
     is_null: bool
@@ -70,6 +73,7 @@ class Row:
     expected: float | None
     exact: float | None = None
     independent: tuple[float, int] | None = None
+    source: str = ""
 
     @property
     def error(self) -> float:
@@ -81,6 +85,8 @@ class Row:
         """Holds, and by what; or MISSES; or a dash where nothing is known."""
         if self.exact is not None and abs(self.rate - self.exact) > ERRORS * self.error:
             return "MISSES"
+        if self.independent is not None and not do_agree((self.rate, self.trials), self.independent):
+            return "MISSES"
         if self.expected is not None:
             allowed = nominal_tolerance(self.rate, self.trials) if self.is_null else ERRORS * self.error
             if abs(self.rate - self.expected) <= allowed:
@@ -88,19 +94,8 @@ class Row:
         if self.exact is not None:
             return "as exact"
         if self.independent is not None:
-            return "as R" if do_agree((self.rate, self.trials), self.independent) else "MISSES"
+            return f"as {self.source}"
         return "-" if self.expected is None else "MISSES"
-
-
-def rejections(family: Family, z: dict[str, np.ndarray]) -> Counts:
-    """Trials that reject, by test and design; designs whose looks are not computed are left out."""
-    found = {}
-    for test, values in z.items():
-        seen = ~np.isnan(values).all(axis=0)
-        for design in designs():
-            if seen[list(design.columns)].all():
-                found[f"{test}|{design.name}"] = int(design.rejects(values).sum())
-    return found
 
 
 def simulate_block(shard: tuple[str, int, int], seed: int) -> tuple[str, int, int, Counts]:
@@ -109,42 +104,7 @@ def simulate_block(shard: tuple[str, int, int], seed: int) -> tuple[str, int, in
     family = next(each for each in families() if each.name == name)
     rng = np.random.default_rng([seed, zlib.crc32(name.encode()), block])
     with np.errstate(invalid="ignore"):
-        return name, block, num, rejections(family, family.statistics(rng, num))
-
-
-def r_law(family: Family) -> list[str] | None:
-    """Arguments of the programme in R for a family, or None if it does not know the law."""
-    effect, sd, theta = "0", "1", "Inf"
-    if family.name.startswith("means"):
-        law = "means"
-        effect = "0.52" if "0.52" in family.name else "0"
-        sd = "1.5" if "sd 1.5" in family.name else "1"
-    elif family.name.startswith("logistic"):
-        law = "logistic"
-    elif "counts" in family.name:
-        law, theta = "counts", "1" if "theta 1" in family.name else "Inf"
-    else:
-        return None
-    looks = ",".join(str(round(FRACTIONS[look] * family.patients)) for look in family.looks)
-    return [law, str(family.patients), str(family.ratio), "{trials}", "{seed}", effect, sd, theta, looks]
-
-
-def simulate_in_r(family: Family, trials: int, seed: int) -> Counts | None:
-    """The same by R's own functions on R's own patients; None where there is no R or it does not know the law."""
-    law = r_law(family)
-    if law is None or shutil.which("Rscript") is None:
-        return None
-    args = [each.format(trials=trials, seed=seed) for each in law]
-    done = subprocess.run(["Rscript", str(ORACLE), *args], capture_output=True, text=True, check=True)
-    header, *lines = done.stdout.splitlines()
-    names = [each.strip('"') for each in re.findall(r'"[^"]*"', header)][1:]
-    table = np.array([[float("nan") if v == "NA" else float(v) for v in line.split(",")[1:]] for line in lines])
-    z = {}
-    for number, name in enumerate(names):
-        z[name] = np.full((trials, len(FRACTIONS)), np.nan)
-        z[name][:, list(family.looks)] = table[:, number].reshape(trials, len(family.looks))
-    with np.errstate(invalid="ignore"):
-        return rejections(family, z)
+        return name, block, num, rejections(family.statistics(rng, num))
 
 
 def totals(store: Store, family: str, blocks: int) -> tuple[int, Counts]:
@@ -159,8 +119,8 @@ def totals(store: Store, family: str, blocks: int) -> tuple[int, Counts]:
     return trials, dict(sums)
 
 
-def rows_of(family: Family, trials: int, counts: Counts, independent: tuple[int, Counts] | None) -> list[Row]:
-    """Rows of a family, by test and design."""
+def rows_of(family: Family, trials: int, counts: Counts, others: list[Independent]) -> list[Row]:
+    """Rows of a family, by test and design, beside the first of the other programmes that has their test."""
     by_name = {each.name: each for each in designs()}
     found = []
     for key, value in counts.items():
@@ -169,10 +129,11 @@ def rows_of(family: Family, trials: int, counts: Counts, independent: tuple[int,
         drift = 0.0 if family.is_null else family.drifts.get(test)
         expected = None if drift is None else plan.probability(drift)
         exact = family.exact(test, plan)
-        other = None
-        if independent is not None and key in independent[1]:
-            other = independent[1][key] / independent[0], independent[0]
-        found.append(Row(family.name, family.is_null, test, design, trials, value / trials, expected, exact, other))
+        row = Row(family.name, family.is_null, test, design, trials, value / trials, expected, exact)
+        other = next((each for each in others if key in each.counts), None)
+        if other is not None:
+            row = replace(row, independent=(other.counts[key] / other.trials, other.trials), source=other.source)
+        found.append(row)
     return found
 
 
@@ -194,13 +155,11 @@ def measured(args: argparse.Namespace, store: Store) -> list[Row]:
         trials, counts = totals(store, family.name, num_blocks)
         if not trials:
             continue
-        some = rows_of(family, trials, counts, store.get("R", family.name))
+        law = None if args.as_is and store.get("law", family.name) is None else from_law(family, store)
+        some = rows_of(family, trials, counts, [each for each in (law, from_r(family, 0, store)) if each])
         if any(each.verdict == "MISSES" and each.exact is None for each in some) and args.independent:
-            if store.get("R", family.name) is None:
-                found = simulate_in_r(family, args.independent, args.seed)
-                if found is not None:
-                    store.add([args.independent, found], "R", family.name)
-            some = rows_of(family, trials, counts, store.get("R", family.name))
+            others = law, from_r(family, args.independent, store)
+            some = rows_of(family, trials, counts, [each for each in others if each])
         rows += some
     return rows
 
@@ -216,13 +175,13 @@ def table(rows: list[Row]) -> list[str]:
             "",
             f"{here[0].trials:,} trials.",
             "",
-            f"| test | design | {what} | design says | exact | R | verdict |",
+            f"| test | design | {what} | design says | exact | independent | verdict |",
             "|" + "---|" * 7,
         ]
         for each in here:
             said = "" if each.expected is None else f"{each.expected:.4f}"
             exact = "" if each.exact is None else f"{each.exact:.4f}"
-            other = "" if each.independent is None else f"{each.independent[0]:.4f}"
+            other = "" if each.independent is None else f"{each.independent[0]:.4f} ({each.source})"
             rate = f"{each.rate:.4f} ± {each.error:.4f}"
             lines.append(f"| {each.test} | {each.design} | {rate} | {said} | {exact} | {other} | {each.verdict} |")
         lines.append("")
@@ -231,12 +190,12 @@ def table(rows: list[Row]) -> list[str]:
 
 def summary(rows: list[Row]) -> list[str]:
     """How many rows hold, and by what."""
-    lines = ["| rows | holds | as exact | as R | nothing to compare | MISSES |", "|---|---|---|---|---|---|"]
+    lines = ["| rows | holds | as exact | as law | as R | nothing to compare | MISSES |", "|" + "---|" * 7]
     for label, here in (
         ("type I error", [r for r in rows if r.is_null]),
         ("power", [r for r in rows if not r.is_null]),
     ):
-        number = {v: sum(r.verdict == v for r in here) for v in ("holds", "as exact", "as R", "-", "MISSES")}
+        number = {v: sum(r.verdict == v for r in here) for v in ("holds", "as exact", "as law", "as R", "-", "MISSES")}
         lines.append(f"| {label}, {len(here)} | " + " | ".join(str(each) for each in number.values()) + " |")
     return lines
 
