@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from medtwin.check.attacks.canaries import no_canaries
 from medtwin.check.attacks.measures import attack_measures, no_attacks
 from medtwin.check.attacks.membership import MIN_PEOPLE
 from medtwin.check.attacks.suite import attack
@@ -19,6 +20,7 @@ from medtwin.check.image_features import Encode
 from medtwin.check.image_findings import ImageFindings, compare_images, not_measured
 from medtwin.check.kinds import kind_measures
 from medtwin.check.labs import correlation_measures
+from medtwin.check.likelihoods import no_likelihood
 from medtwin.check.missingness import co_missingness_measures, missingness_measures
 from medtwin.check.pairs import encounter_measures, lag_measures, pair_measures
 from medtwin.check.pictures import read_pictures
@@ -36,6 +38,8 @@ from medtwin.core.dataset import Dataset, open_dataset
 from medtwin.core.errors import DatasetError
 
 CONTROL = ("tuning", "held_out")
+NO_MODEL = "no model that made them was named (timelines=RUN)"
+NO_CANARIES = "no training with canaries was named (canaries=RUN)"
 Watch = Callable[[Sequence[str]], Iterable[str]]
 Parts: TypeAlias = "dict[str, Any]"
 Sides: TypeAlias = "tuple[Records, Records, Records]"
@@ -197,7 +201,8 @@ def compare_records(
     plan = make_plan(*numbers, seed=options.seed, num_resamples=options.num_resamples)
     used = control if num_control >= MIN_CONTROL else None
     one = Comparison(real, synthetic, used, plan, options, descriptions or {})
-    found: Parts = {"measures": [*no_task(), *no_attacks("the twins were not attacked")]}
+    unmeasured = [*no_task(), *no_attacks("the twins were not attacked"), *no_canaries(NO_CANARIES)]
+    found: Parts = {"measures": [*unmeasured, *no_likelihood(NO_MODEL)]}
     for stage in watch(list(STAGES)):
         _add(found, STAGES[stage](one))
     rows: Parts = {name: tuple(part) if isinstance(part, list) else part for name, part in found.items()}

@@ -60,6 +60,11 @@ class LogLikelihoods:
         return np.column_stack([self.nats, self.num_events]).astype(np.float64)
 
 
+def no_likelihood(reason: str) -> list[Measure]:
+    """The measures of a check to which no model was handed: they do not apply."""
+    return [Measure(name, title, None, 0, reason=reason, applicable=False) for name, title in TITLES.items()]
+
+
 def likelihood_measures(
     train: LogLikelihoods,
     synthetic: LogLikelihoods,

@@ -56,6 +56,7 @@ class CheckSettings:
     attacks: bool = True
     encoder: str = "random"
     timelines: Path | None = None
+    canaries: Path | None = None
     show_real: bool = False
     also: tuple[Path, ...] = ()
     task: Mapping[str, Any] | None = None
@@ -131,6 +132,10 @@ def check(chosen: CheckSettings) -> Path:
     if task is not None:
         config["task"] = asdict(without_path(task))
     config["timelines_state"] = None if chosen.timelines is None else fingerprint(chosen.timelines)
+    if chosen.canaries is None:
+        del config["canaries"]  # checks of before knew none
+    else:
+        config["canaries_state"] = fingerprint(chosen.canaries)
     with writing(chosen.out, config, overwrite=chosen.overwrite) as output:
         if output is None:
             tell(f"{chosen.out} is finished already (overwrite=true redoes it)")
@@ -160,6 +165,8 @@ def _measured(
     findings = compare_datasets(sides.real, sides.synthetic, options, watch=_progress)
     if chosen.timelines is not None:
         findings = _with_likelihood(findings, chosen, sides.real, sides.synthetic)
+    if chosen.canaries is not None:
+        findings = _with_canaries(findings, chosen.canaries, sides.synthetic, chosen.seed)
     if task is None:
         return findings, None
     twins = [sides.synthetic, *sides.others]
@@ -173,6 +180,8 @@ def _write_provenance(folder: Path, chosen: CheckSettings, config: Mapping[str, 
     inputs = [describe_input("synthetic", sides.synthetic.path), describe_input("real", sides.real.path)]
     if chosen.timelines is not None:
         inputs.append(describe_input("timelines", chosen.timelines))
+    if chosen.canaries is not None:
+        inputs.append(describe_input("canaries", chosen.canaries))
     inputs += [describe_input("also", other.path) for other in sides.others]
     origin = sides.synthetic.origin
     write_provenance(folder, Provenance("check", origin, config, chosen.seed, inputs, inputs[0].lineage_depth))
@@ -190,6 +199,13 @@ def _with_likelihood(findings: Findings, chosen: CheckSettings, real: Dataset, s
         distributions=(*findings.distributions, *shown),
         memberships=(*findings.memberships, told),
     )
+
+
+def _with_canaries(findings: Findings, run: Path, synthetic: Dataset, seed: int) -> Findings:
+    from medtwin.pipelines.check_canaries import measure_canaries  # loads torch
+
+    measures, told = measure_canaries(run, synthetic, seed=seed)
+    return replace(findings.with_measures(measures), memberships=(*findings.memberships, *told))
 
 
 def _progress(stages: Sequence[str]) -> Iterable[str]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from medtwin.core.dataset import Dataset
 
 MODEL, CONFIG = "model.ckpt", "config.yaml"
+MIN_CANARIES = 60
+"""Canaries with a coin: of fewer, no number of rightly told coins would show an epsilon above 1."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,10 @@ class TrainSettings:
     prior: Mapping[str, Any] | None = None
     latents: Path | None = None
     ckpt_path: Path | None = None
+    cache: Path | None = None
+    canaries: int = 0
     seed: int = 0
     threads: int | None = None
-    cache: Path | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -47,6 +50,12 @@ class TrainSettings:
             raise ValueError(f"seed must be 0 or more, got {self.seed!r}")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be 1 or more, or null, got {self.threads!r}")
+        if self.canaries and self.canaries < MIN_CANARIES:
+            raise ValueError(f"canaries must be 0 (none) or {MIN_CANARIES} or more, got {self.canaries!r}")
+        if self.canaries and str(self.data.get("_target_", "")).startswith("medtwin.scans."):
+            raise ValueError(
+                "canaries must be 0 here: they have records and no scans; plant them in a model of timelines"
+            )
 
 
 def process_rank() -> int:

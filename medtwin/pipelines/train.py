@@ -16,6 +16,8 @@ from medtwin.core.files import atomic_file, file_digest
 from medtwin.core.findings import errors_in
 from medtwin.core.output import Output, is_finished, writing
 from medtwin.core.provenance import Provenance, describe_input, write_provenance
+from medtwin.pipelines.canaries import FOLDER as CANARIES
+from medtwin.pipelines.canaries import plant_canaries
 from medtwin.pipelines.runs import (
     CONFIG,
     MODEL,
@@ -92,6 +94,8 @@ def _record(chosen: TrainSettings, dataset: Dataset) -> dict[str, Any]:
     """What determines the run: settings, and the content of what they name."""
     state = dataset.manifest_hash() if dataset.is_finished else fingerprint(dataset.path)
     record = {**public_config(chosen), "dataset_state": state}
+    if not chosen.canaries:
+        del record["canaries"]  # runs of before knew none
     if chosen.latents is not None:
         if not is_finished(chosen.latents):
             raise ConfigError(f"latents={chosen.latents} must be the finished run of a temporal VAE")
@@ -110,6 +114,9 @@ def _attach(chosen: TrainSettings, dataset: Dataset, output: Output, cache: Path
             importlib.import_module("medtwin.pipelines.latents").write_latents(chosen.latents, dataset, latents)
             output.mark_done("latents")
     data: RunData = build(chosen.data, "data")
+    if chosen.canaries:
+        folder = output.scratch(f"canaries-{cache.name}")  # each process makes the same ones for itself
+        dataset = plant_canaries(dataset, chosen.canaries, seed=chosen.seed, folder=folder)
     if chosen.cache is not None and not getattr(data, "shares_cache", False):
         raise ConfigError(
             f"cache= is for models of images, model {chosen.name} keeps its data in its run: leave it out"
@@ -148,6 +155,9 @@ def _finish(chosen: TrainSettings, dataset: Dataset, data: RunData, output: Outp
         shutil.copyfileobj(source, target)
     (output.path / "data").mkdir(exist_ok=True)
     data.save(output.path / "data")
+    if chosen.canaries:
+        kept = output.scratch("canaries-data") / CANARIES
+        shutil.copytree(kept, output.path / CANARIES, dirs_exist_ok=True)
     if chosen.prior is not None:
         config = {name: getattr(chosen, name) for name in ("model", "net", "optimizer", "prior", "seed")}
         write_latent_laws = importlib.import_module("medtwin.pipelines.latent_laws").write_latent_laws
