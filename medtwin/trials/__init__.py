@@ -18,7 +18,7 @@ answers which question; docs/trials.md has the conventions.
 from medtwin.trials.design.group_sequential import GroupSequential, SurvivalDesign
 from medtwin.trials.design.hazard import PiecewiseRate
 from medtwin.trials.design.spending import Spending
-from medtwin.trials.engine.assumptions import Assumptions, EffectPrior
+from medtwin.trials.engine.assumptions import Assumptions, DifferencePrior, EffectPrior
 from medtwin.trials.engine.bound_surface import InformationRange
 from medtwin.trials.engine.canonical import CanonicalDesign, ConditionalPowerStop, simulate_canonical
 from medtwin.trials.engine.estimand import Estimand
@@ -66,6 +66,7 @@ __all__ = [
     "ConditionalPowerStop",
     "ContinuousResponse",
     "CovarianceAnalysis",
+    "DifferencePrior",
     "Discontinuation",
     "Dropout",
     "EffectPrior",

@@ -140,7 +140,7 @@ def test_assurance_of_a_fixed_design_has_a_closed_form() -> None:
     mean, z = -math.log(0.65) * math.sqrt(information), ONE.plan.design.bounds.efficacy[0]
     exact = float(norm.cdf((mean - z) / math.sqrt(1 + 0.25**2 * information)))
     assert analytical_of(setting)[REJECTED] == pytest.approx(exact, abs=5e-4)
-    assert setting.ratios.mean() == pytest.approx(0.65 * math.exp(0.25**2 / 2), rel=5e-3)
+    assert setting.effects.mean() == pytest.approx(0.65 * math.exp(0.25**2 / 2), rel=5e-3)
     found = compare_designs({"one": ONE}, {"prior": Assumptions(hazard_ratio=prior)}, 2000, 3).of("one", "prior")
     assert abs(found.power.value - exact) < 4 * found.power.standard_error
     with pytest.raises(ConfigError, match="num_trials must be 500 or more"):

@@ -62,17 +62,55 @@ class EffectPrior:
 
 
 @dataclass(frozen=True)
+class DifferencePrior:
+    """A normal prior on a difference of means or rates, over which assurance averages power.
+
+    Attributes:
+        sd: Standard deviation of the difference.
+        mean: Its mean; None: the difference that the trial was planned for.
+
+    Raises:
+        ValueError: If a number is out of its range.
+
+    Source: O'Hagan, Stevens & Campbell 2005, Pharm Stat 4:187.
+    """
+
+    sd: float
+    mean: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sd < math.inf:
+            raise ValueError(f"sd must be above 0, got {self.sd!r}")
+        if self.mean is not None and not math.isfinite(self.mean):
+            raise ValueError(f"mean must be finite, got {self.mean!r}")
+
+    def differences(self, count: int, planned: float) -> Floats:
+        """Differences at the middles of equally likely parts of the prior, (count,).
+
+        Args:
+            count: How many.
+            planned: The mean where none is stated.
+        """
+        mean = planned if self.mean is None else self.mean
+        return np.asarray(mean + self.sd * norm.ppf((np.arange(count) + 0.5) / count))
+
+
+@dataclass(frozen=True)
 class Assumptions:
     """What is true in a scenario. What is left out is as the trial was planned.
 
     Attributes:
-        hazard_ratio: Experimental / control, of each patient; 1 is the null; or a prior of it. None: as planned.
+        hazard_ratio: Experimental / control, of each patient; 1 is the null, also of means and rates; or a prior of it.
+            None: as planned.
         effect: (month since enrolment, part of the log hazard ratio from then on) pairs, the first at month 0; empty:
             the whole effect throughout.
         hazard_factor: On the hazard of the event of all patients.
         accrual_factor: On the rate at which patients come.
         annual_dropout: Share of patients who leave within a year, or how they leave; None: as planned.
         treatment_changes: Who stops or switches treatment; None: as planned.
+        difference: Of means or rates, experimental less control; or a prior of it. None: as planned.
+        sd_factor: On the standard deviation of a number that is read once.
+        control_rate: Of an endpoint of yes and no; the difference stays. None: as planned.
 
     Raises:
         ValueError: If a number is out of its range, or the effect changes over time where patients change treatment.
@@ -84,14 +122,21 @@ class Assumptions:
     accrual_factor: float = 1.0
     annual_dropout: float | Dropout | None = None
     treatment_changes: Sequence[TreatmentChange] | None = None
+    difference: float | DifferencePrior | None = None
+    sd_factor: float = 1.0
+    control_rate: float | None = None
 
     def __post_init__(self) -> None:
-        numbers = [("hazard_factor", self.hazard_factor), ("accrual_factor", self.accrual_factor)]
+        numbers = [(name, getattr(self, name)) for name in ("hazard_factor", "accrual_factor", "sd_factor")]
         if isinstance(self.hazard_ratio, (int, float)):
             numbers.append(("hazard_ratio", self.hazard_ratio))
         for name, value in numbers:
             if not 0 < value < math.inf:
                 raise ValueError(f"{name} must be above 0, got {value!r}")
+        if isinstance(self.difference, (int, float)) and not math.isfinite(self.difference):
+            raise ValueError(f"difference must be finite, got {self.difference!r}")
+        if self.control_rate is not None and not 0 < self.control_rate < 1:
+            raise ValueError(f"control_rate must be between 0 and 1, got {self.control_rate!r}")
         effect_over_time(self.effect)
         if isinstance(self.annual_dropout, (int, float)):
             Dropout.of_share(self.annual_dropout)
@@ -122,6 +167,21 @@ class Assumptions:
             return self.hazard_ratio.hazard_ratios(num_blocks, planned)
         return np.full(num_blocks, planned if self.hazard_ratio is None else self.hazard_ratio)
 
+    def _describe_responses(self) -> list[str]:
+        told = []
+        if isinstance(self.difference, DifferencePrior):
+            mean = "the planned one" if self.difference.mean is None else f"{self.difference.mean:g}"
+            told.append(
+                f"the difference follows a normal prior with mean {mean}, standard deviation {self.difference.sd:g}"
+            )
+        elif self.difference is not None:
+            told.append(f"the difference is {self.difference:g}")
+        if self.sd_factor != 1:
+            told.append(f"the standard deviation is {self.sd_factor:g} times the planned one in both arms")
+        if self.control_rate is not None:
+            told.append(f"the control rate is {self.control_rate:g}")
+        return told
+
     def describe(self) -> list[str]:
         """What is not as planned, in words."""
         told = []
@@ -132,7 +192,8 @@ class Assumptions:
                 f"{self.hazard_ratio.log_sd:g}"
             )
         elif self.hazard_ratio is not None:
-            told.append(f"the hazard ratio is {self.hazard_ratio:g}")
+            told.append(f"the hazard ratio is {self.hazard_ratio:g}" if self.hazard_ratio != 1 else "the null is true")
+        told += self._describe_responses()
         if self.effect:
             parts = ", ".join(f"{part:.0%} from month {month:g}" for month, part in self.effect)
             told.append(f"the part of the log hazard ratio since enrolment is {parts}")
@@ -150,13 +211,41 @@ class Assumptions:
         return told
 
 
+def refused(field: str, value: object, why: str, instead: str) -> ConfigError:
+    """The error of a scenario that has no meaning for an endpoint.
+
+    Args:
+        field: Of the scenario.
+        value: That it has.
+        why: It has no meaning.
+        instead: What to do.
+    """
+    return ConfigError(f"scenario.{field} {why}, got {value!r}: {instead}")
+
+
+def _check_survival(assumptions: Assumptions) -> None:
+    """Refuses what has no meaning for a time to an event.
+
+    Raises:
+        ConfigError: Names the field.
+    """
+    why = "has no meaning for a time to an event"
+    if assumptions.difference is not None:
+        raise refused("difference", assumptions.difference, why, "state scenario.hazard_ratio")
+    if assumptions.sd_factor != 1:
+        raise refused("sd_factor", assumptions.sd_factor, why, "leave it at 1")
+    if assumptions.control_rate is not None:
+        raise refused("control_rate", assumptions.control_rate, why, "state scenario.hazard_factor")
+
+
 def study_under(study: Study, assumptions: Assumptions) -> Study:
     """The study as it is in a scenario: its looks, bounds, patients and last month are those that were planned.
 
     Raises:
-        ConfigError: If the scenario cannot be: too few patients ever come, or an effect changes over time where
-            patients change treatment.
+        ConfigError: If the scenario cannot be: too few patients ever come, an effect changes over time where patients
+            change treatment, or it says something of means or rates.
     """
+    _check_survival(assumptions)
     plan = study.plan
     changes = plan.changes if assumptions.treatment_changes is None else assumptions.treatment_changes
     pieces = effect_over_time(assumptions.effect)
@@ -172,7 +261,7 @@ def study_under(study: Study, assumptions: Assumptions) -> Study:
         found = replace(
             plan,
             pool=replace(plan.pool, hazard=plan.pool.hazard.scaled(assumptions.hazard_factor)),
-            accrual=_at_rate(plan.accrual, assumptions.accrual_factor),
+            accrual=at_rate(plan.accrual, assumptions.accrual_factor),
             dropout=plan.dropout if dropout is None else dropout,
             changes=[*changes, *pieces],
         )
@@ -181,7 +270,7 @@ def study_under(study: Study, assumptions: Assumptions) -> Study:
     return replace(study, plan=found)
 
 
-def _at_rate(accrual: Accrual, factor: float) -> Accrual:
+def at_rate(accrual: Accrual, factor: float) -> Accrual:
     """The same sites, at which patients come faster or slower."""
     sites = []
     for site in accrual.sites:

@@ -114,7 +114,7 @@ def response_fast_scenarios(
         enrolled = np.minimum(plan.enroll_rate.cumulative(months), plan.num_subjects)
         amounts = {"subjects at stop": np.asarray(enrolled), "duration, months": months}
         means = [
-            response.mean_at_bound(scenario.effect, n, float(z))
+            plan.law.mean_at_bound(scenario.effect, n, float(z))
             for n, z in zip(response.outcomes, design.bounds.efficacy, strict=True)
         ]
         drift = tuple((np.array(means) / np.sqrt(design.fractions)).tolist())

@@ -8,7 +8,7 @@ by the calendar, with as many outcomes as there are then: it spends the rest of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,7 +25,7 @@ from medtwin.trials.enrolment.accrual import Accrual
 from medtwin.trials.enrolment.adherence import Dropout
 from medtwin.trials.enrolment.draws import TrialDraws
 from medtwin.trials.enrolment.randomisation import PermutedBlocks, Randomisation, assign_in_order, ratio_parts
-from medtwin.trials.outcome.response import ResponsePool
+from medtwin.trials.outcome.response import Response, ResponsePool
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -43,6 +43,7 @@ class ResponsePlan:
         num_subjects: Patients to enrol. accrual: How they come. dropout: How they leave, without an outcome then.
         max_months: The trial is analysed for the last time then, whatever its outcomes.
         test: Of each look. randomisation: To the arms, in the design's ratio.
+        truth: The endpoint as it is where that is not as it was planned; None: as planned.
 
     Raises:
         ValueError: If there are no more patients than an early look wants outcomes, so many can never be enrolled, the
@@ -57,6 +58,7 @@ class ResponsePlan:
     max_months: float
     test: ResponseTest = field(default_factory=StudentTest)
     randomisation: Randomisation = field(default_factory=lambda: PermutedBlocks(4, (SEX,)))
+    truth: Response | None = None
 
     def __post_init__(self) -> None:
         early = self.design.outcomes[-2] if len(self.design.outcomes) > 1 else 1
@@ -69,6 +71,16 @@ class ResponsePlan:
         nobody = np.zeros((1, 0), dtype=np.int64)
         levels_of(self.randomisation.balanced, self.pool, nobody, nobody)
         _ = self.covariates
+
+    @property
+    def response(self) -> Response:
+        """The endpoint as it is."""
+        return self.design.response if self.truth is None else self.truth
+
+    @cached_property
+    def law(self) -> ResponseDesign:
+        """The design's tests under the endpoint as it is; its looks and bounds are `design`'s."""
+        return self.design if self.truth is None else replace(self.design, response=self.truth)
 
     @property
     def parts(self) -> tuple[int, int]:
@@ -143,7 +155,7 @@ def responses_of(plan: ResponsePlan, patients: ResponsePatients, effect: float, 
         effect: True difference.
         arm: Of each; None: the one that they are in.
     """
-    response = plan.design.response
+    response = plan.response
     expected = response.expected(plan.pool.score, effect)
     return response.drawn(expected[patients.arm if arm is None else arm, patients.index], patients.chance)
 

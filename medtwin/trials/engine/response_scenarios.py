@@ -156,7 +156,7 @@ def theory_of(study: ResponseStudy, effect: float, *, obeys_futility: bool = Tru
             return None  # so many leave that the last look may bring nothing new
         efficacy = np.append(design.bounds.efficacy[:-1], design.last_bound(len(early), int(outcomes)))
         futility = np.append(design.bounds.futility[:-1], -np.inf) if obeys_futility else None
-        means = [design.mean_at_bound(effect, float(n), z) for n, z in zip(now, efficacy, strict=True)]
+        means = [plan.law.mean_at_bound(effect, float(n), z) for n, z in zip(now, efficacy, strict=True)]
         found = exits_with_means(now, efficacy, futility, means)
         upper += count / _LAST_LOOKS * found.upper
         lower += count / _LAST_LOOKS * found.lower

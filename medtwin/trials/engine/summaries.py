@@ -12,6 +12,7 @@ from scipy.stats import binom, norm
 
 from medtwin.trials.design.timing import expected_events
 from medtwin.trials.engine.batch import Characteristics, Estimate, course_of, draw_patients, mean_of, share_of
+from medtwin.trials.engine.response_batch import ResponseCharacteristics, ResponseStops
 from medtwin.trials.engine.survival_trial import Study
 
 Floats = NDArray[np.float64]
@@ -74,13 +75,14 @@ def distribution_of(name: str, values: Floats) -> Distribution:
     return Distribution(name, mean_of(values), found, float(values.min()), float(values.max()))
 
 
-def distributions(found: Characteristics) -> list[Distribution]:
-    """Of calendar months, patients enrolled and events by the end of the trials."""
+def distributions(found: Characteristics | ResponseCharacteristics) -> list[Distribution]:
+    """Of calendar months, patients enrolled, and events or outcomes by the end of the trials."""
     stops = found.stops
+    name, counts = ("outcomes", stops.outcomes) if isinstance(stops, ResponseStops) else ("events", stops.events)
     return [
         distribution_of("duration, months", stops.months),
         distribution_of("patients enrolled", stops.subjects.astype(np.float64)),
-        distribution_of("events", stops.events.astype(np.float64)),
+        distribution_of(name, counts.astype(np.float64)),
     ]
 
 
