@@ -20,17 +20,20 @@ from medtwin.core.shards import map_shards
 from medtwin.pipelines.compare_report import Compared, comparison_numbers, comparison_page
 from medtwin.pipelines.export_settings import Override
 from medtwin.pipelines.say import progress, tell
-from medtwin.pipelines.simulate import built_assumptions, built_trial, source_state
+from medtwin.pipelines.simulate import source_state
+from medtwin.pipelines.simulate_settings import any_trial, built_assumptions
 from medtwin.pipelines.simulate_trust import cohort_verdict
 from medtwin.pipelines.sources import public_config, require_outside
 from medtwin.report import write_page
 from medtwin.report.markdown import write_markdown
-from medtwin.trials import Assumptions, Study, SurvivalTrial, prepare, read_cohort
+from medtwin.trials import Assumptions, ResponseTrial, SurvivalTrial, prepare, prepare_responses, read_cohort
 from medtwin.trials.engine.comparison import (
     REJECTED,
+    AnyStudy,
     Comparison,
     comparison_of,
     grid_tasks,
+    measured,
     run_grid_task,
     settings_of,
 )
@@ -160,11 +163,11 @@ def _named(given: Any, setting: str, key: str) -> dict[str, list[str]]:
     return {name: [f"{key}={name}"] for name in given}
 
 
-def _designs(chosen: CompareSettings) -> dict[str, SurvivalTrial]:
-    found = {}
+def _designs(chosen: CompareSettings) -> dict[str, SurvivalTrial | ResponseTrial]:
+    found: dict[str, SurvivalTrial | ResponseTrial] = {}
     for name, overrides in _named(chosen.designs, "designs", "trial").items():
         config = compose("simulate", ["cohort=null", f"trial={chosen.base}", *overrides])
-        found[name] = built_trial(config["trial"], f"designs.{name}")
+        found[name] = any_trial(config["trial"], f"designs.{name}")
     return found
 
 
@@ -175,17 +178,22 @@ def _scenarios(chosen: CompareSettings) -> dict[str, Assumptions]:
     }
 
 
-def _studies(designs: Mapping[str, SurvivalTrial], dataset: Dataset | None, seed: int) -> dict[str, Study]:
+def _studies(
+    designs: Mapping[str, SurvivalTrial | ResponseTrial], dataset: Dataset | None, seed: int
+) -> dict[str, AnyStudy]:
     """Every design on its patients."""
     cohort = None
     if dataset is not None:
         codes = list(dict.fromkeys(code for trial in designs.values() for code in trial.codes()))
         shards = progress(dataset.iter_events(), "cohort", total=len(dataset.shards()), unit="shard")
         cohort = read_cohort(shards, dataset.codes(), codes)
-    found = {}
+    found: dict[str, AnyStudy] = {}
     for name, trial in designs.items():
         try:
-            found[name] = prepare(trial, cohort, seed)
+            if isinstance(trial, ResponseTrial):
+                found[name] = prepare_responses(trial, cohort)
+            else:
+                found[name] = prepare(trial, cohort, seed)
         except ConfigError as error:
             raise ConfigError(f"designs.{name}: {error}") from error
     return found
@@ -199,8 +207,9 @@ def _tell_result(out: Path, found: Comparison) -> None:
         tell(f"  {scenario}")
         for design in found.designs:
             each = found.of(design, scenario)
+            count = float(measured(each.stops)[found.information].mean())
             tell(
                 f"    {design:<{width}}  {REJECTED} {each.power.value:.4f} ± {each.power.standard_error:.4f}, "
-                f"{each.months.value:.1f} months, {each.subjects.value:,.0f} patients, {each.events.value:,.0f} events"
+                f"{each.months.value:.1f} months, {each.subjects.value:,.0f} patients, {count:,.0f} {found.information}"
             )
     tell(f"  {out / 'report.html'}")

@@ -15,11 +15,12 @@ from medtwin.pipelines.simulate_numbers import json_value
 from medtwin.report import Figure, Page, Section, Table
 from medtwin.report.comparison_plots import Panel, Point, grid_plot
 from medtwin.report.page import State
-from medtwin.trials import Assumptions, Study
-from medtwin.trials.engine.assumptions import EffectPrior
+from medtwin.trials import Assumptions
+from medtwin.trials.engine.assumptions import DifferencePrior, EffectPrior
 from medtwin.trials.engine.batch import Estimate
-from medtwin.trials.engine.comparison import MEASURES, SHARES, Comparison, GridLine, Paired
+from medtwin.trials.engine.comparison import SHARES, AnyStudy, Comparison, GridLine, Paired
 from medtwin.trials.engine.summaries import distributions
+from medtwin.trials.engine.survival_trial import Study
 
 _LABELS = {
     "null rejected": "probability of rejecting the null",
@@ -27,6 +28,8 @@ _LABELS = {
     "duration, months": "mean calendar months to the decision",
     "patients enrolled": "mean patients randomised by the decision",
     "events": "mean events by the decision",
+    "outcomes": "mean outcomes by the decision",
+    "difference at stop": "mean difference estimated at the stop",
     "log hazard ratio at stop": "mean log hazard ratio estimated at the stop",
 }
 
@@ -48,7 +51,7 @@ class Compared:
     state: State = "none"
 
     @property
-    def studies(self) -> dict[str, Study]:
+    def studies(self) -> dict[str, AnyStudy]:
         """Each design, as of the first scenario."""
         return {each.design: each.study for each in reversed(self.comparison.settings)}
 
@@ -58,7 +61,7 @@ def comparison_page(compared: Compared) -> Page:
     found = compared.comparison
     lines, differences = found.lines(), found.differences()
     has_futility = any(each.trial.plan.futility is not None for each in compared.studies.values())
-    measures = [name for name in MEASURES if name != "stopped for futility" or has_futility]
+    measures = [name for name in found.measures if name != "stopped for futility" or has_futility]
     sections = [_designs(compared), _scenarios(compared)]
     sections += [_measure(compared, name, lines, differences) for name in measures]
     sections += [_quantiles(compared), _limits(compared)]
@@ -83,43 +86,57 @@ def _designs(compared: Compared) -> Section:
                 name,
                 f"{trial.plan.alpha:g}",
                 f"{trial.plan.power:g}",
-                f"{trial.hazard_ratio:g}",
-                " ".join(f"{count:,}" for count in design.events),
+                f"{_planned_effect(study):g}",
+                " ".join(f"{count:,}" for count in _counts(study)),
                 study.plan.num_subjects,
                 " ".join(f"{z:.3f}" for z in design.bounds.efficacy),
                 " ".join(f"{z:.3f}" if math.isfinite(z) else "\N{EN DASH}" for z in design.bounds.futility)
                 if trial.plan.futility is not None
                 else None,
-                f"{study.plan.max_months:.4g}",
+                f"{study.plan.max_months:.4g}" if math.isfinite(study.plan.max_months) else "when all are read",
             ]
         )
-    columns = ["design", "alpha", "power", "for HR", "events at looks", "patients", "efficacy z", "futility z"]
+    heads = ["for HR", "events at looks"] if isinstance(study, Study) else ["for a difference of", "outcomes at looks"]
+    columns = ["design", "alpha", "power", *heads, "patients", "efficacy z", "futility z"]
     first = compared.comparison.designs[0]
     text = f"As planned, one-sided alpha. Differences are to {first!r}, the first."
     return Section("Designs", [text], [Table([*columns, "last month"], rows)])
 
 
+def _planned_effect(study: AnyStudy) -> float:
+    return study.trial.hazard_ratio if isinstance(study, Study) else study.plan.design.response.effect
+
+
+def _counts(study: AnyStudy) -> Sequence[int]:
+    return study.plan.design.events if isinstance(study, Study) else study.plan.design.outcomes
+
+
 def _scenarios(compared: Compared) -> Section:
     rows: list[list[Cell]] = []
+    is_ratio = all(isinstance(each, Study) for each in compared.studies.values())
+    effect = "hazard ratio" if is_ratio else "difference"
     for name, truth in compared.scenarios.items():
         told = "; ".join(truth.describe()) or "all as planned"
-        ratios = next(each.ratios for each in compared.comparison.settings if each.scenario == name)
-        middle = f"{float(np.exp(np.log(ratios).mean())):.3g}"
-        if isinstance(truth.hazard_ratio, EffectPrior):
+        setting = next(each for each in compared.comparison.settings if each.scenario == name)
+        if effect == "hazard ratio":
+            middle = f"{float(np.exp(np.log(setting.effects).mean())):.3g}"
+        else:
+            middle = f"{float(setting.effects.mean()):.3g}"
+        if isinstance(truth.hazard_ratio, EffectPrior) or isinstance(truth.difference, DifferencePrior):
             middle = f"median {middle}"
         rows.append([name, middle, told])
     text = (
-        "A scenario changes what is true; looks, bounds, numbers of patients and last months stay as planned. A hazard "
-        f"ratio that a scenario leaves open is the one that {compared.comparison.designs[0]!r} was planned for. Where "
-        "the hazard ratio has a prior, the probability of rejecting is assurance."
+        "A scenario changes what is true; looks, bounds, numbers of patients and last months stay as planned. A "
+        f"{effect} that a scenario leaves open is the one that {compared.comparison.designs[0]!r} was planned for. "
+        f"Where the {effect} has a prior, the probability of rejecting is assurance."
     )
-    return Section("Scenarios", [text], [Table(["scenario", "hazard ratio", "what is true"], rows)])
+    return Section("Scenarios", [text], [Table(["scenario", effect, "what is true"], rows)])
 
 
 def _measure(compared: Compared, name: str, lines: list[GridLine], differences: list[Paired]) -> Section:
     """A number of every design in every scenario: plot, table, paired differences."""
     found = compared.comparison
-    digits = 4 if name in SHARES or name.startswith("log") else 1
+    digits = 4 if name in SHARES or name.endswith("at stop") else 1
     mine = {(line.scenario, line.design): line for line in lines if line.characteristic == name}
     pairs = {(pair.scenario, pair.design): pair for pair in differences if pair.characteristic == name}
     rows: list[list[Cell]] = []
@@ -176,7 +193,7 @@ def _quantiles(compared: Compared) -> Section:
             low, middle, high = (f"{spread.quantiles[q].value:,.{digits}f}" for q in (0.05, 0.5, 0.95))
             row.append(f"{middle} ({low} to {high})")
         rows.append(row)
-    columns = ["", "design", "months to the decision", "patients randomised", "events"]
+    columns = ["", "design", "months to the decision", "patients randomised", found.information]
     return Section("Between what trials lie", ["Median (5 % to 95 % of the trials)."], [Table(columns, rows)])
 
 
@@ -211,8 +228,8 @@ def comparison_numbers(compared: Compared) -> dict[str, Any]:
                 "title": study.trial.title,
                 "alpha": study.trial.plan.alpha,
                 "power": study.trial.plan.power,
-                "hazard_ratio": study.trial.hazard_ratio,
-                "events": list(study.plan.design.events),
+                ("hazard_ratio" if isinstance(study, Study) else "difference"): _planned_effect(study),
+                ("events" if isinstance(study, Study) else "outcomes"): list(_counts(study)),
                 "num_subjects": study.plan.num_subjects,
                 "efficacy_z": study.plan.design.bounds.efficacy.tolist(),
                 "futility_z": study.plan.design.bounds.futility.tolist(),

@@ -23,7 +23,8 @@ from medtwin.pipelines.generate import GenerateSettings, generate
 from medtwin.pipelines.hospital import HospitalSettings, make_hospital
 from medtwin.pipelines.ingest import IngestSettings, Source, ingest, source_in
 from medtwin.pipelines.say import tell
-from medtwin.pipelines.simulate import SimulateSettings, simulate, trial_config
+from medtwin.pipelines.simulate import simulate, trial_config
+from medtwin.pipelines.simulate_settings import SimulateSettings
 from medtwin.pipelines.sources import require_outside
 
 _VERBS = {

@@ -1,19 +1,18 @@
 """`medtwin simulate`: a trial and a cohort -> operating characteristics, attrition, bounds, a patient table, report.
 
-This file has the verb: settings, work, what is written. `simulate_levels` simulates what is not survival patient by
-patient, and `simulate_page` is the page of that; `simulate_trust` says how far to trust a cohort, with
-`simulate_estimands` and `simulate_precision`. The report of a survival trial is `simulate_report`, of sections in
-`simulate_design`, `simulate_patients` with `simulate_representation`, `simulate_outcome` and `simulate_results`, on
-what `simulate_findings` holds; `simulate_tables` and `simulate_numbers` are its numbers as CSV and JSON. `compare`
-sets several designs side by side, `replay` writes one trial as data.
+This file has the verb: work, what is written; `simulate_settings` has its settings. `simulate_levels` simulates what is
+not survival patient by patient, and `simulate_page` is the page of that. `simulate_what_if` asks what each criterion of
+eligibility costs; `simulate_trust` says how far to trust a cohort, with `simulate_estimands` and `simulate_precision`.
+The report of a survival trial is `simulate_report`, of sections in `simulate_design`, `simulate_patients` with
+`simulate_representation`, `simulate_outcome` and `simulate_results`, on what `simulate_findings` holds;
+`simulate_tables` and `simulate_numbers` are its numbers as CSV and JSON. `compare` sets several designs side by side,
+`replay` writes one trial as data.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +35,9 @@ from medtwin.core.provenance import (
     write_provenance,
 )
 from medtwin.core.shards import map_shards
-from medtwin.pipelines.export_settings import Override
 from medtwin.pipelines.replay import (
     FOLDER,
-    ReplayChoice,
     find_scenario,
-    replay_choice,
     require_replayable,
     write_replay,
 )
@@ -51,11 +47,13 @@ from medtwin.pipelines.simulate_levels import (
     Request,
     as_level,
     check_response_replay,
+    effects_of,
     statistic_lines,
     write_levels,
 )
 from medtwin.pipelines.simulate_report import write_trial_report
 from medtwin.pipelines.simulate_representation import pool_divisions
+from medtwin.pipelines.simulate_settings import SimulateSettings, built_trial, told_of
 from medtwin.pipelines.simulate_tables import write_csv, write_tables
 from medtwin.pipelines.simulate_trust import (
     as_spread,
@@ -65,12 +63,13 @@ from medtwin.pipelines.simulate_trust import (
     source_of,
     write_trust,
 )
+from medtwin.pipelines.simulate_what_if import what_if_columns, what_if_of
 from medtwin.pipelines.sources import fingerprint, public_config, require_outside
 from medtwin.report.page import State
 from medtwin.trials import Cohort, Study, SurvivalTrial, prepare, read_cohort
-from medtwin.trials.engine.assumptions import Assumptions, scenarios_under, study_under, with_theory
+from medtwin.trials.engine.assumptions import scenarios_under, study_under, with_theory
 from medtwin.trials.engine.batch import Characteristics
-from medtwin.trials.engine.bound_surface import InformationRange
+from medtwin.trials.engine.response_assumptions import check_response_assumptions, responses_under
 from medtwin.trials.engine.response_trial import ResponseStudy, ResponseTrial, prepare_responses
 from medtwin.trials.engine.scenarios import (
     Scenario,
@@ -83,87 +82,6 @@ from medtwin.trials.engine.scenarios import (
 from medtwin.trials.engine.survival_trial import example_patients
 from medtwin.trials.engine.target_error import simulated_until
 from medtwin.trials.population.attrition import GroupRow
-
-
-@dataclass(frozen=True)
-class SimulateSettings:
-    """The settings of configs/simulate.yaml.
-
-    Attributes:
-        fallback: Another trial, for a cohort in which nobody is eligible for `trial` or its endpoint is too rare; the
-            report says that it was used, and why. For `medtwin run`.
-        replay: Which simulated trial is written out as data: its number, or a group (`ReplayChoice`).
-        target_mcse: Monte-Carlo standard error of power and type I error at which no more trials are added; None: all
-            `num_trials` are simulated.
-        scenario: What is true, where it is not what the trial was planned on (`Assumptions`); None: all as planned.
-        override: Why a cohort that failed its check is simulated all the same.
-        cohorts: Further cohorts of the same source; `cohorts_differ_by` `seeds` of one generator, or `bootstrap`:
-            generators trained on resampled patients.
-        source_subjects: How many patients twins were learned from; None: as their provenance records it.
-        level: `patient`; `statistic`, the joint normal statistic of the looks alone; or `both`, in one table.
-        observed: Where the information of looks lies at the statistic's level (`InformationRange`); None: as planned.
-    """
-
-    cohort: Path | None
-    trial: Mapping[str, Any]
-    out: Path
-    num_trials: int = 2000
-    num_curve: int = 500
-    target_mcse: float | None = None
-    seed: int = 0
-    workers: int = 1
-    check: Path | None = None
-    fallback: Mapping[str, Any] | None = None
-    replay: Any = None
-    scenario: Mapping[str, Any] | None = None
-    level: str = "patient"
-    observed: Mapping[str, Any] | None = None
-    overwrite: bool = False
-    override: Override = field(default_factory=Override)
-    cohorts: tuple[Path, ...] = ()
-    cohorts_differ_by: str = "seeds"
-    source_subjects: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("num_trials", "num_curve", "workers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
-        if self.target_mcse is not None and not 0 < self.target_mcse < 1:
-            raise ConfigError(f"target_mcse must be above 0 and below 1, or null, got {self.target_mcse!r}")
-        if self.seed < 0:
-            raise ConfigError(f"seed must be 0 or more, got {self.seed}")
-        if self.source_subjects is not None and self.source_subjects < 2:
-            raise ConfigError(f"source_subjects must be 2 or more, got {self.source_subjects}")
-        if self.cohorts and self.cohort is None:
-            raise ConfigError("cohorts are further ones beside cohort=..., got cohort=null")
-        as_spread(self.cohorts_differ_by)
-        _ = self.replay_choice, self.assumptions, self.information  # raise where they make no sense
-        if as_level(self.level) == "patient" and self.observed is not None:
-            raise ConfigError("observed is of level=statistic or both: patients make the information that there is")
-        if self.level == "statistic" and self.target_mcse is not None:
-            raise ConfigError("target_mcse is of level=patient or both, got level=statistic")
-        if self.level != "patient" and not self.assumptions.is_planned:
-            raise ConfigError(f"scenario is of level=patient, got level={self.level}")
-
-    @cached_property
-    def replay_choice(self) -> ReplayChoice | None:
-        """Which trial is written out, if any."""
-        return replay_choice(self.replay)
-
-    @cached_property
-    def assumptions(self) -> Assumptions:
-        """What is true."""
-        return built_assumptions(self.scenario, "scenario")
-
-    @cached_property
-    def information(self) -> InformationRange | None:
-        """Where that of the looks lies."""
-        if self.observed is None:
-            return None
-        found = build(dict(self.observed), "observed")
-        if not isinstance(found, InformationRange):
-            raise ConfigError("observed._target_ must be medtwin.trials.InformationRange")
-        return found
 
 
 def main(config: Mapping[str, Any]) -> None:
@@ -256,12 +174,26 @@ def _simulate_patients(
         remarks = [*remarks, "The cohort holds real patients: no patient table was written."]
     else:
         write_csv(folder / "patients.csv", example)
+    what_if = what_if_of(study.trial, cohort, chosen.seed, is_real=origin == "real") if cohort is not None else None
+    write_csv(folder / "what_if.csv", what_if_columns(what_if))
     divisions = pool_divisions(study, cohort, {row.division for row in groups}) if cohort is not None else {}
     source, spread = source_of(dataset, chosen.source_subjects), as_spread(chosen.cohorts_differ_by)
     pairs = list(zip(scenarios, found, strict=True))
     trust = write_trust(folder, prepared, pairs, source, (others, spread), chosen.seed)
     findings = Findings(
-        study, scenarios, found, lines, example, origin, remarks, *banner, groups, chosen.seed, divisions, trust
+        study,
+        scenarios,
+        found,
+        lines,
+        example,
+        origin,
+        remarks,
+        *banner,
+        groups,
+        chosen.seed,
+        divisions,
+        trust,
+        what_if,
     )
     write_trial_report(folder / "report.html", findings)
     return found
@@ -287,12 +219,12 @@ def _other_request(
     trial = build(dict(chosen.trial), "trial")
     if isinstance(trial, ResponseTrial):
         cohort = None if dataset is None else _cohort(dataset, trial)
-        study: Study | ResponseStudy = prepare_responses(trial, cohort)
-        remarks: list[str] = []
+        study: Study | ResponseStudy = responses_under(prepare_responses(trial, cohort), chosen.assumptions)
+        remarks = told_of(chosen.assumptions)
     elif chosen.level != "statistic":
         return None
     else:
-        study, _, remarks = _prepare(chosen, dataset)
+        study, cohort, remarks = _prepare(chosen, dataset)
     groups = shareable_groups(study.attrition_by_group) if origin == "real" else study.attrition_by_group
     return Request(
         study,
@@ -303,8 +235,10 @@ def _other_request(
         chosen.workers,
         origin,
         chosen.information,
+        chosen.assumptions,
         chosen.replay_choice,
         groups,
+        None if cohort is None else what_if_of(study.trial, cohort, chosen.seed, is_real=origin == "real"),
         remarks,
         *banner,
     )
@@ -359,14 +293,14 @@ def _check_trial(chosen: SimulateSettings, dataset: Dataset | None, origin: Orig
 
 def _check_response_trial(chosen: SimulateSettings, trial: ResponseTrial, dataset: Dataset | None) -> None:
     """The same of a trial whose endpoint is read once; of a cohort, what its record says is seen later."""
-    if not chosen.assumptions.is_planned:
-        raise ConfigError("scenario is of trials with a time to an event, got another endpoint")
+    check_response_assumptions(chosen.assumptions, trial.endpoint)
     if chosen.target_mcse is not None:
         raise ConfigError("target_mcse is of trials with a time to an event, got another endpoint")
     if dataset is None:
-        study = prepare_responses(trial, None)
+        study = responses_under(prepare_responses(trial, None), chosen.assumptions)
+        scenarios = effects_of(study, chosen.assumptions, chosen.num_trials, chosen.num_curve)
         if chosen.replay_choice is not None:
-            check_response_replay(study, chosen.replay_choice, chosen.num_trials, chosen.num_curve)
+            check_response_replay(scenarios, chosen.replay_choice)
 
 
 def _copy_results(out: Path, output: Output) -> None:
@@ -432,36 +366,6 @@ def _prepare(chosen: SimulateSettings, dataset: Dataset | None) -> tuple[Study, 
             raise
         remark = f"The trial named {trial.title!r} could not be run on this cohort ({error}). This one was simulated."
         return *_study(fallback, dataset, chosen.seed), [remark]
-
-
-def built_assumptions(config: Mapping[str, Any] | None, path: str) -> Assumptions:
-    """What a scenario's configuration states; None states nothing.
-
-    Raises:
-        ConfigError: If it is no scenario.
-    """
-    found = Assumptions() if config is None else build(dict(config), path)
-    if not isinstance(found, Assumptions):
-        raise ConfigError(f"{path}._target_ must be medtwin.trials.Assumptions")
-    return found
-
-
-def told_of(assumptions: Assumptions) -> list[str]:
-    """What a reader must know of the scenario."""
-    told = assumptions.describe()
-    return [f"The scenario is not what the trial was planned on: {'; '.join(told)}."] if told else []
-
-
-def built_trial(config: Mapping[str, Any], path: str) -> SurvivalTrial:
-    """The trial that a configuration states.
-
-    Raises:
-        ConfigError: If it is none, or its parts refuse their values; names `path`.
-    """
-    trial = build(dict(config), path)
-    if not isinstance(trial, SurvivalTrial):
-        raise ConfigError(f"{path}._target_ must be medtwin.trials.SurvivalTrial or ResponseTrial")
-    return trial
 
 
 def _study(trial: SurvivalTrial, dataset: Dataset | None, seed: int) -> tuple[Study, Cohort | None]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from medtwin.pipelines.simulate_what_if import ToldWhatIf
 from medtwin.report.page import Section, State
 from medtwin.trials import Study
 from medtwin.trials.engine.batch import Characteristics, Estimate
@@ -30,6 +31,7 @@ class Findings:
         groups: The attrition by sex, age and race, as far as it may be told.
         seed: Of the run. divisions: Of the pool's subjects into groups that may be told.
         trust: Sections on what is estimated, how well, and how precisely.
+        what_if: What each criterion of eligibility costs; None without a cohort.
     """
 
     study: Study
@@ -45,6 +47,7 @@ class Findings:
     seed: int = 0
     divisions: Mapping[str, Division] = field(default_factory=dict)
     trust: Sequence[Section] = ()
+    what_if: ToldWhatIf | None = None
 
     @property
     def main(self) -> list[tuple[Scenario, Characteristics]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,10 +23,12 @@ from medtwin.pipelines.replay import FOLDER, ReplayChoice
 from medtwin.pipelines.say import progress
 from medtwin.pipelines.simulate_page import Told, write_told
 from medtwin.pipelines.simulate_tables import number, write_csv
+from medtwin.pipelines.simulate_what_if import ToldWhatIf, what_if_columns
 from medtwin.report import Section
 from medtwin.report.page import State
 from medtwin.trials.design.group_sequential import GroupSequential, hazard_ratio_at_bound
 from medtwin.trials.design.spending import Spending
+from medtwin.trials.engine.assumptions import Assumptions
 from medtwin.trials.engine.batch import BLOCK
 from medtwin.trials.engine.bound_surface import InformationRange
 from medtwin.trials.engine.canonical import CanonicalCounts, canonical_trials, joined, run_canonical
@@ -37,6 +39,7 @@ from medtwin.trials.engine.fast_level import (
     survival_lines,
     survival_scenarios,
 )
+from medtwin.trials.engine.response_assumptions import effects_under
 from medtwin.trials.engine.response_batch import ResponseCharacteristics, draw_patients, run_trials
 from medtwin.trials.engine.response_scenarios import (
     EffectLine,
@@ -67,8 +70,10 @@ class Request:
         study: The trial on its patients. level: How it is simulated.
         num_trials, num_curve, seed, workers: As of the verb.
         observed: Where the information of looks lies at the statistic's level; None: as planned.
+        assumptions: What is true; the study of means or rates is already as it is then.
         replay: Which simulated trial is written out; None: none.
         origin: Of the cohort. groups: Its attrition by sex, age and race, as far as it may be told.
+        what_if: What each criterion of eligibility costs; None without a cohort.
         remarks: What a reader must know first. banner, state: Of the cohort's check.
     """
 
@@ -80,8 +85,10 @@ class Request:
     workers: int
     origin: Origin
     observed: InformationRange | None = None
+    assumptions: Assumptions = field(default_factory=Assumptions)
     replay: ReplayChoice | None = None
     groups: Sequence[GroupRow] = ()
+    what_if: ToldWhatIf | None = None
     remarks: Sequence[str] = ()
     banner: str = ""
     state: State = "none"
@@ -132,28 +139,38 @@ def write_levels(folder: Path, request: Request, *, only_replay: bool = False) -
         ConfigError: If the trial's statistic has no such law, or there is no trial to replay.
     """
     if isinstance(request.study, ResponseStudy):
-        said = (
-            [] if request.replay is None else [_write_replay(folder / FOLDER, request.study, request.replay, request)]
-        )
-        return said if only_replay else [*said, *_write_responses(folder, request, request.study)]
+        study = request.study
+        scenarios = effects_of(study, request.assumptions, request.num_trials, request.num_curve)
+        said = [] if request.replay is None else [_write_replay(folder / FOLDER, study, request, scenarios)]
+        return said if only_replay else [*said, *_write_responses(folder, request, study, scenarios)]
     return _write_survival(folder, request, request.study)
 
 
-def check_response_replay(
-    study: ResponseStudy, choice: ReplayChoice, num_trials: int, num_curve: int
-) -> EffectScenario:
-    """The scenario of the trial to be written out.
+def effects_of(study: ResponseStudy, assumptions: Assumptions, num_trials: int, num_curve: int) -> list[EffectScenario]:
+    """What is simulated of a trial of means or rates.
 
     Args:
-        study: The trial on its patients.
-        choice: Which simulated trial.
+        study: The trial on its patients, as it is.
+        assumptions: What is true.
         num_trials: As of the verb.
         num_curve: As of the verb.
 
     Raises:
+        ConfigError: If the difference has a prior.
+    """
+    return effects_under(effect_scenarios(study, num_trials, num_curve), assumptions, study)
+
+
+def check_response_replay(scenarios: Sequence[EffectScenario], choice: ReplayChoice) -> EffectScenario:
+    """The scenario of the trial to be written out.
+
+    Args:
+        scenarios: That are simulated.
+        choice: Which simulated trial.
+
+    Raises:
         ConfigError: If there is no such trial.
     """
-    scenarios = effect_scenarios(study, num_trials, num_curve)
     named = [each for each in scenarios if each.name == choice.scenario]
     if choice.hazard_ratio is not None or len(named) != 1:
         known = ", ".join(repr(each.name) for each in scenarios if each.name != POWER_CURVE)
@@ -163,9 +180,10 @@ def check_response_replay(
     return named[0]
 
 
-def _write_replay(folder: Path, study: ResponseStudy, choice: ReplayChoice, request: Request) -> str:
+def _write_replay(folder: Path, study: ResponseStudy, request: Request, scenarios: Sequence[EffectScenario]) -> str:
     """Writes one simulated trial below `folder`: patients.parquet and trial.json; returns what to tell."""
-    scenario = check_response_replay(study, choice, request.num_trials, request.num_curve)
+    choice = request.replay or ReplayChoice(1)
+    scenario = check_response_replay(scenarios, choice)
     row = (choice.trial - 1) % BLOCK
     patients = draw_patients(study.plan, request.seed, (choice.trial - 1) // BLOCK)
     stops = run_trials(study.plan, patients, scenario.effect, obeys_futility=scenario.obeys_futility)
@@ -251,6 +269,7 @@ def _write_survival(folder: Path, request: Request, study: Study) -> list[str]:
         remarks=[_of_statistic(request), *request.remarks],
         attrition=study.attrition,
         groups=request.groups,
+        what_if=request.what_if,
         banner=request.banner,
         state=request.state,
     )
@@ -266,9 +285,10 @@ def _exact(scenarios: Sequence[Any], request: Request) -> list[Any]:
     ]
 
 
-def _write_responses(folder: Path, request: Request, study: ResponseStudy) -> list[str]:
+def _write_responses(
+    folder: Path, request: Request, study: ResponseStudy, scenarios: Sequence[EffectScenario]
+) -> list[str]:
     """A trial whose endpoint is read once, by its patients, its statistic or both."""
-    scenarios = effect_scenarios(study, request.num_trials, request.num_curve)
     lines: list[EffectLine] = []
     found: list[ResponseCharacteristics] = []
     paths, remarks = np.zeros((0, len(study.plan.design.outcomes))), _remarks(study)
@@ -293,14 +313,14 @@ def _write_responses(folder: Path, request: Request, study: ResponseStudy) -> li
         lines += more
     told = _response_page(request, study, lines, found, paths, remarks)
     if found and request.origin != "real":
-        example = example_patients(study, request.seed, float(found[0].stops.months[0]))
+        example = example_patients(study, request.seed, float(found[0].stops.months[0]), effect=scenarios[0].effect)
         write_csv(folder / "patients.csv", example)
     _write(folder, told, "difference")
     return _summary(told)
 
 
 def _remarks(study: ResponseStudy) -> list[str]:
-    response = study.plan.design.response
+    response = study.plan.response
     if study.fitted is not None:
         told = f"The endpoint is as {study.fitted.num_readings:,} eligible subjects have it in the cohort's record"
     else:
@@ -332,7 +352,8 @@ def _response_page(
         "looks come with as many outcomes as planned; the last when everybody has an outcome or has left: its bound is "
         "recomputed at the outcomes that it has, and spends the rest of alpha."
     )
-    names = [f"{name}, difference {each.effect:g}" for name, each in zip(("alternative", "null"), found, strict=False)]
+    main = dict.fromkeys(line.scenario for line in lines if line.scenario in ("alternative", "null"))
+    names = [f"{name}, difference {each.effect:g}" for name, each in zip(main, found, strict=False)]
     remarks = [*remarks, *request.remarks]
     if request.origin == "real":
         remarks.append("The cohort holds real patients: no patient table was written.")
@@ -340,7 +361,7 @@ def _response_page(
         title=trial.title,
         lead=f"A two-arm group-sequential trial; endpoint: {response.name}, after {response.months:g} months.",
         design=text,
-        endpoint=f"{response.name}, read {response.months:g} months after randomisation: {response.description}. "
+        endpoint=f"{response.name}, read {response.months:g} months after randomisation: {plan.response.description}. "
         f"{better} is better. Who leaves before has no outcome.",
         limits=[
             *_LIMITS,
@@ -359,6 +380,7 @@ def _response_page(
         remarks=remarks,
         attrition=study.attrition,
         groups=request.groups,
+        what_if=request.what_if,
         banner=request.banner,
         state=request.state,
         extra=_prognosis(study),
@@ -442,13 +464,13 @@ def _write(folder: Path, told: Told, effect: str) -> None:
     write_csv(folder / "attrition.csv", {name: [getattr(row, name) for row in told.attrition] for name in names})
     names = ("division", "group", "criterion", "assessed", "fails", "not_evaluable", "remaining")
     write_csv(folder / "attrition_by_group.csv", {name: [getattr(row, name) for row in told.groups] for name in names})
+    write_csv(folder / "what_if.csv", what_if_columns(told.what_if))
     write_told(folder / "report.html", told)
 
 
 def _summary(told: Told) -> list[str]:
     said = [f"{told.num_subjects:,} patients, {told.counts[-1]:,} {told.information}"]
-    for name in ("alternative", "null"):
-        line = next(each for each in told.of(name) if each.look is None)
+    for line in told.main:
         e = line.estimate
         said.append(
             f"{told.effect} {line.effect:g}: {line.characteristic} {e.value:.4f} (Monte-Carlo error "

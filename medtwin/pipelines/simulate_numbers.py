@@ -12,6 +12,7 @@ from medtwin.pipelines.simulate_design import bound_cells, spent_at_looks
 from medtwin.pipelines.simulate_findings import Findings
 from medtwin.pipelines.simulate_representation import represented
 from medtwin.pipelines.simulate_results import analytical_power
+from medtwin.pipelines.simulate_what_if import what_if_record
 from medtwin.trials.engine.summaries import distributions, estimates_by_stop
 
 
@@ -42,6 +43,7 @@ def report_numbers(findings: Findings) -> dict[str, Any]:
         "looks": _looks(findings),
         "cohort": {"subjects": study.cohort_size, "eligible": study.num_eligible, "events": study.num_events},
         "attrition": [asdict(row) for row in study.attrition],
+        "what_if": what_if_record(findings.what_if),
         "representation": [asdict(row) for row in represented(findings)],
         "characteristics": [asdict(line) for line in findings.lines],
         "power_curve": [

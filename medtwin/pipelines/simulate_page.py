@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from medtwin.core.files import write_json
 from medtwin.pipelines.simulate_findings import Cell, shown
+from medtwin.pipelines.simulate_what_if import ToldWhatIf, what_if_record, what_if_section
 from medtwin.report import Figure, Page, Section, Table, write_page
 from medtwin.report.markdown import write_markdown
 from medtwin.report.page import State
@@ -44,7 +45,7 @@ class Told:
         paths: (trials, looks) statistics of some trials of the alternative.
         attrition: The flow of the cohort. groups: By sex, age, race, as far as it may be told.
         banner: What the check of the cohort says. state: How badly.
-        extra: Further sections.
+        extra: Further sections. what_if: What each criterion of eligibility costs; None without a cohort.
     """
 
     title: str
@@ -68,6 +69,13 @@ class Told:
     banner: str = ""
     state: State = "none"
     extra: Sequence[Section] = ()
+    what_if: ToldWhatIf | None = None
+
+    @property
+    def main(self) -> list[EffectLine]:
+        """Power and type I error, as far as they are simulated."""
+        found = (self.of(name) for name in ("alternative", "null"))
+        return [next(each for each in lines if each.look is None) for lines in found if lines]
 
     def of(self, scenario: str) -> list[EffectLine]:
         """The lines of a scenario."""
@@ -92,17 +100,22 @@ def _page(told: Told) -> Page:
     sections.append(_design(told))
     if told.attrition:
         sections.append(_patients(told))
+    if told.what_if is not None:
+        sections.append(what_if_section(told.what_if))
     sections += [Section("Endpoint", [told.endpoint]), _characteristics(told), _curve(told)]
     if told.durations:
         sections.append(_durations(told))
     sections += [*told.extra, Section("What this cannot say", told.limits)]
-    power, error = (next(each for each in told.of(name) if each.look is None) for name in ("alternative", "null"))
     summary = [
         ("patients in a trial", f"{told.num_subjects:,}"),
         (f"{told.information} at the last look", f"{told.counts[-1]:,}"),
-        (f"power at a {told.effect} of {power.effect:g}", f"{power.estimate.value:.1%}"),
-        ("type I error", f"{error.estimate.value:.2%}"),
-        ("trials simulated", f"{power.num_trials:,}"),
+        *(
+            ("type I error", f"{line.estimate.value:.2%}")
+            if line.characteristic.endswith("type I error")
+            else (f"power at a {told.effect} of {line.effect:g}", f"{line.estimate.value:.1%}")
+            for line in told.main
+        ),
+        ("trials simulated", f"{told.main[0].num_trials:,}"),
     ]
     return Page(told.title, told.lead, sections, summary, told.banner, told.state)
 
@@ -246,6 +259,7 @@ def _numbers(told: Told) -> dict[str, object]:
                 strict=True,
             )
         ],
+        "what_if": what_if_record(told.what_if),
         "operating_characteristics": [
             {
                 "scenario": line.scenario,

@@ -19,6 +19,7 @@ from medtwin.pipelines.simulate_results import (
     power_section,
     stops_section,
 )
+from medtwin.pipelines.simulate_what_if import what_if_section
 from medtwin.report import Page, Section, write_page
 from medtwin.report.markdown import write_markdown
 from medtwin.trials import Study
@@ -52,6 +53,8 @@ def trial_page(findings: Findings) -> Page:
     sections: list[Section | None] = [_first(findings), design_section(findings)]
     if study.attrition:
         sections.append(patients_section(findings))
+    if findings.what_if is not None:
+        sections.append(what_if_section(findings.what_if))
     sections += [
         outcome_section(study),
         characteristics_section(findings),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,7 +15,8 @@ from medtwin.core.files import verify_manifest
 from medtwin.core.paths import config_dir
 from medtwin.core.provenance import read_provenance
 from medtwin.pipelines.compare import CompareSettings, compare, overrides_of
-from medtwin.pipelines.simulate import SimulateSettings, built_assumptions, built_trial, simulate, trial_config
+from medtwin.pipelines.simulate import simulate, trial_config
+from medtwin.pipelines.simulate_settings import SimulateSettings, built_assumptions, built_trial
 from medtwin.trials import Assumptions
 from tests.e2e.conftest import Medtwin
 from tests.e2e.test_simulate import meds, rows_of
@@ -159,3 +161,22 @@ def test_under_the_null_nothing_else_is_simulated(tmp_path: Path) -> None:
     assert json.loads((out / "report.json").read_text(encoding="utf-8"))["estimates_by_stop"].keys() == {"null"}
     patients = rows_of(out / "patients.csv")
     assert all(row["months_to_event_control"] == row["months_to_event_experimental"] for row in patients)
+
+
+def test_means_in_scenarios_by_both_verbs(tmp_path: Path) -> None:
+    """A design in a scenario has the same power in both; what has no meaning is refused before anything is begun."""
+    grid = CompareSettings(None, ["pain_score"], ["h0", "slow_accrual"], tmp_path / "grid", num_trials=100, seed=5)
+    rows = pq.read_table(compare(grid) / "grid.parquet").to_pylist()
+    columns = {"design", "scenario", "characteristic", "value", "standard_error", "low", "high", "level"}
+    assert set(rows[0]) == columns | {"analytical", "num_trials"}
+    scenario = compose("simulate", ["cohort=null", "scenario=slow_accrual"])["scenario"]
+    chosen = SimulateSettings(None, trial_config("pain_score"), tmp_path / "x", 100, 100, seed=5, scenario=scenario)
+    out = simulate(chosen)
+    mine = [row for row in rows if row["characteristic"] == "null rejected"]
+    lines = rows_of(out / "operating_characteristics.csv")
+    alone = next(row for row in lines if (row["scenario"], row["characteristic"]) == ("alternative", "power"))
+    assert mine[1]["value"] == float(alone["estimate"])
+    assert "patients come at 0.5 times the planned rate" in (out / "report.md").read_text(encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"scenario\.treatment_changes has no meaning"):
+        compare(replace(grid, scenarios=["switching"], out=tmp_path / "y"))
+    assert not (tmp_path / "y").exists()

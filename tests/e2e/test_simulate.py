@@ -20,7 +20,8 @@ from medtwin.core.files import manifest_hash, verify_manifest, write_json, write
 from medtwin.core.provenance import read_provenance
 from medtwin.core.verdict import Verdict, write_verdict
 from medtwin.pipelines.export_settings import Override
-from medtwin.pipelines.simulate import SimulateSettings, shareable_groups, simulate, trial_config
+from medtwin.pipelines.simulate import shareable_groups, simulate, trial_config
+from medtwin.pipelines.simulate_settings import SimulateSettings
 from medtwin.trials.population.attrition import GroupRow
 from tests.e2e.conftest import Medtwin, command, environment
 

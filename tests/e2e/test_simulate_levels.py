@@ -9,7 +9,8 @@ import pytest
 
 from medtwin.core.errors import ConfigError
 from medtwin.core.files import verify_manifest
-from medtwin.pipelines.simulate import SimulateSettings, simulate, trial_config
+from medtwin.pipelines.simulate import simulate, trial_config
+from medtwin.pipelines.simulate_settings import SimulateSettings
 from tests.e2e.conftest import Medtwin
 from tests.e2e.test_simulate import meds, rows_of
 

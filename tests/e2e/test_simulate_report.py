@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from medtwin.pipelines.simulate import SimulateSettings, simulate, trial_config
+from medtwin.pipelines.simulate import simulate, trial_config
+from medtwin.pipelines.simulate_settings import SimulateSettings
 from tests.e2e.test_simulate import meds, rows_of
 
 Rows = list[list[str]]
@@ -124,3 +125,23 @@ def test_the_page_needs_nothing_from_outside(report: Path) -> None:
     text = (report / "report.html").read_text(encoding="utf-8")
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", text.replace("xlink:href", "href"))
     assert "<script" not in text
+
+
+def test_the_what_if_is_the_same_in_page_json_and_csv(report: Path) -> None:
+    """Every share, value and effect has an interval around it, and says how."""
+    numbers, told = numbers_of(report / "report.json")["what_if"], rows_of(report / "what_if.csv")
+    assert len(numbers["rows"]) == len(told) > 10
+    for row, line in zip(numbers["rows"], told, strict=True):
+        assert (line["left_out"], line["quantity"], float(line["value"])) == (
+            row["left_out"],
+            row["quantity"],
+            row["value"],
+        )
+        assert row["low"] <= row["value"] <= row["high"]
+        assert row["method"] in ("exact", "bootstrap of patients", "infinitesimal jackknife")
+    kinds = {row["quantity"] for row in numbers["rows"]}
+    assert kinds >= {"eligible", "gained", "shapley value", "share", "change of the share", "endpoint"}
+    shown = table_with(tables_of_page(report / "report.html"), "left out", "gained")
+    first = next(row for row in numbers["rows"] if row["quantity"] == "eligible")
+    assert shown[0][0] == "none"
+    assert shown[0][1].startswith(f"{first['count']:,}: {first['value']:.1%} (")

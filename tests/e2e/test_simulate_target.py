@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from medtwin.core.errors import ConfigError
-from medtwin.pipelines.simulate import SimulateSettings, simulate, trial_config
+from medtwin.pipelines.simulate import simulate, trial_config
+from medtwin.pipelines.simulate_settings import SimulateSettings
 
 TRIAL = ["trial.assumed.control_median_months=24", "trial.hazard_ratio=0.5", "trial.eligibility=[]"]
 

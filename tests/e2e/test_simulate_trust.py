@@ -18,7 +18,8 @@ from medtwin.core.files import manifest_hash, read_json, write_json, write_manif
 from medtwin.core.provenance import Provenance, read_provenance, write_provenance
 from medtwin.core.verdict import Verdict, write_verdict
 from medtwin.pipelines.export_settings import Override
-from medtwin.pipelines.simulate import SimulateSettings, simulate, trial_config
+from medtwin.pipelines.simulate import simulate, trial_config
+from medtwin.pipelines.simulate_settings import SimulateSettings
 
 COUNT, DEATHS = 90, 40
 
