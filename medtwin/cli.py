@@ -27,6 +27,7 @@ VERBS = {
     "simulate": "simulate a two-arm group-sequential trial on a cohort",
     "compare": "set trial designs side by side under scenarios, on the same simulated patients",
     "export": "write a dataset as FHIR, DICOM or CSV",
+    "scan": "look for identifiers of the source in files that are to leave",
     "validate": "check a dataset directory and say what is wrong with it",
 }
 

@@ -16,6 +16,7 @@ from medtwin.check.codes import code_measures
 from medtwin.check.copies import copy_rows
 from medtwin.check.estimates import Measure
 from medtwin.check.findings import Findings
+from medtwin.check.identifiers.scan import no_scan
 from medtwin.check.image_features import Encode
 from medtwin.check.image_findings import ImageFindings, compare_images, not_measured
 from medtwin.check.kinds import kind_measures
@@ -202,7 +203,7 @@ def compare_records(
     used = control if num_control >= MIN_CONTROL else None
     one = Comparison(real, synthetic, used, plan, options, descriptions or {})
     unmeasured = [*no_task(), *no_attacks("the twins were not attacked"), *no_canaries(NO_CANARIES)]
-    found: Parts = {"measures": [*unmeasured, *no_likelihood(NO_MODEL)]}
+    found: Parts = {"measures": [*unmeasured, *no_likelihood(NO_MODEL), no_scan("the files were not scanned")]}
     for stage in watch(list(STAGES)):
         _add(found, STAGES[stage](one))
     rows: Parts = {name: tuple(part) if isinstance(part, list) else part for name, part in found.items()}

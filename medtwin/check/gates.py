@@ -22,7 +22,13 @@ IMAGE_COPIES = ("copies.images", "copies.images_near", "duplicates.images")
 """Kinds of copies that are not counted where no image is read."""
 RULES = "rules"
 """The metric of a gate that judges the hard rules instead of a measure."""
-OTHER_CONTROLS = ("impossible events", "numbers dealt anew", "outcomes dealt anew", "canaries remembered")
+OTHER_CONTROLS = (
+    "impossible events",
+    "numbers dealt anew",
+    "outcomes dealt anew",
+    "canaries remembered",
+    "identifiers planted",
+)
 """Faults that are made of event tables, in tests/check, besides those of `controls` and `image_controls`."""
 
 

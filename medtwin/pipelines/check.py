@@ -37,6 +37,7 @@ from medtwin.pipelines.check_attack_section import attack_tables
 from medtwin.pipelines.check_images import make_encoder
 from medtwin.pipelines.check_report import Checked, write_check_report
 from medtwin.pipelines.check_utility import measure_utility, utility_tables, without_path
+from medtwin.pipelines.identifier_scan import known_of, scan_files, write_hits
 from medtwin.pipelines.say import progress, tell, tell_counts
 from medtwin.pipelines.sources import fingerprint, public_config, require_outside
 
@@ -57,6 +58,7 @@ class CheckSettings:
     encoder: str = "random"
     timelines: Path | None = None
     canaries: Path | None = None
+    identifiers: Path | None = None
     show_real: bool = False
     also: tuple[Path, ...] = ()
     task: Mapping[str, Any] | None = None
@@ -136,12 +138,17 @@ def check(chosen: CheckSettings) -> Path:
         del config["canaries"]  # checks of before knew none
     else:
         config["canaries_state"] = fingerprint(chosen.canaries)
+    if chosen.identifiers is None:
+        del config["identifiers"]
     with writing(chosen.out, config, overwrite=chosen.overwrite) as output:
         if output is None:
             tell(f"{chosen.out} is finished already (overwrite=true redoes it)")
             return chosen.out
         encoder = make_encoder(chosen.encoder, sides.real, seed=chosen.seed) if chosen.images else None
         findings, utility = _measured(chosen, replace(options, encode=encoder), task, sides)
+        scan = scan_files(sides.synthetic.path, known_of(sides.real, chosen.identifiers))
+        findings = findings.with_measures([scan.measure()])
+        write_hits(output.path / "tables" / "identifiers.csv", scan)
         results = judge(findings, profile)
         if sides.real.origin == "real":
             findings = shareable(findings)

@@ -8,14 +8,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from medtwin.check.identifiers.known import Known
 from medtwin.config import settings
 from medtwin.core.dataset import Dataset, open_dataset
+from medtwin.core.errors import ReleaseRefusedError
 from medtwin.core.files import read_json, write_json
 from medtwin.core.output import Output, is_finished, writing
 from medtwin.core.provenance import Provenance, creation_time, describe_input, write_provenance
 from medtwin.core.verdict import require_release
 from medtwin.pipelines.export_files import write_files
 from medtwin.pipelines.export_settings import ExportSettings
+from medtwin.pipelines.identifier_scan import rows_to_tell, scan_files, summary
 from medtwin.pipelines.say import tell, tell_counts
 from medtwin.pipelines.sources import fingerprint, public_config, require_outside, require_source
 
@@ -77,15 +80,41 @@ def export(chosen: ExportSettings) -> Path:
             write: Writer = _load(_WRITERS[chosen.to])
             counts = {chosen.to: write(dataset, chosen, output)}
         write_json(output.path / "counts.json", counts)
+        overridden = _scanned(dataset, chosen, output.path, overridden)
         write_provenance(output.path, _provenance(dataset, chosen, config, overridden))
     _tell_result(chosen.out)
     return chosen.out
+
+
+def _scanned(dataset: Dataset, chosen: ExportSettings, folder: Path, overridden: str | None) -> str | None:
+    """Looks for identifiers in what was written; returns what was overridden, for provenance.
+
+    Simulated patients are nobody, and their files are not looked at.
+
+    Raises:
+        ReleaseRefusedError: If there are some, or a file could not be read, and no reason is given.
+    """
+    if dataset.origin == "simulated":
+        return overridden
+    scan = scan_files(folder, None if chosen.identifiers is None else Known.load(chosen.identifiers))
+    write_json(folder / "identifiers.json", summary(scan))
+    if not scan.hits and not scan.unreadable:
+        return overridden
+    tell_counts("identifiers, or what looks like one:", rows_to_tell(scan))
+    refusal = f"{len(scan.hits):,} identifiers or what looks like one stand in the files"
+    if scan.unreadable:
+        refusal = f"{refusal}, and {len(scan.unreadable)} could not be read"
+    if not (chosen.override.reason or "").strip():
+        raise ReleaseRefusedError(f"{refusal}. To export it all the same, say why: override.reason='...'")
+    return f"{overridden}, and {refusal}" if overridden else refusal
 
 
 def _public_settings(chosen: ExportSettings) -> dict[str, Any]:
     """The settings that decide what is made; of a vocabulary, the state of its files."""
     others = set().union(*_GROUPS.values()) - _GROUPS[chosen.to]
     config = {name: value for name, value in public_config(chosen).items() if name not in others}
+    if chosen.identifiers is None:
+        del config["identifiers"]  # exports of before knew none
     if chosen.to == "omop" and chosen.omop.vocab is not None:
         config["vocab_state"] = fingerprint(require_source(chosen.omop.vocab, "omop.vocab"))
     return config

@@ -53,6 +53,7 @@ class ExportSettings:
     omop: OmopSettings = field(default_factory=OmopSettings)
     meds: MedsSettings = field(default_factory=MedsSettings)
     check: Path | None = None
+    identifiers: Path | None = None
     override: Override = field(default_factory=Override)
     overwrite: bool = False
 

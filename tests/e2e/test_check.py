@@ -21,7 +21,7 @@ from medtwin.core.verdict import read_verdict
 
 Medtwin = Callable[..., subprocess.CompletedProcess[str]]
 
-MAY_BE_EMPTY = ("images", "separators", "units", "image_strata", "image_labels", "risks", "memberships")
+MAY_BE_EMPTY = ("images", "separators", "units", "image_strata", "image_labels", "risks", "memberships", "identifiers")
 """Tables of what these few patients do not have."""
 
 
