@@ -48,14 +48,14 @@ class Scans:
     def draw(self, blocks: Sequence[Path], calls: Mapping[int, Sequence[ScanCall]]) -> dict[int, list[Drawn]]:
         """Draws every scan that was called for and that the model has learned, and writes it."""
         from medtwin.pipelines.runs import load_run
-        from medtwin.scans.generate import Sampling, ScanModel
-        from medtwin.scans.module import ScanDiffusionModule
+        from medtwin.scans.drawing import Sampling, ScanLaw
+        from medtwin.scans.generate import ScanModel
 
         if self.chosen.scans is None:
             return {}
         module, _ = load_run(self.chosen.scans)
         sampling = Sampling(sampler=self.chosen.sampling.sampler)
-        model = ScanModel.load(cast(ScanDiffusionModule, module), self.chosen.scans, sampling)
+        model = ScanModel.load(cast("ScanLaw", module), self.chosen.scans, sampling)
         people: dict[int, Person] = {}
         wanted: list[tuple[Drawn, ScanRequest]] = []
         for block in blocks:

@@ -10,8 +10,8 @@ from typing import Any
 from medtwin.core.errors import ConfigError
 from medtwin.twins.rules import ScanRules
 
-SAMPLERS = ("dpmpp_2m", "dpmpp_2m_sde", "heun", "euler")
-"""Names of `medtwin.scans.samplers`, which needs torch."""
+SAMPLERS = ("dpmpp_2m", "dpmpp_2m_sde", "heun", "euler", "shortcut")
+"""Names of `medtwin.scans.drawing.Sampling`, which needs torch."""
 
 
 @dataclass(frozen=True)

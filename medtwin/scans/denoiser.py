@@ -18,6 +18,7 @@ from medtwin.scans.conditions import CONDITIONS
 from medtwin.scans.effects import ConditionEffects
 from medtwin.scans.gaussian import GaussianModel
 from medtwin.scans.parameterizations import PARAMETERIZATIONS
+from medtwin.scans.unet import NoiseFeatures
 
 _FINDINGS = CONDITIONS.index("findings")
 
@@ -51,6 +52,13 @@ class Condition(NamedTuple):
     vector: Tensor
     effect: Tensor
     present: Tensor
+
+
+def without_findings(known: Tensor) -> Tensor:
+    """Which conditions are known, (n, conditions), with the findings not said: what guidance compares with."""
+    without = known.clone()
+    without[:, _FINDINGS] = 0.0
+    return without
 
 
 class ConditionEmbedding(nn.Module):
@@ -89,6 +97,7 @@ class Denoiser(nn.Module):
 
     Attributes:
         effects, prior: What was measured on the training images.
+        step_features: How the network is told of steps; None: it is not.
     """
 
     is_finding: Tensor
@@ -101,6 +110,7 @@ class Denoiser(nn.Module):
         *,
         rank: int = 0,
         parameterization: str = "edm",
+        takes_steps: bool = False,
     ) -> None:
         """Wraps a network.
 
@@ -111,6 +121,7 @@ class Denoiser(nn.Module):
             rank: Principal components of the Gaussian model; 0: its variance is one number, sigma_data^2, and it is the
                 same under all conditions.
             parameterization: One of PARAMETERIZATIONS; the Gaussian model is for edm alone.
+            takes_steps: Whether the network is told how far a step goes: a model of few steps (`shortcut.py`).
 
         Raises:
             ValueError: If the parameterisation is unknown or has no use for the rank, or the size has another number of
@@ -131,6 +142,7 @@ class Denoiser(nn.Module):
         self.prior = GaussianModel((net.in_channels, *size), rank, int(is_finding.sum()))
         self._coefficients = PARAMETERIZATIONS[parameterization]
         self._is_gaussian = rank > 0
+        self.step_features = StepFeatures(net.cond_channels) if takes_steps else None
 
     def measure(self, images: Tensor, values: Tensor, known: Tensor) -> None:
         """Measures the training images: what the conditions do to them, and the Gaussian model of what that leaves.
@@ -172,20 +184,57 @@ class Denoiser(nn.Module):
         """
         return self.denoise_and_weight(x, sigma, cond)[0]
 
-    def denoise_and_weight(self, x: Tensor, sigma: Tensor, cond: Condition) -> tuple[Tensor, Tensor]:
+    def denoise_to(self, x: Tensor, sigma: Tensor, after: Tensor, cond: Condition) -> Tensor:
+        """What a step from sigma to `after` aims at: x_after = r x + (1 - r) of it, r = after / sigma.
+
+        Args:
+            x: (batch, channels, *size).
+            sigma: Noise levels, (batch,), above 0.
+            after: Noise levels, (batch,), from 0 to sigma.
+            cond: From `embed`.
+
+        Raises:
+            ValueError: If the network is not told of steps.
+        """
+        return self.denoise_and_weight(x, sigma, cond, after)[0]
+
+    def denoise_and_weight(
+        self, x: Tensor, sigma: Tensor, cond: Condition, after: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The clean image, and the weight 1 / c_out^2 with which its squared error counts, (batch, 1, ...).
 
-        With that weight the loss is the squared error of what the network predicts (Karras et al. 2022, eq. 8).
+        With that weight the loss is the squared error of what the network predicts (Karras et al. 2022, eq. 8). With
+        `after` it is what a step aims at, as of `denoise_to`.
         """
+        if after is not None and self.step_features is None:
+            raise ValueError("takes_steps must be true of a denoiser that is to step to a noise level")
         shape = (-1, *(1,) * (x.ndim - 1))
         sigma = sigma.float()
-        c_skip, c_out, c_in, c_noise = self._coefficients(sigma, self.prior.sigma_data)
+        vector = cond.vector
+        if self.step_features is not None:
+            vector = vector + self.step_features(torch.ones_like(sigma) if after is None else after / sigma)
+        c_skip, c_out, c_in, c_noise = self._coefficients(sigma, self.prior.sigma_data, after)
         mean = self.prior.mean + cond.effect
         centred = x - mean
         if self._is_gaussian:
-            kept, c_out = self.prior.filter(centred, sigma, cond.present)
+            kept, c_out = self.prior.filter(centred, sigma, cond.present, after)
             seen = kept / self.prior.sigma_data
         else:
             kept, seen = c_skip.reshape(shape) * centred, c_in.reshape(shape) * centred
-        raw = self.net(seen, c_noise, cond.vector)
+        raw = self.net(seen, c_noise, vector)
         return mean + kept + c_out.reshape(shape) * raw, c_out.reshape(shape) ** -2
+
+
+class StepFeatures(nn.Module):
+    """What is added to the condition for a step to a share r of its noise level, 0 to 1; nothing before training."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.features = NoiseFeatures(width, highest=8.0)
+        self.out = nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, r: Tensor) -> Tensor:
+        """(batch,) to (batch, width)."""
+        return cast(Tensor, self.out(self.features(r)))

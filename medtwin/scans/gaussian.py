@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from medtwin.scans.folds import folds
+from medtwin.scans.parameterizations import aim
 from medtwin.scans.spread import Spread, measure_spread
 
 _MIN_VARIANCE = 1e-6  # of the mean variance: every direction keeps some
@@ -100,36 +101,52 @@ class GaussianModel(nn.Module):
             rest[fold] = centred[fold] - (centred[fold] @ seen.T) @ seen
         self.variance.copy_(_spectrum(rest.reshape(images.shape)))
 
-    def filter(self, centred: Tensor, sigma: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def filter(
+        self, centred: Tensor, sigma: Tensor, present: Tensor | None = None, after: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The best linear estimate of images less the mean, and its error, were the images Gaussian.
 
         Args:
             centred: Noisy images less the mean, (batch, channels, *size).
             sigma: Noise levels, (batch,).
             present: Findings of each, (batch, findings); None: nothing is found.
+            after: Noise levels to step to, (batch,), 0 to sigma: what a step aims at (`parameterizations.py`) in the
+                place of the estimate; None: the estimate.
 
         Returns:
             Of each direction variance / (variance + sigma^2), (batch, channels, *size); and the root mean square error
-            of a pixel, (batch,).
+            of a pixel of the estimate, (batch,).
         """
         s2 = sigma**2
         present = centred.new_zeros(len(centred), len(self.spread)) if present is None else present
         covariance = Spread(self.covariance.double(), self.spread.double()).at(present)
         noise = s2.double()[:, None, None] * torch.eye(len(self.components), dtype=torch.double, device=s2.device)
         gains = torch.linalg.solve(covariance + noise, covariance).to(centred)  # they commute
+        gain = self._gain(s2)
+        explained = s2 * gains.diagonal(dim1=1, dim2=2).sum(dim=1) / self.mean.numel()
+        error = (explained + s2 * gain.flatten(1).mean(dim=1)).sqrt()
+        if after is not None:
+            gains = gains @ _aim(covariance, sigma, after).to(centred)
+            per_pixel = (-1, 1, *(1,) * self.variance.ndim)
+            gain = gain * aim(self.variance[None, None], sigma.reshape(per_pixel), after.reshape(per_pixel))
         shares = centred.flatten(1) @ self.components.T
         rest = (centred.flatten(1) - shares @ self.components).reshape(centred.shape)
         axes = tuple(range(2, centred.ndim))
-        gain = self._gain(s2)
         rest = torch.fft.ifftn(gain * torch.fft.fftn(rest, dim=axes), dim=axes).real
         kept = torch.einsum("bij,bj->bi", gains, shares) @ self.components
-        explained = s2 * gains.diagonal(dim1=1, dim2=2).sum(dim=1) / self.mean.numel()
-        error = (explained + s2 * gain.flatten(1).mean(dim=1)).sqrt()
         return kept.reshape(centred.shape) + rest, error
 
     def _gain(self, s2: Tensor) -> Tensor:
         variance = self.variance[None, None]
         return variance / (variance + s2.reshape(-1, 1, *(1,) * self.variance.ndim))
+
+
+def _aim(covariance: Tensor, sigma: Tensor, after: Tensor) -> Tensor:
+    """`aim` of covariances, (batch, rank, rank)."""
+    values, vectors = torch.linalg.eigh(covariance)
+    factors = aim(values.clamp(min=0), sigma.double()[:, None], after.double()[:, None])
+    aimed: Tensor = (vectors * factors[:, None]) @ vectors.transpose(1, 2)
+    return aimed
 
 
 def _principal_components(centred: Tensor, rank: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,13 +15,11 @@ from torch import Tensor
 from medtwin.core.errors import DatasetError
 from medtwin.core.files import read_json
 from medtwin.core.seeds import generator
-from medtwin.scans.conditions import CONDITIONS, ConditionSpec, Encoded, ScanRequest
+from medtwin.scans.conditions import ConditionSpec, ScanRequest
 from medtwin.scans.data import DESCRIPTION
-from medtwin.scans.denoiser import Condition
+from medtwin.scans.drawing import Drawer, Sampling, ScanLaw, Tile, drawer_of
 from medtwin.scans.intensity import BITS_WRITTEN, IntensityMap
-from medtwin.scans.module import ScanDiffusionModule
 from medtwin.scans.pose import NUM_PARAMETERS, PoseLaw, inverse, warp
-from medtwin.scans.samplers import SAMPLERS, NoiseSchedule, num_steps_of
 from medtwin.scans.spacings import Spacing, SpacingTable
 from medtwin.training.threads import torch_threads
 
@@ -35,7 +33,8 @@ class GeneratedScan:
 
     Attributes:
         key: Of its request.
-        pixels: (rows, columns). Hounsfield units (int16) for CT, else stored values (uint16) of `bits_stored` bits.
+        pixels: (rows, columns), or (slices, rows, columns) of a volume. Hounsfield units (int16) for CT, else stored
+            values (uint16) of `bits_stored` bits.
         spacing_mm: Row and column, under which it was drawn; None: the training images state none.
     """
 
@@ -46,27 +45,6 @@ class GeneratedScan:
     body_part: str | None
     view: str | None
     bits_stored: int = BITS_WRITTEN
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How images are drawn.
-
-    Attributes:
-        sampler: dpmpp_2m, dpmpp_2m_sde, heun or euler. schedule: Its noise levels.
-        guidance_from, guidance_to: The noise levels between which guidance acts (Kynkaanniemi et al. 2024).
-    """
-
-    sampler: str = "dpmpp_2m"
-    schedule: NoiseSchedule = field(default_factory=NoiseSchedule)
-    guidance_from: float = 0.1
-    guidance_to: float = 2.0
-
-    def __post_init__(self) -> None:
-        if self.sampler not in SAMPLERS:
-            raise ValueError(f"sampler must be {', '.join(SAMPLERS)}, got {self.sampler!r}")
-        if not 0 <= self.guidance_from < self.guidance_to:
-            raise ValueError("guidance_from must be 0 or more and below guidance_to")
 
 
 @dataclass(frozen=True)
@@ -100,14 +78,12 @@ class ScanDescription:
 class ScanModel:
     """A trained model that draws images on request."""
 
-    def __init__(
-        self, module: ScanDiffusionModule, description: ScanDescription, sampling: Sampling | None = None
-    ) -> None:
+    def __init__(self, module: ScanLaw, description: ScanDescription, sampling: Sampling | None = None) -> None:
         self.module, self.description = module, description
         self.sampling = sampling or Sampling()
 
     @classmethod
-    def load(cls, module: ScanDiffusionModule, run: Path, sampling: Sampling | None = None) -> ScanModel:
+    def load(cls, module: ScanLaw, run: Path, sampling: Sampling | None = None) -> ScanModel:
         """The model of a run directory.
 
         Args:
@@ -163,6 +139,7 @@ class ScanModel:
         """
         if tile < 1 or batch_size < 1 or not guidance >= 0:
             raise ValueError("tile and batch_size must be 1 or more, and guidance 0 or more")
+        drawer = drawer_of(self.module, self.sampling, num_steps, guidance)
         for request in requests:
             if not self.can_make(request):
                 raise ValueError(
@@ -174,7 +151,7 @@ class ScanModel:
             batch = spaced[start : start + batch_size]
             parts = [batch[i : i + tile] for i in range(0, len(batch), tile)]
             with torch_threads(1):
-                images = [self._draw(part, seed, num_steps, guidance, tile) for part in parts]
+                images = [self._draw(part, seed, drawer, tile) for part in parts]
             for request, image in zip(batch, np.concatenate(images), strict=True):
                 yield GeneratedScan(
                     key=request.key,
@@ -187,53 +164,27 @@ class ScanModel:
                 )
 
     @torch.inference_mode()
-    def _draw(
-        self, requests: Sequence[ScanRequest], seed: int, num_steps: int, guidance: float, tile: int
-    ) -> NDArray[np.float32]:
+    def _draw(self, requests: Sequence[ScanRequest], seed: int, drawer: Drawer, tile: int) -> NDArray[np.float32]:
         """The images of one tile, (requests, *size), in the scale of the network."""
-        denoiser = self.module.average.eval()
-        filled = [*requests, *[requests[-1]] * (tile - len(requests))]
-        mean = denoiser.prior.mean
-        noise = np.stack([_noise(seed, request.key, tuple(mean.shape)) for request in filled])
-        encoded = self.description.conditions.encode(filled)
-        cond, null = self._embed(encoded, mean.device)
-        if guidance == 1.0:
-            null = None
-
-        def denoise(x: Tensor, sigma: float) -> Tensor:
-            sigmas = torch.full((tile,), sigma, device=x.device)
-            x0 = denoiser.denoise(x, sigmas, cond)
-            if null is not None and self.sampling.guidance_from <= sigma <= self.sampling.guidance_to:
-                x0_null = denoiser.denoise(x, sigmas, null)
-                x0 = x0_null + guidance * (x0 - x0_null)
-            return x0
-
-        sampling = self.sampling
-        sigmas = sampling.schedule.sigmas(num_steps_of(sampling.sampler, num_steps))
-        x = mean + cond.effect + sigmas[0] * torch.from_numpy(noise).to(mean.device)
-
-        def added(step: int) -> Tensor:
-            drawn = [_noise(seed, f"step {step} of {request.key}", tuple(mean.shape)) for request in filled]
-            return torch.from_numpy(np.stack(drawn)).to(mean.device)
-
-        x = SAMPLERS[sampling.sampler](denoise, x, sigmas, added)
-        images = x.float().cpu()
+        asked = self.tile(requests, seed, tile)
+        images = drawer(asked).float().cpu()
         if (poses := self.description.poses) is not None:  # of the whole tile: their sums, too, are of one shape
-            values, known = (torch.from_numpy(array) for array in encoded)
-            drawn = np.stack([_noise(seed, f"pose of {request.key}", (NUM_PARAMETERS,)) for request in filled])
-            images = warp(images, inverse(poses.draw(torch.from_numpy(drawn), values, known)), "bicubic").clamp(-1, 1)
+            drawn = asked.noise("pose", (NUM_PARAMETERS,)).cpu()
+            pose = poses.draw(drawn, asked.values.cpu(), asked.known.cpu())
+            images = warp(images, inverse(pose), "bicubic").clamp(-1, 1)
         return cast(NDArray[np.float32], images[: len(requests), 0].numpy())
 
-    def _embed(self, encoded: Encoded, device: torch.device) -> tuple[Condition, Condition | None]:
-        """The conditions embedded, and the same with findings unknown; None where no finding was learned."""
-        values, known = (torch.from_numpy(array).to(device) for array in encoded)
-        average = self.module.average
-        cond = average.embed(values, known)
-        if not self.description.conditions.findings:
-            return cond, None
-        without = known.clone()
-        without[:, CONDITIONS.index("findings")] = 0.0
-        return cond, average.embed(values, without)
+    def tile(self, requests: Sequence[ScanRequest], seed: int, size: int) -> Tile:
+        """Requests, the last one repeated up to the size, as what draws takes them."""
+        device = next(iter(self.module.state_dict().values())).device
+        filled = [*requests, *[requests[-1]] * (size - len(requests))]
+        values, known = (torch.from_numpy(array).to(device) for array in self.description.conditions.encode(filled))
+
+        def noise(purpose: str, shape: tuple[int, ...]) -> Tensor:
+            names = [f"{purpose} of {each.key}" if purpose else each.key for each in filled]
+            return torch.from_numpy(np.stack([_noise(seed, name, shape) for name in names])).to(device)
+
+        return Tile(values, known, noise)
 
 
 def _noise(seed: int, key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import lightning
 import torch
@@ -151,8 +151,10 @@ class ScanDiffusionModule(lightning.LightningModule):
 
     Attributes:
         denoiser: What is trained. average: Its moving average: what validates and generates.
+        takes_steps: Whether the network is told how far a step goes (`shortcut.py`).
     """
 
+    takes_steps: ClassVar[bool] = False
     num_averaged: Tensor
 
     def __init__(
@@ -181,7 +183,9 @@ class ScanDiffusionModule(lightning.LightningModule):
             ValueError: If a number is out of its range.
         """
         super().__init__()
-        self.denoiser = Denoiser(net, condition_widths, size, rank=rank, parameterization=parameterization)
+        self.denoiser = Denoiser(
+            net, condition_widths, size, rank=rank, parameterization=parameterization, takes_steps=self.takes_steps
+        )
         self.average = copy.deepcopy(self.denoiser).requires_grad_(False)
         self.register_buffer("num_averaged", torch.zeros((), dtype=torch.long))
         self.optimizer_factory = optimizer
@@ -202,13 +206,22 @@ class ScanDiffusionModule(lightning.LightningModule):
 
     def training_step(self, batch: ScanBatch, batch_idx: int) -> Tensor:
         """The weighted denoising error of a batch at random noise levels; logs train/loss."""
-        options, images = self.options, batch["image"]
+        return self.denoising_loss(self.varied(batch))
+
+    def varied(self, batch: ScanBatch) -> ScanBatch:
+        """A batch with its images augmented and some of its conditions dropped."""
+        options, images, values, known = self.options, batch["image"], batch["values"], batch["known"]
         if options.augmentation is not None:
-            images = options.augmentation(images, self.denoiser.mean_image(batch["values"], batch["known"]))
-        known = batch["known"] * options.kept(len(images), batch["known"].shape[1]).to(images.device)
-        sigma = options.noise.draw(len(images), images.device)
+            images = options.augmentation(images, self.denoiser.mean_image(values, known))
+        known = known * options.kept(len(images), known.shape[1]).to(images.device)
+        return {"image": images, "values": values, "known": known}
+
+    def denoising_loss(self, batch: ScanBatch) -> Tensor:
+        """The weighted denoising error at random noise levels; logs train/loss."""
+        images = batch["image"]
+        sigma = self.options.noise.draw(len(images), images.device)
         noise = torch.randn(images.shape).to(images.device)
-        error = _error(self.denoiser, images, batch["values"], known, sigma, noise)
+        error = _error(self.denoiser, images, batch["values"], batch["known"], sigma, noise)
         self.log("train/loss", error.detach().mean(), on_step=True, on_epoch=True, batch_size=len(images))
         return error.mean() if self.expected_error is None else self.expected_error.balanced(error, sigma)
 

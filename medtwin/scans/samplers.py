@@ -18,6 +18,7 @@ from itertools import pairwise
 from torch import Tensor
 
 Denoise = Callable[[Tensor, float], Tensor]
+DenoiseTo = Callable[[Tensor, float, float], Tensor]
 StepNoise = Callable[[int], Tensor]
 """Standard normal noise of the shape of the images for step 0, 1, ...; of every image its own."""
 Sampler = Callable[[Denoise, Tensor, Sequence[float], StepNoise], Tensor]
@@ -139,6 +140,39 @@ def _extrapolated(x0: Tensor, last: Tensor | None, h: float, h_last: float) -> T
         return x0
     half = 0.5 * h / h_last
     return (1 + half) * x0 - half * last
+
+
+def even_sigmas(num_steps: int, *, sigma_max: float, sigma_data: float) -> list[float]:
+    """The grid of a model of few steps, num_steps + 1 noise levels from sigma_max to 0.
+
+    Its steps are even in the time sigma / (sigma + sigma_data) of a rectified flow, so that every second noise level of
+    twice as many steps is one of these.
+
+    Raises:
+        ValueError: If num_steps is below 1, or a standard deviation is not positive.
+
+    >>> [round(sigma, 3) for sigma in even_sigmas(2, sigma_max=1.5, sigma_data=0.5)]
+    [1.5, 0.3, 0.0]
+    """
+    if num_steps < 1 or not (sigma_max > 0 and sigma_data > 0):
+        raise ValueError(f"num_steps must be 1 or more and sigmas positive, got {num_steps}, {sigma_max}, {sigma_data}")
+    first = sigma_max / (sigma_max + sigma_data)
+    times = [first * (1 - i / num_steps) for i in range(1, num_steps)]
+    return [sigma_max, *(sigma_data * t / (1 - t) for t in times), 0.0]
+
+
+def shortcut(denoise_to: DenoiseTo, x: Tensor, sigmas: Sequence[float]) -> Tensor:
+    """Steps of a model that was told how far each goes (`shortcut.py`); one evaluation a step.
+
+    Args:
+        denoise_to: What to aim at from (x, sigma) to get to the next noise level.
+        x: sigmas[0] times standard normal noise.
+        sigmas: Falling, the last one 0.
+    """
+    for sigma, after in pairwise(sigmas):
+        ratio = after / sigma
+        x = ratio * x + (1 - ratio) * denoise_to(x, sigma, after)
+    return x
 
 
 def num_steps_of(sampler: str, num_evaluations: int) -> int:

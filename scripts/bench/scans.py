@@ -2,8 +2,12 @@
 """Benchmarks of images, each printing its own table.
 
   .venv/bin/python scripts/bench/scans.py samplers [--seeds 5] [--write docs/results/scans_samplers.md]
+  .venv/bin/python scripts/bench/scans.py few-steps [--steps 1000] [--seeds 3] [--write docs/results/scans_few_steps.md]
+  .venv/bin/python scripts/bench/scans.py volumes [--steps 600] [--write docs/results/scans_volumes.md]
 
 samplers   every sampler with an exact denoiser and no network, beside MONAI's schedulers in the same run
+few-steps  the few-step model beside the denoiser that it starts from, on images whose law is known
+volumes    a small volume model, on bodies whose geometry is known
 """
 
 from __future__ import annotations
@@ -11,18 +15,26 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import scans_few_steps
 import scans_samplers
+import scans_volumes
 
 
 def main() -> None:
     """Measures what was asked for, prints it, and writes it if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["samplers"])
+    parser.add_argument("part", choices=["samplers", "few-steps", "volumes"])
     parser.add_argument("--seeds", type=int, default=5, help="runs with noise of their own")
+    parser.add_argument("--steps", type=int, default=600, help="of training")
     parser.add_argument("--write", type=Path, help="write the page to this Markdown file; what it says by hand stays")
     chosen = parser.parse_args()
     known = chosen.write.read_text(encoding="utf-8") if chosen.write and chosen.write.is_file() else ""
-    text = scans_samplers.page(chosen.seeds, known)
+    if chosen.part == "samplers":
+        text = scans_samplers.page(chosen.seeds, known)
+    elif chosen.part == "few-steps":
+        text = scans_few_steps.page(chosen.steps, chosen.seeds, known)
+    else:
+        text = scans_volumes.page(chosen.steps, known)
     print(text)
     if chosen.write:
         chosen.write.write_text(text, encoding="utf-8")

@@ -11,10 +11,12 @@ import torch
 from medtwin.core.errors import DatasetError
 from medtwin.scans import GeneratedScan, ScanModel, ScanRequest
 from medtwin.scans.conditions import ConditionSpec
-from medtwin.scans.generate import Sampling, ScanDescription
+from medtwin.scans.drawing import Sampling
+from medtwin.scans.generate import ScanDescription
 from medtwin.scans.intensity import IntensityMap
 from medtwin.scans.module import ScanDiffusionModule
 from medtwin.scans.pose import NUM_PARAMETERS, PoseLaw
+from medtwin.scans.shortcut import ScanShortcutModule, ShortcutTraining
 from medtwin.scans.spacings import SpacingTable
 from tests.scans.test_unet import small, small_monai, woken
 
@@ -183,3 +185,36 @@ def test_loads_a_run(tmp_path: Path) -> None:
     assert all(same(scan, wanted[key]) for key, scan in drawn(loaded, requests(2)).items())
     with pytest.raises(DatasetError, match="not of the module"):
         ScanModel.load(module(small(channels=(16, 16))), tmp_path)
+
+
+def test_few_steps_are_for_models_that_have_learned_them(model) -> None:
+    few = ScanModel(model.module, model.description, Sampling(sampler="shortcut"))
+    with pytest.raises(ValueError, match="shortcut is for runs of model=scan_shortcut"):
+        drawn(few, requests(1))
+    torch.manual_seed(0)
+    made = ScanShortcutModule(
+        woken(small()), partial(torch.optim.SGD, lr=0.1), size=[16, 16], condition_widths=list(SPEC.widths), rank=4,
+        training=ShortcutTraining(guidance=3.0),
+    )  # fmt: skip
+    made.load_state_dict(module().state_dict())
+    few = ScanModel(made, model.description, Sampling(sampler="shortcut"))
+    one, two = (drawn(few, requests(), num_steps=n, guidance=3.0) for n in (1, 2))
+    assert not any(same(one[key], two[key]) for key in one)
+    assert all(same(one[key], scan) for key, scan in drawn(few, requests()[::-1], num_steps=1, guidance=3.0).items())
+    with pytest.raises(ValueError, match=r"num_steps must be one of \[1, 2, 4, 8, 16, 32\]"):
+        drawn(few, requests(1), num_steps=20, guidance=3.0)
+    with pytest.raises(ValueError, match="guidance must be 3 with sampler=shortcut"):
+        drawn(few, requests(1), num_steps=2)
+
+
+def test_a_volume_comes_out_as_slices_rows_and_columns() -> None:
+    values = np.linspace(-1000, 3000, 256, dtype=np.float32).reshape(16, 16)
+    spec = ConditionSpec.fit([replace(image, modality="CT") for image in IMAGES], min_count=1)
+    described = ScanDescription(8, spec, IntensityMap.fit([(values, "CT", 12)]), SpacingTable.fit(IMAGES))
+    torch.manual_seed(0)
+    made = ScanDiffusionModule(
+        woken(small(spatial_dims=3)), partial(torch.optim.SGD, lr=0.1), size=[6, 8, 10],
+        condition_widths=list(spec.widths), rank=0,
+    )  # fmt: skip
+    scan = drawn(ScanModel(made, described), [ScanRequest("a", "CT", "CHEST", spacing_mm=(2.0, 2.0))])["a"]
+    assert (scan.pixels.shape, scan.pixels.dtype) == ((6, 8, 10), np.int16)

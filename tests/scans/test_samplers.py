@@ -14,6 +14,7 @@ from torch import Tensor
 
 from medtwin.core.errors import ConfigError
 from medtwin.pipelines import generate_settings
+from medtwin.scans.drawing import SHORTCUT
 from medtwin.scans.samplers import SAMPLERS, NoiseSchedule, dpmpp_2m, no_noise, num_steps_of
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts" / "bench"))
@@ -116,6 +117,6 @@ def test_refuses_a_schedule_that_does_not_fall(low: float, high: float) -> None:
 
 
 def test_the_settings_of_generate_know_every_sampler() -> None:
-    assert set(generate_settings.SAMPLERS) == set(SAMPLERS)
+    assert set(generate_settings.SAMPLERS) == {*SAMPLERS, SHORTCUT}
     with pytest.raises(ConfigError, match=r"sampling\.sampler must be dpmpp_2m, .*, got 'ddim'"):
         generate_settings.SamplingSettings(sampler="ddim")
