@@ -83,7 +83,14 @@ _MODELS = {
         ("medtwin.timelines.training.module.TemporalVAEModule", "medtwin.timelines.baselines.BaselineModule"),
         "a temporal VAE (model=temporal_vae) or a baseline (model=markov, ...)",
     ),
-    "scans": (("medtwin.scans.module.ScanDiffusionModule",), "a diffusion model (model=scan_diffusion)"),
+    "scans": (
+        (
+            "medtwin.scans.module.ScanDiffusionModule",
+            "medtwin.scans.shortcut.ScanShortcutModule",
+            "medtwin.scans.baselines.ScanBaselineModule",
+        ),
+        "a diffusion model (model=scan_diffusion or scan_shortcut) or a baseline (model=scan_gmm or scan_gan)",
+    ),
 }
 
 
