@@ -15,6 +15,7 @@ from medtwin.trials import Study
 from medtwin.trials.engine.batch import BLOCK, Characteristics, Estimate, Stops
 from medtwin.trials.engine.counterfactual import Measure, Question, true_estimands
 from medtwin.trials.engine.estimand import Attribute, attributes
+from medtwin.trials.engine.measure_scoring import SCORED, difference_scores
 from medtwin.trials.engine.scenarios import Scenario
 from medtwin.trials.engine.scoring import Score, scores
 
@@ -38,11 +39,12 @@ class Truth:
 
 @dataclass(frozen=True)
 class Estimation:
-    """The estimand of a trial, its true values, and the scores of each scenario."""
+    """The estimand of a trial, its true values, and the scores of each scenario; of differences, until `tau_months`."""
 
     attributes: Sequence[Attribute]
     truths: Sequence[Truth]
     scores: Sequence[tuple[Scenario, Score]]
+    tau_months: float | None = None
 
 
 def estimation(
@@ -60,6 +62,10 @@ def estimation(
     stated = trial.estimand
     measures = tuple(dict.fromkeys((_MARGINAL, *(stated.log_measures if stated is not None else ()))))
     tau = stated.tau_months if stated is not None else None
+    if "while_on_treatment" not in plan.handling:  # else survival is not defined after treatment ends
+        until = min(trial.follow_up_months, trial.endpoint.horizon_months or math.inf)
+        tau = until if tau is None else tau
+        measures = tuple(dict.fromkeys((*measures, *SCORED)))
     truths: list[Truth] = []
     scored: list[tuple[Scenario, Score]] = []
     for scenario, found in pairs:
@@ -72,8 +78,10 @@ def estimation(
                 truths.append(Truth(scenario.name, ratio, group, _MARGINAL, own[_MARGINAL]))
         some = first_trials(found.stops)
         scored += [(scenario, each) for each in scores(plan, seed, ratio, some, true[_MARGINAL])]
+        if tau is not None:
+            scored += [(scenario, each) for each in difference_scores(plan, seed, ratio, some, true, tau)]
     criteria = [criterion.label for criterion in trial.criteria] if study.attrition else []
-    return Estimation(attributes(stated, trial.endpoint, criteria, plan.changes), truths, scored)
+    return Estimation(attributes(stated, trial.endpoint, criteria, plan.changes), truths, scored, tau)
 
 
 def subgroups(study: Study) -> dict[str, Bools]:
@@ -113,6 +121,7 @@ def estimation_section(found: Estimation) -> Section:
     lines: list[list[Cell]] = [
         [
             f"HR {scenario.hazard_ratio:g}",
+            each.measure.replace("marginal_log", "log").replace("_", " "),
             each.trials,
             each.estimator,
             each.num_trials,
@@ -122,12 +131,14 @@ def estimation_section(found: Estimation) -> Section:
         ]
         for scenario, each in found.scores
     ]
-    columns = ["scenario", "trials", "estimate", "n", "bias of the log HR", "root mean squared error", "coverage"]
+    columns = ["scenario", "measure", "trials", "estimate", "n", "bias", "root mean squared error", "coverage"]
+    until = "" if found.tau_months is None else f" until month {found.tau_months:g} since randomisation"
     level = found.scores[0][1].level if found.scores else 0.95
     scored = Table(
         columns, lines, "Estimates against the truth",
         f"Intervals claim {level:.0%}. naive: Cox estimate and Wald interval as if without looks; stagewise: "
-        "median-unbiased estimate and stagewise interval; repeated: Cox estimate and repeated interval.",
+        "median-unbiased estimate and stagewise interval; repeated: Cox estimate and repeated interval; Kaplan-Meier: "
+        f"difference of the curves{until}, Wald interval as if without looks, of trials that follow both arms so long.",
     )  # fmt: skip
     text = (
         "Each scenario has one true value of what the trial is to estimate, whatever the design. Trials that stop "
@@ -143,10 +154,11 @@ def score_columns(found: Estimation) -> dict[str, Sequence[object]]:
     return {
         "scenario": [scenario.name for scenario, _ in pairs],
         "hazard_ratio": [scenario.hazard_ratio for scenario, _ in pairs],
+        "measure": [each.measure for _, each in pairs],
         "trials": [each.trials for _, each in pairs],
         "estimate": [each.estimator for _, each in pairs],
         "num_trials": [each.num_trials for _, each in pairs],
-        "true_log_hazard_ratio": [each.truth.value for _, each in pairs],
+        "true_value": [each.truth.value for _, each in pairs],
         "truth_mc_standard_error": [each.truth.standard_error for _, each in pairs],
         "bias": [each.bias.value for _, each in pairs],
         "bias_mc_standard_error": [each.bias.standard_error for _, each in pairs],
@@ -162,6 +174,7 @@ def estimation_record(found: Estimation) -> Mapping[str, Any]:
     """The estimand and its true values as JSON."""
     return {
         "estimand": {each.name: each.text for each in found.attributes},
+        "tau_months": found.tau_months,
         "true_values": [
             {
                 "scenario": each.scenario,

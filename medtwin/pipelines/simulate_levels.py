@@ -22,6 +22,12 @@ from medtwin.core.shards import map_shards
 from medtwin.pipelines.replay import FOLDER, ReplayChoice
 from medtwin.pipelines.say import progress
 from medtwin.pipelines.simulate_page import Told, write_told
+from medtwin.pipelines.simulate_response_scores import (
+    response_score_columns,
+    response_score_records,
+    response_score_section,
+    scores_of_responses,
+)
 from medtwin.pipelines.simulate_tables import number, write_csv
 from medtwin.pipelines.simulate_what_if import ToldWhatIf, what_if_columns
 from medtwin.report import Section
@@ -312,6 +318,11 @@ def _write_responses(
             remarks, paths = [_of_statistic(request), *remarks], _paths(fast[0], request.seed)
         lines += more
     told = _response_page(request, study, lines, found, paths, remarks)
+    if found:
+        scored = scores_of_responses(study, list(zip(scenarios, found, strict=True)), request.seed)
+        write_csv(folder / "scores.csv", response_score_columns(scored))
+        sections = [*told.extra, response_score_section(scored)]
+        told = replace(told, extra=sections, scores=response_score_records(scored))
     if found and request.origin != "real":
         example = example_patients(study, request.seed, float(found[0].stops.months[0]), effect=scenarios[0].effect)
         write_csv(folder / "patients.csv", example)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,8 @@ class Told:
         paths: (trials, looks) statistics of some trials of the alternative.
         attrition: The flow of the cohort. groups: By sex, age, race, as far as it may be told.
         banner: What the check of the cohort says. state: How badly.
-        extra: Further sections. what_if: What each criterion of eligibility costs; None without a cohort.
+        extra: Further sections. scores: How well the difference is estimated, as records.
+        what_if: What each criterion of eligibility costs; None without a cohort.
     """
 
     title: str
@@ -70,6 +72,7 @@ class Told:
     state: State = "none"
     extra: Sequence[Section] = ()
     what_if: ToldWhatIf | None = None
+    scores: Sequence[Mapping[str, Any]] = ()
 
     @property
     def main(self) -> list[EffectLine]:
@@ -259,6 +262,7 @@ def _numbers(told: Told) -> dict[str, object]:
                 strict=True,
             )
         ],
+        "scores": list(told.scores),
         "what_if": what_if_record(told.what_if),
         "operating_characteristics": [
             {

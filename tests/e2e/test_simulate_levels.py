@@ -44,6 +44,11 @@ def test_a_trial_of_means_or_rates(name: str, tmp_path: Path) -> None:
     for row in replayed:
         under = row["response_control" if row["arm"] == "control" else "response_experimental"]
         assert row["response"] is None or row["response"] == under
+    scores = rows_of(out / "scores.csv")
+    assert len({row["estimate"] for row in scores}) == 2
+    for row in scores:
+        if row["trials"] == "all trials":
+            assert abs(float(row["coverage"]) - 0.95) < 5 * float(row["coverage_mc_standard_error"]) + 0.01
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "There is no cohort" in page
     assert page.count("<svg") == 3

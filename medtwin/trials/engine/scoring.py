@@ -10,7 +10,7 @@ Source: Jennison & Turnbull 2000, Group Sequential Methods, chapters 8 and 9; Mo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,7 @@ from medtwin.trials.engine.estimates import Estimate, difference_of, mean_of, sh
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 ESTIMATORS = ("naive", "stagewise", "repeated")
+COX = "marginal_log_hazard_ratio"
 ALL, EARLY, TO_THE_END = "all trials", "stopped early for efficacy", "went to the last look"
 
 
@@ -111,12 +112,13 @@ class Score:
     """How well trials estimate the truth, each score with its Monte-Carlo error.
 
     Attributes:
-        estimator: One of `ESTIMATORS`. trials: Which of them. num_trials: How many.
-        truth: Against which, on the log scale.
+        estimator: Which one, such as those of `ESTIMATORS`. trials: Which of them. num_trials: How many.
+        truth: Against which, of ratios the logarithm.
         bias: Mean estimate less the truth, whose Monte-Carlo error is counted in.
         mean_squared_error: Of the estimate.
         coverage: Share of the intervals that hold the truth. level: That they claim.
         above: Share of the estimates above the truth: one half where they are median-unbiased.
+        measure: Of which it is the truth.
     """
 
     estimator: str
@@ -128,30 +130,48 @@ class Score:
     coverage: Estimate
     level: float
     above: Estimate
+    measure: str = COX
 
 
-def score(estimator: str, trials: str, found: Reported, truth: Estimate, level: float) -> Score:
+def score(estimator: str, trials: str, found: Reported, truth: Estimate, level: float, measure: str = COX) -> Score:
     """The scores of some trials.
 
     Raises:
-        ValueError: If none of them has an estimate.
+        ValueError: If fewer than two of them have an estimate.
     """
-    kept = found[~np.isnan(found.estimate)]
-    count = len(kept.estimate)
+    covers = (found.low <= truth.value) & (truth.value <= found.high)
+    return score_of((estimator, trials, measure), (found.estimate, covers), truth, level)
+
+
+def score_of(about: tuple[str, str, str], found: tuple[Floats, Bools], truth: Estimate, level: float) -> Score:
+    """The scores of some trials' estimates.
+
+    Args:
+        about: The estimator, which trials they are, and what they estimate.
+        found: Estimates, nan where a trial has none, and whether their intervals hold the truth, (trials,) each.
+        truth: Against which.
+        level: That the intervals claim.
+
+    Raises:
+        ValueError: If fewer than two of them have an estimate.
+    """
+    estimator, trials, measure = about
+    is_known = ~np.isnan(found[0])
+    estimate, covers = found[0][is_known], found[1][is_known]
+    count = len(estimate)
     if count < 2:
         raise ValueError(f"trials with an estimate must be 2 or more, got {count}")
-    bias = difference_of(mean_of(kept.estimate), truth)
-    covers = (kept.low <= truth.value) & (truth.value <= kept.high)
     return Score(
         estimator,
         trials,
         count,
         truth,
-        bias,
-        mean_of((kept.estimate - truth.value) ** 2),
+        difference_of(mean_of(estimate), truth),
+        mean_of((estimate - truth.value) ** 2),
         share_of(int(covers.sum()), count),
         level,
-        share_of(int((kept.estimate > truth.value).sum()), count),
+        share_of(int((estimate > truth.value).sum()), count),
+        measure,
     )
 
 
@@ -173,9 +193,16 @@ def scores(
 
 
 def scores_of(
-    found: dict[str, Reported], stops: Stops, truth: Estimate, level: float, num_looks: int, *, least: int = 20
+    found: Mapping[str, Reported],
+    stops: Stops,
+    truth: Estimate,
+    level: float,
+    num_looks: int,
+    *,
+    least: int = 20,
+    measure: str = COX,
 ) -> list[Score]:
-    """The same of what trials reported already."""
+    """The same of what trials reported already, by estimator."""
     is_early = stops.is_rejected & (stops.look < num_looks - 1) & ~stops.is_capped
     groups: Sequence[tuple[str, Bools]] = (
         (ALL, np.ones(len(stops.look), dtype=np.bool_)),
@@ -184,8 +211,8 @@ def scores_of(
     )
     lines = []
     for name, members in groups:
-        for estimator in ESTIMATORS:
+        for estimator in found:
             mine = found[estimator][members]
             if (~np.isnan(mine.estimate)).sum() >= least:
-                lines.append(score(estimator, name, mine, truth, level))
+                lines.append(score(estimator, name, mine, truth, level, measure))
     return lines
