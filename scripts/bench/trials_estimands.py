@@ -136,8 +136,8 @@ def main() -> None:
             "## Bias and coverage of differences",
             "",
             f"{100 * few:,} trials of each design; survival until month 12 by Kaplan and Meier's curves, means and "
-            "rates with a prognostic score (correlation 0.6; log odds with standard deviation 2) read after three months, "
-            "power 0.85. Truths are differences between the same patients under both arms.",
+            "rates with a prognostic score (correlation 0.6; log odds with standard deviation 2) read after three "
+            "months, power 0.85. Truths are differences between the same patients under both arms.",
             "",
             f"| {' | '.join(HEAD)} |",
             "|---" * len(HEAD) + "|",

@@ -20,9 +20,9 @@ from medtwin.core.verdict import Verdict, write_verdict
 from medtwin.pipelines.export_settings import Override
 from medtwin.pipelines.simulate import simulate, trial_config
 from medtwin.pipelines.simulate_settings import SimulateSettings
+from medtwin.trials.engine.measure_scoring import SCORED
 
 COUNT, DEATHS = 90, 40
-from medtwin.trials.engine.measure_scoring import SCORED
 
 
 def cohort(folder: Path, shift: int = 0, learned_from: int | None = None) -> Path:
