@@ -54,12 +54,12 @@ def from_law(family: Family, store: Store) -> Independent | None:
     """Of statistics that are drawn from their law; None where the family has none."""
     if family.law is None:
         return None
-    if store.get("law", family.name) is None:
+    if store.get("law", family.name, DRAWS) is None:
         rng, counts = np.random.default_rng([store.seed, 29, zlib.crc32(family.name.encode())]), Counter[str]()
         for _ in range(DRAWS // CHUNK):
             counts.update(rejections(_at_looks(family, family.law(rng, CHUNK), CHUNK)))
-        store.add(dict(counts), "law", family.name)
-    return Independent("law", DRAWS, store.get("law", family.name))
+        store.add(dict(counts), "law", family.name, DRAWS)
+    return Independent("law", DRAWS, store.get("law", family.name, DRAWS))
 
 
 def from_r(family: Family, trials: int, store: Store) -> Independent | None:
@@ -96,6 +96,8 @@ def _command(family: Family, trials: int, seed: int) -> list[str] | None:
         law = "means"
         effect = "0.52" if "0.52" in family.name else "0"
         sd = "1.5" if "sd 1.5" in family.name else "1"
+    elif family.name.startswith("non-inferior means at the margin"):
+        law = "adjusted"  # the margin added to the experimental arm, in which the mean is then that of the controls
     elif family.name.startswith("logistic"):
         law = "logistic"
     elif "counts" in family.name:

@@ -1,5 +1,5 @@
 # Draws trials of the laws of trials_errors_families.py and tests them with R's own functions: z by look, as CSV.
-# Rscript trials_errors_means_rates.R means|logistic|counts patients ratio trials seed effect sd theta looks
+# Rscript trials_errors_means_rates.R means|adjusted|logistic|counts patients ratio trials seed effect sd theta looks
 args <- commandArgs(TRUE)
 law <- args[1]; patients <- as.integer(args[2]); ratio <- as.integer(args[3]); trials <- as.integer(args[4])
 set.seed(as.integer(args[5])); effect <- as.numeric(args[6]); sd1 <- as.numeric(args[7]); theta <- as.numeric(args[8])
@@ -7,14 +7,17 @@ looks <- as.integer(strsplit(args[9], ",")[[1]])
 arm <- as.numeric((seq_len(patients) - 1) %% (ratio + 1) < ratio)
 z_of_t <- function(t, df) sign(t) * -qnorm(pt(-abs(t), df))
 
-of_means <- function(y, a, x) {
+of_adjusted <- function(y, a, x) {
   m <- cbind(1, a, x); fit <- lm.fit(m, y); n <- length(y); df <- fit$df.residual
   bread <- chol2inv(qr.R(fit$qr)); r <- fit$residuals; h <- hat(fit$qr); b <- fit$coefficients[[2]]
   robust <- function(u) { s <- m * u; sqrt((bread %*% crossprod(s) %*% bread)[2, 2]) }
   out <- c("ANCOVA" = b / sqrt(sum(r^2) / df * bread[2, 2]), "ANCOVA HC0" = b / robust(r),
            "ANCOVA HC1" = b / robust(r * sqrt(n / df)), "ANCOVA HC2" = b / robust(r / sqrt(1 - h)),
            "ANCOVA HC3" = b / robust(r / (1 - h)))
-  out <- z_of_t(out, df)
+  z_of_t(out, df)
+}
+of_means <- function(y, a, x) {
+  out <- of_adjusted(y, a, x)
   p <- function(...) -qnorm(suppressWarnings(...)$p.value)
   one <- y[a == 1]; other <- y[a == 0]
   out["pooled t"] <- p(t.test(one, other, var.equal = TRUE, alternative = "greater"))
@@ -59,14 +62,14 @@ of_counts <- function(y, a, time) {
 rows <- lapply(seq_len(trials), function(i) {
   x <- rnorm(patients)
   y <- switch(law,
-    means = (0.5 * x + sqrt(0.75) * rnorm(patients)) * ifelse(arm == 1, sd1, 1) + effect * arm,
+    means = , adjusted = (0.5 * x + sqrt(0.75) * rnorm(patients)) * ifelse(arm == 1, sd1, 1) + effect * arm,
     logistic = as.numeric(runif(patients) < plogis(x - 0.5)),
     counts = { x <- runif(patients, 0.5, 1.5)
       rpois(patients, 1.2 * x * if (is.infinite(theta)) 1 else rgamma(patients, theta, theta)) })
   do.call(rbind, lapply(looks, function(n) {
     k <- seq_len(n)
-    switch(law, means = of_means(y[k], arm[k], x[k]), logistic = of_logistic(y[k], arm[k], x[k]),
-           counts = of_counts(y[k], arm[k], x[k]))
+    switch(law, means = of_means(y[k], arm[k], x[k]), adjusted = of_adjusted(y[k], arm[k], x[k]),
+           logistic = of_logistic(y[k], arm[k], x[k]), counts = of_counts(y[k], arm[k], x[k]))
   }))
 })
 all <- do.call(rbind, rows)

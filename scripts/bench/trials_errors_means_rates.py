@@ -155,7 +155,7 @@ def measured(args: argparse.Namespace, store: Store) -> list[Row]:
         trials, counts = totals(store, family.name, num_blocks)
         if not trials:
             continue
-        law = None if args.as_is and store.get("law", family.name) is None else from_law(family, store)
+        law = from_law(family, store)
         some = rows_of(family, trials, counts, [each for each in (law, from_r(family, 0, store)) if each])
         if any(each.verdict == "MISSES" and each.exact is None for each in some) and args.independent:
             others = law, from_r(family, args.independent, store)
@@ -181,11 +181,15 @@ def table(rows: list[Row]) -> list[str]:
         for each in here:
             said = "" if each.expected is None else f"{each.expected:.4f}"
             exact = "" if each.exact is None else f"{each.exact:.4f}"
-            other = "" if each.independent is None else f"{each.independent[0]:.4f} ({each.source})"
-            rate = f"{each.rate:.4f} ± {each.error:.4f}"
+            other = "" if each.independent is None else f"{_with_error(*each.independent)} ({each.source})"
+            rate = _with_error(each.rate, each.trials)
             lines.append(f"| {each.test} | {each.design} | {rate} | {said} | {exact} | {other} | {each.verdict} |")
         lines.append("")
     return lines
+
+
+def _with_error(rate: float, trials: int) -> str:
+    return f"{rate:.4f} ± {standard_error(rate, trials):.4f}"
 
 
 def summary(rows: list[Row]) -> list[str]:
@@ -209,7 +213,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--independent", type=int, default=20_000, help="trials in R where a row misses; 0: none")
     parser.add_argument("--state", type=Path, default=ROOT / "outputs" / "trials_errors_means_rates.jsonl")
-    parser.add_argument("--as-is", action="store_true", help="report what the state file has, simulate no more of it")
+    parser.add_argument("--as-is", action="store_true", help="report what the state file has, simulate no more patients")
     parser.add_argument("--twins", type=Path, help="dataset of a synthetic cohort, for a score fitted on it")
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
