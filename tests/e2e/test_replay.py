@@ -15,7 +15,8 @@ from medtwin.core.provenance import read_provenance
 from medtwin.fhir import validate_references
 from medtwin.fhir.validate import Validation
 from medtwin.pipelines.replay import ReplayChoice, replay_choice
-from medtwin.pipelines.simulate import SimulateSettings, simulate, trial_config
+from medtwin.pipelines.simulate import simulate, trial_config
+from medtwin.pipelines.simulate_settings import SimulateSettings
 from medtwin.trials.analysis.logrank import logrank_test
 from medtwin.trials.export.dataset_json import read_dataset_json
 from tests.e2e.conftest import command, environment
