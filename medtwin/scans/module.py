@@ -226,7 +226,12 @@ class ScanDiffusionModule(lightning.LightningModule):
         return error.mean() if self.expected_error is None else self.expected_error.balanced(error, sigma)
 
     def validation_step(self, batch: ScanBatch, batch_idx: int) -> None:
-        """The error of the average, at noise that is the same in every validation; logs val/loss."""
+        """The error of the average; logs val/loss."""
+        error = self.validation_error(batch, batch_idx)
+        self.log("val/loss", error, on_epoch=True, batch_size=len(batch["image"]), sync_dist=True)
+
+    def validation_error(self, batch: ScanBatch, batch_idx: int) -> Tensor:
+        """The weighted denoising error of the average, a scalar, at noise that is the same in every validation."""
         images, count = batch["image"], self.options.val_noise_levels
         generator = torch.Generator().manual_seed(_VAL_SEED + batch_idx)
         levels = self.options.noise.at((torch.arange(count) + 0.5) / count)
@@ -241,7 +246,7 @@ class ScanDiffusionModule(lightning.LightningModule):
             ).mean()
             for level in levels
         ]
-        self.log("val/loss", torch.stack(losses).mean(), on_epoch=True, batch_size=len(images), sync_dist=True)
+        return torch.stack(losses).mean()
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and the course of its rate by steps."""

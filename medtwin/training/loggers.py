@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -28,6 +29,11 @@ class MetricsTable(Logger):
         super().__init__()
         self._folder = Path(save_dir)
         self._journal = self._folder / ".metrics.jsonl"
+
+    @property
+    def folder(self) -> Path:
+        """The run directory."""
+        return self._folder
 
     @property
     def name(self) -> str:
@@ -89,3 +95,9 @@ class MetricsTable(Logger):
 
 def _cell(value: float | None) -> str:
     return "" if value is None else str(value)
+
+
+def run_folder(trainer: Trainer) -> Path:
+    """Where a training leaves files that are to stay: the run directory, or the trainer's own folder without one."""
+    tables = (logger.folder for logger in trainer.loggers if isinstance(logger, MetricsTable))
+    return next(tables, Path(trainer.default_root_dir))
