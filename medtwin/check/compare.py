@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,6 +15,11 @@ from medtwin.check.attacks.suite import attack
 from medtwin.check.codes import code_measures
 from medtwin.check.copies import copy_rows
 from medtwin.check.estimates import Measure
+from medtwin.check.fairness.attacks import as_divisions, attacks_by_group, no_fair_attacks
+from medtwin.check.fairness.fidelity import fidelity_by_group
+from medtwin.check.fairness.groups import divisions_of
+from medtwin.check.fairness.representation import source_representation, target_representation
+from medtwin.check.fairness.settings import Fairness
 from medtwin.check.findings import Findings
 from medtwin.check.identifiers.scan import no_scan
 from medtwin.check.image_features import Encode
@@ -29,6 +34,7 @@ from medtwin.check.plausibility import Rule, RuleCounter, rule_rows
 from medtwin.check.records import Records, Vocabulary, read_records
 from medtwin.check.resample import MIN_CONTROL, NUM_RESAMPLES, Plan, make_plan
 from medtwin.check.rule_measures import rule_measures
+from medtwin.check.small_cells import small_cells
 from medtwin.check.strata import Stratification, stratum_measures
 from medtwin.check.summaries import summary_measures
 from medtwin.check.times import age_rows, survival_row, time_measures
@@ -41,6 +47,7 @@ from medtwin.core.errors import DatasetError
 CONTROL = ("tuning", "held_out")
 NO_MODEL = "no model that made them was named (timelines=RUN)"
 NO_CANARIES = "no training with canaries was named (canaries=RUN)"
+NOT_ATTACKED = "the twins were not attacked"
 Watch = Callable[[Sequence[str]], Iterable[str]]
 Parts: TypeAlias = "dict[str, Any]"
 Sides: TypeAlias = "tuple[Records, Records, Records]"
@@ -54,6 +61,7 @@ class Options:
         seed: Decides every draw. num_resamples: Bootstrap resamples of subjects.
         rules: Hard rules to count (`rules_from`).
         strata: Divisions of the subjects into groups, in which the main measures are repeated (`stratifications_from`).
+        fairness: From how many people on a group is judged, and the population that the twins should stand for.
         with_images: Also read and compare the images.
         with_attacks: Also attack the twins, against the control.
         encode: Images (n, size, size) from 0 to 1 to features (n, d); None: what needs features is not measured.
@@ -63,6 +71,7 @@ class Options:
     num_resamples: int = NUM_RESAMPLES
     rules: Sequence[Rule] = ()
     strata: Sequence[Stratification] = ()
+    fairness: Fairness = field(default_factory=Fairness)
     with_images: bool = True
     with_attacks: bool = False
     encode: Encode | None = None
@@ -157,6 +166,18 @@ def _strata(one: Comparison) -> Parts:
     return {"measures": measures, "strata": rows}
 
 
+def _fairness(one: Comparison) -> Parts:
+    options = one.options
+    sides = [side for side in one.sides if side is not None]
+    divisions = divisions_of(options.strata, *sides)
+    source, of_source = source_representation(divisions, one.plan, options.fairness)
+    target, of_target = target_representation(divisions, one.plan, options.fairness, seed=options.seed)
+    fidelity, of_fidelity = fidelity_by_group(sides, divisions, one.plan, options.fairness)
+    cells, of_cells = small_cells(divisions, seed=options.seed, num_resamples=options.num_resamples)
+    rows = [*of_source, *of_target, *of_fidelity]
+    return {"measures": [source, target, fidelity, cells], "fairness": rows, "small_cells": of_cells}
+
+
 def _copies(one: Comparison) -> Parts:
     rows, notes = copy_rows(*one.sides, seed=one.options.seed)
     return {"copies": rows, "notes": notes}
@@ -173,6 +194,7 @@ STAGES: Mapping[str, Callable[[Comparison], Parts]] = {
     "pairs": _pairs,
     "classifiers": _summaries,
     "groups": _strata,
+    "fairness": _fairness,
     "copies": _copies,
 }
 """What is measured of records, in this order."""
@@ -202,7 +224,7 @@ def compare_records(
     plan = make_plan(*numbers, seed=options.seed, num_resamples=options.num_resamples)
     used = control if num_control >= MIN_CONTROL else None
     one = Comparison(real, synthetic, used, plan, options, descriptions or {})
-    unmeasured = [*no_task(), *no_attacks("the twins were not attacked"), *no_canaries(NO_CANARIES)]
+    unmeasured = [*no_task(), *no_attacks(NOT_ATTACKED), no_fair_attacks(NOT_ATTACKED), *no_canaries(NO_CANARIES)]
     found: Parts = {"measures": [*unmeasured, *no_likelihood(NO_MODEL), no_scan("the files were not scanned")]}
     for stage in watch(list(STAGES)):
         _add(found, STAGES[stage](one))
@@ -322,9 +344,13 @@ def _attacked(findings: Findings, sides: Sides, options: Options) -> Findings:
         reason = (
             f"attacks need {MIN_PEOPLE} training subjects, twins and others, there are {few[0]}, {few[1]}, {few[2]}"
         )
-        return findings.with_measures(no_attacks(reason))
+        return findings.with_measures([*no_attacks(reason), no_fair_attacks(reason)])
     found = attack(*sides, seed=options.seed, strata=options.strata)
-    attacked = findings.with_measures(attack_measures(found))
+    by_group, rows = attacks_by_group(
+        found.by_person, as_divisions(found.by_person.levels), options.fairness, seed=options.seed
+    )
+    attacked = findings.with_measures([*attack_measures(found), by_group])
+    attacked = replace(attacked, fairness=(*attacked.fairness, *rows))
     risks = (*found.risks, *found.by_attribute)
     return replace(attacked, risks=risks, group_risks=found.by_group, memberships=found.memberships)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from medtwin.check.estimates import Distribution, Measure
 from medtwin.check.findings import AgeRow, CodeRow, Findings, MissingnessRow, RuleRow, SurvivalRow, ValueRow
+from medtwin.check.group_rows import OF_TWINS, FairnessRow
 
 SMALLEST_CELL = 11
 """Counts of 1 to 10 real people are not told. Source: CMS cell size suppression policy (ResDAC), fewer than 11."""
@@ -29,10 +30,29 @@ def shareable(findings: Findings) -> Findings:
         units=tuple(row for row in findings.units if row.side != "real" or not is_small(row.num_subjects)),
         missingness=tuple(row for row in findings.missingness if not _tells_few(row, findings.num_real)),
         strata=tuple(row for row in findings.strata if not is_small(row.num_real)),
+        fairness=shareable_groups(findings.fairness),
         image_strata=tuple(row for row in findings.image_strata if not is_small(row.num_real)),
         survival=tuple(_deaths(row) for row in findings.survival),
         measures=tuple(_without_count(one, findings) for one in findings.measures),
         notes={**findings.notes, "codes of 1 to 10 real subjects, left out of the table": _num_small(findings.codes)},
+    )
+
+
+def shareable_groups(rows: Sequence[FairnessRow]) -> tuple[FairnessRow, ...]:
+    """The rows of groups, without the numbers of 1 to 10 real people; the group and why it is not judged stay.
+
+    Of a share the others are twins, of whom may be told.
+    """
+    return tuple(_group(row) for row in rows)
+
+
+def _group(row: FairnessRow) -> FairnessRow:
+    others_are_real = row.metric not in OF_TWINS
+    few = [count is not None and is_small(count) for count in (row.num_patients, row.num_others)]
+    return replace(
+        row,
+        num_patients=None if few[0] else row.num_patients,
+        num_others=None if few[1] and others_are_real else row.num_others,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from medtwin.check.attack_rows import GroupRisk, Membership, Risk
 from medtwin.check.estimates import Distribution, Estimate, Measure
+from medtwin.check.group_rows import FairnessRow, SmallCellRow
 from medtwin.check.image_rows import ImageGroup, ImageLabelRow, ImageStratumRow
 
 
@@ -392,6 +393,8 @@ class Findings:
     risks: tuple[Risk, ...] = ()
     group_risks: tuple[GroupRisk, ...] = ()
     memberships: tuple[Membership, ...] = ()
+    fairness: tuple[FairnessRow, ...] = ()
+    small_cells: tuple[SmallCellRow, ...] = ()
 
     def measure(self, name: str) -> Measure:
         """The measure of this name.

@@ -28,6 +28,10 @@ OTHER_CONTROLS = (
     "outcomes dealt anew",
     "canaries remembered",
     "identifiers planted",
+    "outcomes of a group dealt anew",
+    "numbers of a group moved",
+    "a group copied",
+    "small cells copied",
 )
 """Faults that are made of event tables, in tests/check, besides those of `controls` and `image_controls`."""
 

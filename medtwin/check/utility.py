@@ -28,9 +28,13 @@ from medtwin.check.effects import (
     top_overlap,
 )
 from medtwin.check.estimates import LEVEL, Estimate, Measure
+from medtwin.check.fairness.groups import divisions_of
+from medtwin.check.fairness.settings import Fairness
+from medtwin.check.fairness.utility import Predicted, no_fair_utility, utility_by_group
 from medtwin.check.records import Records
 from medtwin.check.resample import subject_weights
 from medtwin.check.scores import SCORES, Summary, summarise
+from medtwin.check.strata import Stratification
 from medtwin.check.task_features import Matrix, fit_feature_space
 from medtwin.check.tasks import (
     Examples,
@@ -62,9 +66,9 @@ MEASURES: dict[str, tuple[str, Better]] = {
 
 def no_task() -> list[Measure]:
     """The measures of a check without a task: not applicable."""
-    return [
-        Measure(name, title, None, 0, better, "no task was given", False) for name, (title, better) in MEASURES.items()
-    ]
+    why = "no task was given"
+    measures = [Measure(name, title, None, 0, better, why, False) for name, (title, better) in MEASURES.items()]
+    return [*measures, no_fair_utility(why)]
 
 
 Floats = NDArray[np.float64]
@@ -121,7 +125,7 @@ def stack(first: Side, second: Side) -> Side:
     )
 
 
-def utility_findings(
+def utility_findings(  # noqa: PLR0913 - parts of one measurement, each by its name
     task: Task,
     real: tuple[Records, Records],
     twins: Sequence[Records],
@@ -129,6 +133,8 @@ def utility_findings(
     seed: int,
     num_resamples: int,
     labels: Labels | None = None,
+    strata: Sequence[Stratification] = (),
+    fairness: Fairness | None = None,
     watch: Watch = lambda stages: stages,
 ) -> UtilityFindings:
     """Everything that is measured of one task.
@@ -140,6 +146,8 @@ def utility_findings(
         seed: Decides draws, folds and permutations.
         num_resamples: Of the bootstrap of test subjects.
         labels: A label file of the real subjects, to check the rule against.
+        strata: Divisions of subjects, in whose groups what is lost is told apart.
+        fairness: From how many test subjects on a group is judged; None: `Fairness()`.
         watch: Wraps the names of the stages; a place for a progress bar.
     """
     num_train = real[0].num_subjects
@@ -170,10 +178,12 @@ def utility_findings(
     stages = result.stages(everybody, [one for one, _ in found])
     for stage in watch(list(stages)):
         stages[stage]()
+    divisions = divisions_of(strata, real[1], *everybody[2:3])
+    by_group, groups = utility_by_group(result.predicted, divisions, fairness or Fairness(), reason=result.reason)
     return UtilityFindings(
         task,
         tuple(result.rows),
-        tuple(result.measures),
+        (*result.measures, by_group),
         tuple(result.importances),
         tuple(result.hazards),
         tuple(sides),
@@ -181,6 +191,7 @@ def utility_findings(
         agreement,
         (*notes, *result.notes),
         result.reason,
+        tuple(groups),
     )
 
 
@@ -208,6 +219,7 @@ class _Protocol:
         self.notes: list[str] = []
         self.reason = ""
         self.best = ""
+        self.predicted: Predicted | None = None
         self._fitted: dict[ModelName, tuple[Fitted, list[Fitted]]] = {}
         self._losses: dict[ModelName, dict[str, Floats]] = {}
 
@@ -325,16 +337,27 @@ class _Protocol:
         self.importances = [
             ImportanceRow(self._task.name, *row) for row in zip(names, real[:, 0].tolist(), mean.tolist(), strict=True)
         ]
-        pairs = []
+        pairs, of_halves = [], []
         for number in range(NUM_HALVES):
             halves = self._halves(model, ceiling, number)
             if halves is None:
                 continue
             predicted = [one.predict(test.features) for one in halves]
+            of_halves.append((predicted[0], predicted[1]))
             once = self._weights[:1]
             lost = [abs(float(np.subtract(*(SCORES[s](p, test.label, once)[0] for p in predicted)))) for s in _LOST]
             first, second = (importance(one, weights[:1]) for one in halves)
             pairs.append([*lost, rank_agreement(first, second)[0], top_overlap(first, second)[0]])
+        of_twins = [one.predict(test.features) for one in twins]
+        self.predicted = Predicted(
+            test.label,
+            test.subject,
+            ceiling.predict(test.features),
+            of_twins,
+            of_halves,
+            self._weights,
+            self._half_scale,
+        )
         baselines = np.array(pairs).T
         for name, score, half in zip(("utility.auroc_loss", "utility.auprc_loss"), _LOST, baselines[:2], strict=True):
             self._add(name, summarise(self._losses[model][score]), *self._noise(half), len(test.subjects))
@@ -389,14 +412,19 @@ class _Protocol:
             return None
         return [fit(model, ceiling.setting, side.features, side.label, seed=self._seed) for side in sides]
 
+    @property
+    def _half_scale(self) -> float:
+        """Turns a difference between models of two halves into one between models of samples of these sizes."""
+        n, m = len(self._train.subjects), min(len(side.subjects) for side in self._twins)
+        return float(np.sqrt((1 / n + 1 / m) / (4 / n)))
+
     def _noise(self, halves: Floats) -> tuple[float, float]:
         """Mean and 95 % point of the absolute difference between models of two real samples of these sizes.
 
         Halves differ with variance 4 / n of a subject, samples of n and m with 1 / n + 1 / m. The 95 % point is that of
         a further difference, Student's, because the halves are few.
         """
-        n, m = len(self._train.subjects), min(len(side.subjects) for side in self._twins)
-        scaled = halves * np.sqrt((1 / n + 1 / m) / (4 / n))
+        scaled = halves * self._half_scale
         point = float(student_t.ppf((1 + LEVEL) / 2, len(scaled)))
         return float(scaled.mean()), point * float(np.sqrt((scaled**2).mean()))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from medtwin.check.disclosure import is_small
 from medtwin.check.estimates import Measure
+from medtwin.check.group_rows import FairnessRow
 from medtwin.check.tasks import LabelAgreement, Task
 
 
@@ -117,6 +118,7 @@ class UtilityFindings:
         agreement: The rule against the label file; None where there is no file.
         notes: What a reader must know of this run.
         reason: Why nothing, or nothing of twins, was measured.
+        groups: What is lost within groups of test subjects.
     """
 
     task: Task
@@ -129,6 +131,7 @@ class UtilityFindings:
     agreement: LabelAgreement | None = None
     notes: tuple[str, ...] = ()
     reason: str = ""
+    groups: tuple[FairnessRow, ...] = ()
 
     def row(self, arm: str, score: str = "auroc", model: str = "") -> UtilityRow:
         """The row of an arm, a score and a model (the best one where none is named).

@@ -23,6 +23,7 @@ from medtwin.check import (
 )
 from medtwin.check.disclosure import shareable
 from medtwin.check.estimates import Distribution
+from medtwin.check.fairness.settings import fairness_from
 from medtwin.check.schema import VERSION
 from medtwin.check.tasks import Task, task_from
 from medtwin.check.utility_rows import UtilityFindings
@@ -65,6 +66,7 @@ class CheckSettings:
     gates: Mapping[str, Any] | None = None
     rules: Mapping[str, Any] | None = None
     strata: Mapping[str, Any] | None = None
+    fairness: Mapping[str, Any] | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -125,11 +127,8 @@ def check(chosen: CheckSettings) -> Path:
     given = {"gates": chosen.gates, "rules": chosen.rules, "strata": chosen.strata}
     parts = {name: _shipped("research")[name] if part is None else part for name, part in given.items()}
     profile, task = shipped_profile(parts["gates"]), task_from(chosen.task or {})
-    rules, strata = rules_from(parts["rules"]), stratifications_from(parts["strata"])
-    options = Options(
-        chosen.seed, chosen.resamples, rules, strata, with_images=chosen.images, with_attacks=chosen.attacks
-    )
-    config = {**public_config(chosen), **parts, **sides.state()}
+    options = _options(chosen, parts)
+    config = {**public_config(chosen), **parts, **sides.state(), "fairness": asdict(options.fairness)}
     config["encoder"] = Path(chosen.encoder).name  # provenance holds no path of a machine
     if task is not None:
         config["task"] = asdict(without_path(task))
@@ -165,6 +164,20 @@ def check(chosen: CheckSettings) -> Path:
     return chosen.out
 
 
+def _options(chosen: CheckSettings, parts: Mapping[str, Any]) -> Options:
+    """What is measured, and how; features of images come later."""
+    strata = stratifications_from(parts["strata"])
+    return Options(
+        chosen.seed,
+        chosen.resamples,
+        rules_from(parts["rules"]),
+        strata,
+        fairness_from(chosen.fairness, [one.name for one in strata]),
+        with_images=chosen.images,
+        with_attacks=chosen.attacks,
+    )
+
+
 def _measured(
     chosen: CheckSettings, options: Options, task: Task | None, sides: _Sides
 ) -> tuple[Findings, UtilityFindings | None]:
@@ -177,9 +190,7 @@ def _measured(
     if task is None:
         return findings, None
     twins = [sides.synthetic, *sides.others]
-    utility = measure_utility(
-        sides.real, twins, task, seed=chosen.seed, num_resamples=chosen.resamples, watch=_progress
-    )
+    utility = measure_utility(sides.real, twins, task, options, watch=_progress)
     return findings.with_measures(utility.measures), utility
 
 
@@ -268,6 +279,8 @@ def _write_findings(
         "rules": findings.rules,
         "copies": findings.copies,
         **attack_tables(findings),
+        "fairness": findings.fairness,
+        "small_cells": findings.small_cells,
     }
     if utility is not None:
         tables.update(utility_tables(utility))

@@ -7,7 +7,8 @@ from dataclasses import replace
 from math import exp
 from pathlib import Path
 
-from medtwin.check.compare import reference_splits
+from medtwin.check.compare import Options, reference_splits
+from medtwin.check.disclosure import shareable_groups
 from medtwin.check.estimates import Measure
 from medtwin.check.records import Vocabulary, read_records
 from medtwin.check.tasks import Labels, Task, read_labels
@@ -19,6 +20,7 @@ from medtwin.report import Figure, Section, Table
 from medtwin.report.arm_plots import ArmPanel, arm_plot
 from medtwin.report.page import Part
 
+_DEFAULT = Options()
 Cells = list[str | int | float | None]
 NUM_IMPORTANCES = 12
 _SCORES = {
@@ -32,9 +34,8 @@ def measure_utility(
     real: Dataset,
     synthetics: Sequence[Dataset],
     task: Task,
+    options: Options = _DEFAULT,
     *,
-    seed: int = 0,
-    num_resamples: int = 200,
     watch: Watch = lambda stages: stages,
 ) -> UtilityFindings:
     """Everything that is measured of one task.
@@ -46,8 +47,7 @@ def measure_utility(
         real: What the twins were learned from.
         synthetics: Twins of the same generator, one dataset per seed; all splits.
         task: The rule of prediction times and labels.
-        seed: Decides draws, folds and permutations.
-        num_resamples: Of the bootstrap of test subjects.
+        options: Seed, resamples of test subjects, divisions of subjects, and from how many on a group is judged.
         watch: Wraps the names of the stages; a place for a progress bar.
 
     Raises:
@@ -63,12 +63,24 @@ def measure_utility(
     sides = read_records(real, vocabulary, training), read_records(real, vocabulary, [test])
     twins = [read_records(one, vocabulary, list(one.splits)) for one in synthetics]
     labels, note = _labels(real, task)
-    found = utility_findings(task, sides, twins, seed=seed, num_resamples=num_resamples, labels=labels, watch=watch)
+    found = utility_findings(
+        task,
+        sides,
+        twins,
+        seed=options.seed,
+        num_resamples=options.num_resamples,
+        labels=labels,
+        strata=options.strata,
+        fairness=options.fairness,
+        watch=watch,
+    )
     notes = [*found.notes, *([note] if note else [])]
     if test != "held_out":
         notes.append(f"tested on the split {test}, which the generator may have seen: there is no held_out")
-    sides_told = shareable_sides(found.sides) if real.origin == "real" else found.sides
-    return replace(found, task=without_path(task), notes=tuple(notes), sides=sides_told)
+    found = replace(found, task=without_path(task), notes=tuple(notes))
+    if real.origin != "real":
+        return found
+    return replace(found, sides=shareable_sides(found.sides), groups=shareable_groups(found.groups))
 
 
 def without_path(task: Task) -> Task:
@@ -238,4 +250,5 @@ def utility_tables(findings: UtilityFindings) -> Mapping[str, Sequence[object]]:
         "utility_sides": findings.sides,
         "utility_importance": findings.importances,
         "utility_hazards": findings.hazards,
+        "utility_groups": findings.groups,
     }

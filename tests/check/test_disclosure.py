@@ -7,6 +7,7 @@ import pytest
 from medtwin.check.disclosure import SMALLEST_CELL, is_small, shareable
 from medtwin.check.estimates import Estimate, Measure
 from medtwin.check.findings import Findings, MissingnessRow, RuleRow, StratumRow, SurvivalRow, UnitRow
+from medtwin.check.group_rows import FairnessRow
 from medtwin.check.image_rows import ImageStratumRow
 
 SOME = Estimate(0.1, 0.0, 0.2, 0.05, 0.1)
@@ -20,6 +21,10 @@ def test_rows_of_few_real_people_are_masked_or_left_out(count: int) -> None:
         0,
         (Measure("survival.gap", "s", SOME, count + 5), Measure("gaps.ks", "g", SOME, 9)),
         strata=(StratumRow("race", "x", count, 50, "", None), StratumRow("race", "y", 60, 3, "", None)),
+        fairness=(
+            FairnessRow("records", "race", "x", count, 3, reason="not judged"),
+            FairnessRow("linkability", "race", "y", 60, count, reason="not judged"),
+        ),
         image_strata=(ImageStratumRow("sex", "CR, F", count, 30, 0.1, 0.3, None, None),),
         rules=(
             RuleRow("r", "r", "s", count, 2, 0.05, 0.02, 0.1, broken_events=(count, 2), event_shares=(0.01, 0.02)),
@@ -36,6 +41,8 @@ def test_rows_of_few_real_people_are_masked_or_left_out(count: int) -> None:
     shared = shareable(found)
     assert [row.level for row in shared.strata] == ["y"]
     assert shared.image_strata == ()
+    sizes = [(row.group, row.num_patients, row.num_others, row.reason) for row in shared.fairness]
+    assert sizes == [("x", None, 3, "not judged"), ("y", 60, None, "not judged")]  # twins may be few, and are told of
     rule, other = shared.rules
     assert (rule.num_real, rule.share_real, rule.broken_events, rule.event_shares) == (
         None,

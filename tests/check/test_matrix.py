@@ -93,11 +93,13 @@ EXPECTED: dict[tuple[str, ...], tuple[tuple[str, ...], tuple[str, ...]]] = {
     ("strata.codes",): ((COLLAPSED, INVENTED), (*FAITHFUL, TIME, *NUMBERS)),
     ("strata.values",): ((COLLAPSED, *NUMBERS), (*FAITHFUL, TIME)),
     ("strata.length",): ((COLLAPSED, DEATHS), (*FAITHFUL, COLUMNS, TIME, INVENTED, *NUMBERS)),
+    ("fairness.representation",): ((DROPPED, COLLAPSED), (FRESH, COLUMNS, TIME, INVENTED, DEATHS, *NUMBERS)),
+    ("fairness.fidelity", "cells.excess"): ((), (FRESH, TIME)),
     ("copies.subjects", "copies.near"): ((TENTH, COPIES), tuple({FRESH, *BREAKS} - {TENTH, COPIES})),
     ("duplicates.subjects",): ((COLLAPSED,), tuple({FRESH, *BREAKS} - {COLLAPSED})),
 }  # fmt: skip
-NOT_OF_RECORDS = "utility."
-"""Measures that need a task: tests/check/test_utility.py breaks data of their own."""
+NOT_OF_RECORDS = ("utility.", "fairness.utility", "fairness.target", "fairness.attacks")
+"""Measures that need a task, a target or attacks: tests/check/test_utility.py and fairness/ break data of their own."""
 
 
 @pytest.fixture(scope="module")

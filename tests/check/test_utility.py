@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from medtwin.check import Findings, Profile, Rule, judge
+from medtwin.check import Findings, Options, Profile, Rule, judge
 from medtwin.check.classifiers import GRIDS, folds_of, tune
 from medtwin.check.effects import (
     Covariates,
@@ -118,7 +118,7 @@ def test_training_on_twins_agrees_with_plain_scikit_learn(train: Records, test_s
 
 def test_perfect_twins_lose_no_more_than_real_halves_do(fresh: UtilityFindings) -> None:
     measures = {one.name: one for one in fresh.measures}
-    assert list(measures) == list(MEASURES)
+    assert list(measures) == [*MEASURES, "fairness.utility"]
     loss = measures["utility.auroc_loss"].estimate
     assert loss is not None
     assert loss.value < 1.5 * loss.baseline_worst < 0.1
@@ -309,7 +309,11 @@ def test_the_pipeline_reads_the_splits_and_writes_the_section(real_dataset: Data
     task = replace(MORTALITY, labels=str(labels))
     stages: list[str] = []
     found = measure_utility(
-        real_dataset, [twins], task, num_resamples=30, watch=lambda names: [stages.append(one) or one for one in names]
+        real_dataset,
+        [twins],
+        task,
+        Options(num_resamples=30),
+        watch=lambda names: [stages.append(one) or one for one in names],
     )
     assert stages == ["features", "boosting", "logistic", "importance", "hazard ratios"]
     assert found.agreement is not None
@@ -318,10 +322,12 @@ def test_the_pipeline_reads_the_splits_and_writes_the_section(real_dataset: Data
     page = render_page(Page("t", "l", [utility_section(found)]))
     for text in ("the ceiling", "the floor", "Hazard ratios", "100.00%", "LAB//a", "twins, tested on real"):
         assert text in page
-    assert set(utility_tables(found)) == {"utility", "utility_sides", "utility_importance", "utility_hazards"}
+    assert set(utility_tables(found)) == {
+        "utility", "utility_sides", "utility_importance", "utility_hazards", "utility_groups",
+    }  # fmt: skip
     assert found.to_dict()["task"]["name"] == "mortality"
     absent = measure_utility(
-        real_dataset, [twins], replace(MORTALITY, labels="task_labels/x.parquet"), num_resamples=20
+        real_dataset, [twins], replace(MORTALITY, labels="task_labels/x.parquet"), Options(num_resamples=20)
     )
     assert "the real dataset has no task_labels/x.parquet to compare the rule with" in absent.notes
     assert "Not measured" not in page

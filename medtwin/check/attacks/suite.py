@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medtwin.check.attack_rows import GroupRisk, Membership, Risk
 from medtwin.check.attacks.inference import guess, guess_blindly, inference, inference_by_attribute
@@ -36,7 +37,23 @@ RARE = "worst", f"with a code that fewer than {SMALLEST_CELL} have"
 
 Group = tuple[str, str]
 Scores = tuple[Floats, Floats]
+Levels = NDArray[np.object_]
 Watch = Callable[[Sequence[str]], Iterable[str]]
+
+
+@dataclass(frozen=True)
+class ByPerson:
+    """What attacks find of each person, of train and of control.
+
+    Attributes:
+        scores: By attack, (people,) each: larger where more is learned.
+        hits: The attacks of which that is the share of guesses that were right.
+        levels: The group of each person by division.
+    """
+
+    scores: Mapping[str, Scores]
+    hits: tuple[str, ...]
+    levels: Mapping[str, tuple[Levels, Levels]]
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,7 @@ class AttackFindings:
         by_group: Of linkability and inference within groups.
         memberships: Of each score in each group of people.
         num_people: Of train, twins and control that took part.
+        by_person: What was found of each of them.
     """
 
     risks: tuple[Risk, ...]
@@ -56,6 +74,7 @@ class AttackFindings:
     by_group: tuple[GroupRisk, ...]
     memberships: tuple[Membership, ...]
     num_people: tuple[int, int, int]
+    by_person: ByPerson = field(compare=False)
 
 
 def group_name(group: Group) -> str:
@@ -71,6 +90,7 @@ class _Sides:
     people: Sequence[People]
     folds: Sequence[Ints]
     groups: Mapping[Group, tuple[Bools, Bools]]
+    levels: Mapping[str, tuple[Levels, Levels]]
 
 
 def attack(
@@ -103,22 +123,26 @@ def attack(
     by_attribute: list[Risk] = []
     by_group: list[GroupRisk] = []
     memberships: list[Membership] = []
+    by_person: dict[str, Scores] = {}
     for stage in watch(["singling out", "linkability", "inference", "membership"]):
         if stage == "singling out":
             risks += singling_out(sides.people[0], sides.people[1], sides.people[2], seed=seed)
         elif stage == "linkability":
-            found = _linkability(sides, seed)
+            found, by_person["linkability"] = _linkability(sides, seed)
             risks.append(found[0].risk)
             by_group += found[1:]
         elif stage == "inference":
-            guessed, by_attribute = _inference(sides, seed)
+            guessed, by_attribute, by_person["inference"] = _inference(sides, seed)
             risks.append(guessed[0].risk)
             by_group += guessed[1:]
         else:
             given = {name: (one[0][rows[0]], one[1][rows[2]]) for name, one in (scores or {}).items()}
-            memberships = _memberships(sides, given)
+            scored = _membership_scores(sides, given)
+            memberships = _memberships(sides, scored)
+            by_person |= scored
     sizes = len(sides.people[0]), len(sides.people[1]), len(sides.people[2])
-    return AttackFindings(tuple(risks), tuple(by_attribute), tuple(by_group), tuple(memberships), sizes)
+    each = ByPerson(by_person, ("linkability", "inference"), sides.levels)
+    return AttackFindings(tuple(risks), tuple(by_attribute), tuple(by_group), tuple(memberships), sizes, each)
 
 
 def _sides(records: Sequence[Records], strata: Sequence[Stratification], seed: int) -> tuple[_Sides, Sequence[Ints]]:
@@ -135,24 +159,25 @@ def _sides(records: Sequence[Records], strata: Sequence[Stratification], seed: i
     groups = {EVERYBODY: (np.ones(len(people[0]), bool), np.ones(len(people[2]), bool))}
     groups[WORST] = _furthest(*_with_reference(people, folds, _distance_to_reference))
     groups[RARE] = _with_rare_codes(chosen[0], chosen[2])
-    for one in strata:
-        levels = [one.levels(chosen[number]) for number in (0, 2)]
+    divided = {one.name: (one.levels(chosen[0]), one.levels(chosen[2])) for one in strata}
+    for name, levels in divided.items():
         for level in sorted(set(levels[0].tolist()) & set(levels[1].tolist())):
-            groups[one.name, level] = levels[0] == level, levels[1] == level
-    return _Sides(chosen, people, folds, groups), rows
+            groups[name, level] = levels[0] == level, levels[1] == level
+    return _Sides(chosen, people, folds, groups, divided), rows
 
 
-def _linkability(sides: _Sides, seed: int) -> list[GroupRisk]:
+def _linkability(sides: _Sides, seed: int) -> tuple[list[GroupRisk], Scores]:
     train, twins, control = sides.people
     linked = [links(side, twins, seed=seed) for side in (train, control)]
     blind = blind_links(len(train), len(twins), seed=seed)
-    return [
+    by_group = [
         GroupRisk(*name, _enough(linkability(linked[0][first], linked[1][second], blind[first]), first, second))
         for name, (first, second) in sides.groups.items()
     ]
+    return by_group, (linked[0].astype(np.float64), linked[1].astype(np.float64))
 
 
-def _inference(sides: _Sides, seed: int) -> tuple[list[GroupRisk], list[Risk]]:
+def _inference(sides: _Sides, seed: int) -> tuple[list[GroupRisk], list[Risk], Scores]:
     train, twins, control = sides.people
     guesses = [guess(side, twins) for side in (train, control)]
     blind = guess_blindly(train, twins, seed=seed)
@@ -160,7 +185,8 @@ def _inference(sides: _Sides, seed: int) -> tuple[list[GroupRisk], list[Risk]]:
     for name, (first, second) in sides.groups.items():
         found = inference(guesses[0].take(first), guesses[1].take(second), blind.take(first), seed=seed)
         by_group.append(GroupRisk(*name, _enough(found, first, second)))
-    return by_group, inference_by_attribute(guesses[0], guesses[1], blind)
+    shares = [one.is_right.sum(axis=1) / np.maximum(one.is_known.sum(axis=1), 1) for one in guesses]
+    return by_group, inference_by_attribute(guesses[0], guesses[1], blind), (shares[0], shares[1])
 
 
 def _enough(risk: Risk, train: Bools, control: Bools) -> Risk:
@@ -171,9 +197,9 @@ def _enough(risk: Risk, train: Bools, control: Bools) -> Risk:
     return Risk.unknown(risk.name, risk.title, too_few(*sizes))
 
 
-def _memberships(sides: _Sides, given: Mapping[str, Scores]) -> list[Membership]:
+def _membership_scores(sides: _Sides, given: Mapping[str, Scores]) -> dict[str, Scores]:
     train, twins, control = sides.people
-    found: dict[str, Scores] = {
+    return {
         NEAREST_TWIN: (nearest_twin_scores(train, twins), nearest_twin_scores(control, twins)),
         "density ratio": _with_reference(sides.people, sides.folds, density_ratio_scores),
         "neighbour ratio": _with_reference(sides.people, sides.folds, neighbour_ratio_scores),
@@ -181,6 +207,9 @@ def _memberships(sides: _Sides, given: Mapping[str, Scores]) -> list[Membership]
         "verbatim runs": _run_scores(sides.records),
         **given,
     }
+
+
+def _memberships(sides: _Sides, found: Mapping[str, Scores]) -> list[Membership]:
     return [
         membership(name, scores[0][chosen[0]], scores[1][chosen[1]], group=group_name(group))
         for name, scores in found.items()

@@ -1,0 +1,191 @@
+"""Whether every group of patients is among the twins as often as in the source, or in the population that is stated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtwin.check.estimates import LEVEL, Estimate, Measure
+from medtwin.check.fairness.frames import interval_around
+from medtwin.check.fairness.groups import Division, below_floor
+from medtwin.check.fairness.settings import Fairness
+from medtwin.check.group_rows import OF_SOURCE, OF_TARGET, FairnessRow
+from medtwin.check.resample import Plan, Sums, compare, weighted_sums
+from medtwin.core.seeds import generator
+
+TITLES = {
+    "fairness.representation": "Part of its share in the source that the group lacks which is furthest short",
+    "fairness.target": "Part of its share in the stated population that the group lacks which is furthest short",
+}
+NUM_DRAWS = 2000
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A group of a division, and what its share should be; of the source that is unknown beforehand."""
+
+    division: Division
+    group: str
+    share: float | None = None
+
+
+def missing_share(real: Sums, synthetic: Sums) -> Floats:
+    """The part of its share that a group lacks, (draws, groups), negative where it has more than its share.
+
+    Args:
+        real: People in all, and of each group, (draws, 1 + groups).
+        synthetic: The same of the twins.
+
+    >>> missing_share(np.array([[100.0, 50.0]]), np.array([[200.0, 60.0]])).round(3).tolist()
+    [[0.4]]
+    """
+    shares = [side[:, 1:] / np.maximum(side[:, :1], 1e-12) for side in (real, synthetic)]
+    return np.asarray(1 - shares[1] / np.maximum(shares[0], 1e-12))
+
+
+def source_representation(
+    divisions: Sequence[Division], plan: Plan, settings: Fairness
+) -> tuple[Measure, list[FairnessRow]]:
+    """The groups' shares against the source, the measure of the one that is furthest short, and a row per group.
+
+    A group is judged from the floor on of real patients, however few twins it has: that it has none is what is looked
+    for. Divisions for which a target is stated are held against that instead.
+
+    Args:
+        divisions: Of reference, twins and, where there is one, control.
+        plan: How subjects are drawn.
+        settings: Floor and target.
+    """
+    name = "fairness.representation"
+    cells = [_Cell(one, group) for one in divisions if one.name not in settings.target for group in one.groups]
+    judged = [cell for cell in cells if cell.division.size(cell.group, 0) >= settings.floor]
+    if not judged:
+        is_none = not divisions
+        reason = "the patients are all of one group" if is_none else f"no group has {settings.floor} patients"
+        measure = Measure(name, TITLES[name], None, 0, reason=reason, applicable=not is_none and bool(cells))
+        return measure, [_unjudged(cell, OF_SOURCE, settings) for cell in cells]
+    features = [_indicators(judged, side) for side in range(len(divisions[0].levels))]
+    draws = compare(
+        plan,
+        features[0],
+        features[1],
+        features[2] if len(features) > 2 else None,
+        lambda real, synthetic: np.maximum(missing_share(real, synthetic).max(axis=1), 0.0),
+    )
+    each = missing_share(weighted_sums(plan.real, features[0]), weighted_sums(plan.synthetic, features[1]))
+    sums = weighted_sums(plan.synthetic, features[1])
+    shares = sums[:, 1:] / sums[:, :1]
+    of_judged = {
+        (cell.division.name, cell.group): _row(cell, OF_SOURCE, shares[:, number], each[:, number])
+        for number, cell in enumerate(judged)
+    }
+    rows = [of_judged.get((cell.division.name, cell.group)) or _unjudged(cell, OF_SOURCE, settings) for cell in cells]
+    furthest = judged[int(each[0].argmax())]
+    title = f"{TITLES[name]} ({furthest.division.name}: {furthest.group})"
+    return Measure(name, title, draws.estimate(plan), len(judged)), rows
+
+
+def target_representation(
+    divisions: Sequence[Division], plan: Plan, settings: Fairness, *, seed: int
+) -> tuple[Measure, list[FairnessRow]]:
+    """The groups' shares against the stated population, the measure of the one that is furthest short, and their rows.
+
+    The baseline is of as many people drawn at random from that population. A group that nobody should be of has no
+    share to be short of, and is told of by its row.
+
+    Args:
+        divisions: Of reference, twins and, where there is one, control.
+        plan: How subjects are drawn.
+        settings: Floor and target.
+        seed: Decides the draws of the baseline.
+    """
+    name = "fairness.target"
+    if not settings.target:
+        return Measure(name, TITLES[name], None, 0, reason="no population is stated", applicable=False), []
+    by_name = {one.name: one for one in divisions}
+    num_twins = plan.synthetic.shape[1]
+    cells = []
+    for division, shares in settings.target.items():
+        one = by_name.get(division)
+        if one is None:
+            reason = f"the patients and the twins are all of one group of {division}"
+            return Measure(name, TITLES[name], None, 0, reason=reason), []
+        cells += [_Cell(one, group, shares.get(group, 0.0)) for group in sorted({*one.groups, *shares})]
+    judged = [cell for cell in cells if (cell.share or 0.0) * num_twins >= settings.floor]
+    if not judged:
+        reason = f"no group would have {settings.floor} twins"
+        return Measure(name, TITLES[name], None, 0, reason=reason), [
+            _unjudged(cell, OF_TARGET, settings) for cell in cells
+        ]
+    wanted = np.array([cell.share for cell in judged], np.float64)
+    sums = weighted_sums(plan.synthetic, _indicators(judged, 1))
+    shares_found = sums[:, 1:] / sums[:, :1]
+    each = 1 - shares_found / wanted
+    of_judged = {
+        (cell.division.name, cell.group): _row(cell, OF_TARGET, shares_found[:, number], each[:, number])
+        for number, cell in enumerate(judged)
+    }
+    rows = [of_judged.get((cell.division.name, cell.group)) or _unjudged(cell, OF_TARGET, settings) for cell in cells]
+    most = np.maximum(each.max(axis=1), 0.0)
+    chance = _chance(settings, judged, num_twins, seed)
+    low, high = interval_around(float(most[0]), most[1:])
+    estimate = Estimate(float(most[0]), max(low, 0.0), high, float(chance.mean()), float(np.quantile(chance, LEVEL)))
+    furthest = judged[int(each[0].argmax())]
+    title = f"{TITLES[name]} ({furthest.division.name}: {furthest.group})"
+    return Measure(name, title, estimate, len(judged)), rows
+
+
+def _chance(settings: Fairness, judged: Sequence[_Cell], num_twins: int, seed: int) -> Floats:
+    """The measure of people drawn from the target, (draws,)."""
+    rng = generator(seed, "check", "fairness", "target")
+    most = np.zeros(NUM_DRAWS)
+    for division, shares in settings.target.items():
+        names, wanted = list(shares), np.array(list(shares.values()), np.float64)
+        drawn = rng.multinomial(num_twins, wanted / wanted.sum(), NUM_DRAWS) / num_twins
+        chosen = [names.index(cell.group) for cell in judged if cell.division.name == division]
+        if chosen:
+            most = np.maximum(most, (1 - drawn[:, chosen] / wanted[chosen]).max(axis=1))
+    return most
+
+
+def _indicators(cells: Sequence[_Cell], side: int) -> NDArray[np.float32]:
+    """(people, 1 + groups): one, and whether a person is of each group."""
+    columns = [cell.division.levels[side] == cell.group for cell in cells]
+    return np.column_stack([np.ones(len(columns[0])), *columns]).astype(np.float32)
+
+
+def _row(cell: _Cell, metric: str, shares: Floats, missing: Floats) -> FairnessRow:
+    division, group = cell.division, cell.group
+    value = float(shares[0])
+    reference = float(np.mean(division.levels[0] == group)) if cell.share is None else cell.share
+    low, high = interval_around(value, shares[1:])
+    gap = 1 - value / reference
+    return FairnessRow(
+        metric,
+        division.name,
+        group,
+        division.size(group, 0),
+        division.size(group, 1),
+        value,
+        max(low, 0.0),
+        min(high, 1.0),
+        reference,
+        gap,
+        *interval_around(gap, missing[1:]),
+    )
+
+
+def _unjudged(cell: _Cell, metric: str, settings: Fairness) -> FairnessRow:
+    sizes = cell.division.size(cell.group, 0), cell.division.size(cell.group, 1)
+    if cell.share is None:
+        reason = below_floor(sizes[0], settings.floor)
+    elif cell.share:
+        reason = f"not judged: fewer than {settings.floor} twins would be of it"
+    else:
+        reason = "not judged: the stated population has nobody of it"
+    return FairnessRow(metric, cell.division.name, cell.group, *sizes, reference=cell.share, reason=reason)

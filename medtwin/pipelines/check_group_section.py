@@ -1,0 +1,96 @@
+"""The section of a check's page about fairness: how groups of patients fare, and who stands in cells of few."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from medtwin.check import Findings
+from medtwin.check.group_rows import OF_TWINS, FairnessRow
+from medtwin.pipelines.report_text import Cells, interval, percent
+from medtwin.report import Section, Table
+from medtwin.report.page import Part
+
+_WHAT = {
+    "share of the source": "Shares, against the source",
+    "share of the target": "Shares, against the stated population",
+    "records": "Records: standardised difference of twins from patients of the group",
+    "AUROC lost": "AUROC lost by training on twins, in test patients",
+    "calibration": "Calibration: predicted less observed risk, of models of twins",
+}
+FEW = "1\N{EN DASH}10"
+
+
+def fairness_section(findings: Findings, of_task: Sequence[FairnessRow] = ()) -> Section | None:
+    """How each group fares by each metric, and cells of few people; None where patients are not divided.
+
+    Args:
+        findings: With rows of shares, records and attacks.
+        of_task: Rows of a task, where there was one.
+    """
+    rows = [*findings.fairness, *of_task]
+    if not rows and not findings.small_cells:
+        return None
+    parts: list[Part] = []
+    for metric in dict.fromkeys(row.metric for row in rows):
+        chosen = [row for row in rows if row.metric == metric]
+        title = _WHAT.get(metric, f"Attack: {metric}")
+        parts.append(Table(_columns(metric), [_cells(row) for row in chosen], title))
+    if findings.small_cells:
+        note = (
+            "Cells: what several things that others may know of a patient are together. Small: 1 to 10 twins. In rare "
+            "ones: in a cell that 1 to 10 training patients have. Usual: what 95 % of deals of twins and control "
+            "patients between the two sides stay within."
+        )
+        columns = ["by", "cells", "small", "twins in rare ones", "others", "excess", "interval", "usual"]
+        cells: list[Cells] = [
+            [
+                row.keys,
+                row.num_cells,
+                row.num_small,
+                percent(row.twins),
+                percent(row.control),
+                percent(row.excess),
+                interval(row.low, row.high),
+                percent(row.usual),
+            ]
+            for row in findings.small_cells
+        ]
+        parts.append(Table(columns, cells, "Cells of few people", note))
+    text = (
+        "Each group is held against all patients who are not of it, or its share against what it should be. Worse by: "
+        "how much worse the group fares, with its interval from resampled patients. A group that is too small to judge "
+        "is told of all the same."
+    )
+    return Section("Does every group fare alike?", [text], parts)
+
+
+def _columns(metric: str) -> list[str]:
+    if metric in OF_TWINS:
+        sizes, others = ["patients", "twins"], "should be" if metric != "records" else "all others"
+    elif metric in ("AUROC lost", "calibration"):
+        sizes, others = (
+            ["test patients", "with the outcome"],
+            "all others" if metric != "calibration" else "model of real",
+        )
+    else:
+        sizes, others = ["training patients", "others"], "all others"
+    return ["", "group", *sizes, "value", "interval", others, "worse by", "interval", ""]
+
+
+def _cells(row: FairnessRow) -> Cells:
+    sizes: Cells = [FEW if count is None else count for count in (row.num_patients, row.num_others)]
+    return [
+        row.division,
+        row.group,
+        *sizes,
+        row.value,
+        _ends(row.low, row.high),
+        row.reference,
+        row.gap,
+        _ends(row.gap_low, row.gap_high),
+        row.reason,
+    ]
+
+
+def _ends(low: float | None, high: float | None) -> str | None:
+    return None if low is None or high is None else interval(low, high)
