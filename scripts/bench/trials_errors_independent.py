@@ -43,7 +43,7 @@ def rejections(z: Statistics) -> Counts:
     """Trials that reject, by test and design; designs whose looks are not computed are left out."""
     found = {}
     for test, values in z.items():
-        seen = ~np.isnan(values).all(axis=0)
+        seen = np.asarray(~np.isnan(values).all(axis=0))
         for design in designs():
             if seen[list(design.columns)].all():
                 found[f"{test}|{design.name}"] = int(design.rejects(values).sum())
