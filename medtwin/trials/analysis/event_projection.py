@@ -19,6 +19,7 @@ from medtwin.trials.analysis.parametric import (
     parametric_model,
 )
 
+_STRONG = 8.0
 _FAMILIES: tuple[Family, ...] = ("exponential", "weibull", "lognormal", "loglogistic")
 
 
@@ -48,11 +49,39 @@ class EventProjection:
         return float(low), float(high)
 
 
+@dataclass(frozen=True)
+class FamiliesProjection:
+    """Events that are expected to be seen where the family of the times is uncertain.
+
+    The times are of one family, not of a mixture: a mixture's quantiles lie too far inside those of the family whose
+    numbers are the lowest, or the highest. So the limits are those that hold under every family that the data leave.
+
+    Attributes:
+        projections: By each family that the data leave, with its weight among them.
+    """
+
+    projections: Sequence[tuple[EventProjection, float]]
+
+    @property
+    def expected(self) -> float:
+        """Mean number, over the families by weight."""
+        return sum(weight * each.expected for each, weight in self.projections)
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Between which the number lies with at least this probability, whichever of the families is the true one.
+
+        Raises:
+            ValueError: If the level does not lie between 0 and 1.
+        """
+        lows, highs = zip(*(each.interval(level) for each, _ in self.projections), strict=True)
+        return min(lows), max(highs)
+
+
 def most_likely_model(time: ArrayLike, event: ArrayLike, covariates: ArrayLike | None = None) -> ParametricModel:
     """The model of least AIC (Akaike 1974) among the families of times on the scale of the logarithm.
 
     Beyond what has been seen the families part: a projection in time rests on this choice more than on the
-    parameters, whose uncertainty is all that an interval knows.
+    parameters, whose uncertainty is all that the interval of one family knows (`project_over_families` knows of both).
 
     Args:
         time: (subjects,) time to event or censoring, above 0.
@@ -148,8 +177,10 @@ def project_over_families(
     until: ArrayLike | None = None,
     covariates: ArrayLike | None = None,
     draws: int = 1000,
-) -> EventProjection:
-    """As `project_events`, where every draw first takes a model, with its weight: the family is uncertain too.
+) -> FamiliesProjection:
+    """As `project_events`, by every family that the data leave: the family is uncertain too.
+
+    The data speak strongly against a family whose weight is less than an eighth of the greatest; it is left out.
 
     Args:
         models: With weights that sum to 1, see `weighed_models`.
@@ -158,22 +189,23 @@ def project_over_families(
         rng: What draws.
         until: See `project_events`.
         covariates: See `project_events`.
-        draws: How many numbers are drawn.
+        draws: How many numbers are drawn of each family.
 
     Raises:
         ValueError: If weights are negative or do not sum to 1, or as of `project_events`.
+
+    Source: Royall 1997, Statistical Evidence, chapter 1 (a ratio of 8 as strong evidence).
     """
     weights = np.array([weight for _, weight in models])
     if not len(weights) or (weights < 0).any() or not abs(weights.sum() - 1) < 1e-9:
         raise ValueError(f"models must have weights from 0 on that sum to 1, got {weights.tolist()}")
-    if not draws > 0:
-        raise ValueError(f"draws must be above 0, got {draws!r}")
-    counts = [
-        project_events(model, seen_until, censoring, rng, until=until, covariates=covariates, draws=int(number)).counts
-        for (model, _), number in zip(models, rng.multinomial(draws, weights), strict=True)
-        if number
+    kept = [(model, weight) for model, weight in models if weight * _STRONG >= weights.max()]
+    total = sum(weight for _, weight in kept)
+    found = [
+        project_events(model, seen_until, censoring, rng, until=until, covariates=covariates, draws=draws)
+        for model, _ in kept
     ]
-    return EventProjection(np.concatenate(counts))
+    return FamiliesProjection([(each, weight / total) for each, (_, weight) in zip(found, kept, strict=True)])
 
 
 def _parameters(model: ParametricModel, rng: np.random.Generator) -> tuple[Floats, float]:

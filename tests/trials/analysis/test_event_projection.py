@@ -84,17 +84,21 @@ def test_weights_are_those_of_akaike() -> None:
     assert found[best.family][1] == max(weight for _, weight in found.values())
 
 
-def test_a_projection_over_families_is_a_mixture_of_theirs() -> None:
+def test_limits_over_families_hold_under_each_that_the_data_leave() -> None:
+    """Those of a mixture would lie inside; a family with less than an eighth of the greatest weight does not count."""
     start, watched = np.full(60, 9.0), kaplan_meier([40.0], [1])
     few, many = known("exponential", np.log(200), 1.0), known("exponential", np.log(20), 1.0)
-    means = [project_events(each, start, watched, np.random.default_rng(1)).expected for each in (few, many)]
+    own = [project_events(each, start, watched, np.random.default_rng(1), draws=4000) for each in (few, many)]
     both = project_over_families([(few, 0.25), (many, 0.75)], start, watched, np.random.default_rng(1), draws=4000)
-    assert len(both.counts) == 4000
-    assert both.expected == pytest.approx(0.25 * means[0] + 0.75 * means[1], rel=0.03)
+    assert both.expected == pytest.approx(0.25 * own[0].expected + 0.75 * own[1].expected, rel=0.03)
     low, high = both.interval()
-    assert low < means[0] < means[1] < high
-    only = project_over_families([(few, 1.0)], start, watched, np.random.default_rng(1))
-    assert only.expected == pytest.approx(means[0], rel=0.05)
+    assert low == pytest.approx(own[0].interval()[0], abs=1)
+    assert high == pytest.approx(own[1].interval()[1], abs=1)
+    mixed = np.concatenate([own[0].counts[:1000], own[1].counts[:3000]])
+    assert np.quantile(mixed, 0.025) > low
+    most = project_over_families([(few, 0.1), (many, 0.9)], start, watched, np.random.default_rng(1))
+    assert [weight for _, weight in most.projections] == [1.0]
+    assert most.expected == pytest.approx(own[1].expected, rel=0.05)
 
 
 @pytest.mark.parametrize("weights", [[0.5, 0.4], [1.5, -0.5], [np.nan, 1.0]])

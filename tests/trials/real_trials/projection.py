@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from medtwin.trials.analysis.event_projection import (
     EventProjection,
+    FamiliesProjection,
     project_events,
     project_over_families,
     weighed_models,
@@ -32,7 +33,7 @@ class Projected:
     """Events that came, and what was projected of them."""
 
     events: int
-    projection: EventProjection
+    projection: EventProjection | FamiliesProjection
 
     @property
     def is_inside(self) -> bool:
@@ -65,7 +66,7 @@ def other_half(folder: Path, seed: int, *, arm: int = 0, fitted: int = 0) -> Pro
 
 
 def after(days: Floats, event: Floats, cut: float, rng: np.random.Generator, *, averaged: bool = True) -> Projected:
-    """The events after a cut by what was known then: of all families by their weight, or of the likeliest alone.
+    """The events after a cut by what was known then: by all families that it leaves, or by the likeliest alone.
 
     How long each is watched is taken from the whole follow-up: that the trial would go on so long was planned.
     """
@@ -73,7 +74,7 @@ def after(days: Floats, event: Floats, cut: float, rng: np.random.Generator, *, 
     at_risk = days > cut
     start, watched = np.full(at_risk.sum(), float(cut)), kaplan_meier(days, 1 - event)
     if averaged:
-        found = project_over_families(models, start, watched, rng, draws=DRAWS)
+        found: EventProjection | FamiliesProjection = project_over_families(models, start, watched, rng, draws=DRAWS)
     else:
         found = project_events(max(models, key=lambda each: each[1])[0], start, watched, rng, draws=DRAWS)
     return Projected(int(event[at_risk].sum()), found)

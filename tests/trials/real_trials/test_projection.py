@@ -39,7 +39,7 @@ def test_the_first_part_of_follow_up_projects_the_rest_at_every_cut(public_data:
 
 @pytest.mark.slow
 def test_limits_hold_of_trials_whose_law_goes_on_and_not_of_those_whose_law_changes() -> None:
-    """Limits of 95 % are a little short: they held in 179 of 200 such trials (docs/results/trials_real.md)."""
+    """Those of a mixture of families were too narrow (docs/results/trials_real.md)."""
     found = [simulated(seed) for seed in range(60)]
-    assert sum(one.is_inside for one, _ in found) >= 48  # of a share of 0.9 but for 1 chance in 100
+    assert sum(one.is_inside for one, _ in found) >= 53  # of a share of 0.95 but for 1 chance in 100
     assert sum(other.is_inside for _, other in found) <= 30
