@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medtwin.check.identifiers.words import compact, emails_in, phones_in, runs, uids_in, words_of
+from medtwin.check.identifiers.words import compact, emails_in, is_uuid, phones_in, runs, uids_in, words_of
 from medtwin.core.errors import ConfigError
 from medtwin.core.files import atomic_file
 
@@ -116,6 +116,9 @@ class Known:
             field_name: What the field is called: where names or ids belong, shorter ones count.
             is_number: The text stands for a quantity; only what is long enough to be no quantity is looked for.
         """
+        if is_uuid(text):
+            yield from self._matches(NUMBER, [compact(text)])
+            return
         words = words_of(text)
         yield from self._numbers_in(text, words, field_name.lower(), is_number=is_number)
         if is_number:

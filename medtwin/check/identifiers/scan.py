@@ -16,7 +16,7 @@ from medtwin.check.identifiers.birth_dates import too_many_birth_dates
 from medtwin.check.identifiers.known import Known
 from medtwin.check.identifiers.patterns import patterns_in
 from medtwin.check.identifiers.texts import Text, texts_of
-from medtwin.check.identifiers.words import uids_in
+from medtwin.check.identifiers.words import is_uuid, uids_in
 from medtwin.core.errors import DatasetError
 
 NAME = "identifiers"
@@ -104,9 +104,9 @@ class Scanner:
 
     def name_of(self, path: str, number: int) -> str:
         """What a file is called in what is told: its path, unless that itself holds an identifier."""
-        found = list(self._found(Text("name of a file", path.replace("/", " "))))
+        found = list(self._found(Text("file path", path.replace("/", " "))))
         for kind, source, part in found:
-            self._note(f"file {number}", "name of a file", kind, source, part, 1)
+            self._note(f"file {number}", "file path", kind, source, part, 1)
         return f"file {number}" if found else path
 
     def finish(self, files: Counter[str], unreadable: Iterable[tuple[str, str]]) -> Scan:
@@ -124,7 +124,7 @@ class Scanner:
                 self._cache.clear()
             own = self.known.found_in(text.text, text.field, is_number=text.is_number)
             found = [(kind, "source", part) for kind, part in own]
-            if not text.is_raw and not text.is_number:
+            if not (text.is_raw or text.is_number or is_uuid(text.text)):
                 found += [(kind, "pattern", part) for kind, part in patterns_in(text.text)]
                 found += [("UID of another root", "pattern", one) for one in _foreign(text)]
             self._cache[key] = tuple(found)

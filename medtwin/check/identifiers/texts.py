@@ -95,7 +95,7 @@ def _zipped(data: bytes, depth: int) -> Iterator[tuple[str, Text]]:
         if archive.comment:
             yield "", Text("comment of the archive", archive.comment.decode("utf-8", "replace"))
         for info in archive.infolist():
-            yield info.filename, Text("name of a file", PurePosixPath(info.filename).name)
+            yield info.filename, Text("file path", PurePosixPath(info.filename).name)
             if not info.is_dir():
                 with archive.open(info) as file:
                     inner = _limited(file)
@@ -146,7 +146,7 @@ def _csv(data: bytes) -> Iterator[Text]:
     names = next(rows, [])
     seen: list[dict[str, int]] = [{} for _ in names]
     for name in names:
-        yield Text("name of a column", name)
+        yield Text("column heading", name)
     for row in rows:
         for counts, cell in zip(seen, row, strict=False):
             if cell:

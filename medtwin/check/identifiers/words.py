@@ -10,6 +10,7 @@ _WORD = re.compile(r"[^\W_]+")
 _PHONE = re.compile(r"(?<![\w.])\+?\(?\d[\d ().-]{5,18}\d(?![\w.])")
 _EMAIL = re.compile(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+")
 _UID = re.compile(r"(?<![\w.])[0-2](?:\.(?:0|[1-9]\d*)){4,}(?![\w.])")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 PHONE_DIGITS = 10
 MIN_PHONE_DIGITS = 7
 
@@ -33,6 +34,15 @@ def compact(text: str) -> str:
     'mrn001234'
     """
     return "".join(words_of(text))
+
+
+def is_uuid(text: str) -> bool:
+    """Whether a text is a UUID and nothing else: it is looked for as a whole, and holds nothing else.
+
+    >>> is_uuid("a1234567-89ab-4cde-8f01-23456789abcd")
+    True
+    """
+    return len(text) == 36 and _UUID.fullmatch(text) is not None
 
 
 def phones_in(text: str) -> list[str]:

@@ -144,6 +144,8 @@ def test_clean_files_raise_no_alarm(known: Known, tmp_path: Path) -> None:
         "numeric_value,code\n" + "".join(f"{rng.normal():.9f},NDC//0069-2587-10\n" for _ in range(500))
     )
     (tmp_path / "noise.bin").write_bytes(rng.bytes(200_000))
+    (tmp_path / "mae").mkdir()
+    (tmp_path / "mae" / "0.json").write_text("{}")  # one name alone is no name in a path
     _dicom(tmp_path / "a.dcm", PatientID="77", StudyDate="20200101", PatientBirthDate="19500203")
     assert scan_folder(tmp_path, known).hits == ()
     assert scan_folder(tmp_path).measure().estimate is not None
