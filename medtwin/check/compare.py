@@ -297,6 +297,8 @@ def compare_datasets(
             image_strata=images.strata,
             image_labels=images.labels,
             num_images=images.num_images,
+            risks=(*findings.risks, *images.risks),
+            memberships=(*findings.memberships, *images.memberships),
         )
     )
 
@@ -369,6 +371,7 @@ def _images(real: Dataset, synthetic: Dataset, options: Options) -> ImageFinding
         encode=options.encode,
         seed=options.seed,
         num_resamples=options.num_resamples,
+        with_attacks=options.with_attacks,
     )
     return replace(found, num_images=(len(sides[0]), len(sides[1])))
 

@@ -28,6 +28,7 @@ OTHER_CONTROLS = (
     "outcomes dealt anew",
     "canaries remembered",
     "identifiers planted",
+    "every image copied",
     "outcomes of a group dealt anew",
     "numbers of a group moved",
     "a group copied",

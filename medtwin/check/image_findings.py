@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medtwin.check.attack_rows import Membership, Risk
+from medtwin.check.attacks.images import ImageAttacks, attack_images, no_image_attacks
 from medtwin.check.estimates import Measure
 from medtwin.check.findings import CopyRow
 from medtwin.check.image_features import Encode, Encoded, encode_sides, feature_measures, projected, unmeasured_features
@@ -25,7 +27,7 @@ MIN_SIZE = 16
 
 @dataclass(frozen=True)
 class ImageFindings:
-    """What was found of images: measures, rows by modality and view, by stratum and by label, and copies."""
+    """What was found of images: measures, rows by modality and view, by stratum and by label, copies, attacks."""
 
     measures: tuple[Measure, ...]
     groups: tuple[ImageGroup, ...] = ()
@@ -33,6 +35,8 @@ class ImageFindings:
     labels: tuple[ImageLabelRow, ...] = ()
     copies: tuple[CopyRow, ...] = ()
     num_images: tuple[int, int] = (0, 0)
+    risks: tuple[Risk, ...] = ()
+    memberships: tuple[Membership, ...] = ()
 
 
 def compare_images(
@@ -43,6 +47,7 @@ def compare_images(
     encode: Encode | None,
     seed: int,
     num_resamples: int,
+    with_attacks: bool = False,
 ) -> ImageFindings:
     """Everything that is measured of images.
 
@@ -57,6 +62,7 @@ def compare_images(
             needs features is not measured, and says so.
         seed: Decides every draw.
         num_resamples: Bootstrap resamples of subjects.
+        with_attacks: Also attack the synthetic images.
 
     Raises:
         ValueError: If the encoder does not give one row of finite numbers per image.
@@ -69,7 +75,10 @@ def compare_images(
     encoded, reason = _encoded((real, synthetic, control), encode)
     labels: list[ImageLabelRow] = []
     narrow: list[Encoded] | None = None
+    risks: tuple[Risk, ...] = ()
+    memberships: tuple[Membership, ...] = ()
     if encoded is None:
+        measures += no_image_attacks(reason)
         measures += unmeasured_features(reason, applicable=True)
         measures.append(Measure(WITHIN, STRATUM_TITLES[WITHIN], None, 0, "lower", reason))
         measures += [unmeasured_label(name, reason) for name in LABEL_TITLES]
@@ -79,8 +88,14 @@ def compare_images(
         measures.append(within_measure(narrow[0], narrow[1], narrow[2], seed=seed, num_resamples=num_resamples))
         of_labels, labels = label_measures(encoded[0], encoded[1], encoded[2], seed=seed, num_resamples=num_resamples)
         measures += of_labels
+        attacks = ImageAttacks((), (), tuple(no_image_attacks("the twins were not attacked")))
+        if with_attacks:
+            attacks = attack_images(narrow[0], narrow[1], narrow[2], seed=seed)
+        measures += attacks.measures
+        risks, memberships = attacks.risks, attacks.memberships
     strata = stratum_rows(real, synthetic, control, narrow, seed=seed, num_resamples=num_resamples)
-    return ImageFindings(tuple(measures), tuple(groups), tuple(strata), tuple(labels), tuple(copies))
+    rows = tuple(groups), tuple(strata), tuple(labels), tuple(copies)
+    return ImageFindings(tuple(measures), *rows, risks=risks, memberships=memberships)
 
 
 def not_measured(reason: str, *, has_images: bool) -> ImageFindings:
@@ -92,6 +107,7 @@ def not_measured(reason: str, *, has_images: bool) -> ImageFindings:
             *unmeasured_features(reason, applicable=has_images),
             Measure(WITHIN, STRATUM_TITLES[WITHIN], None, 0, "lower", reason, has_images),
             *(unmeasured_label(name, reason, applicable=has_images) for name in LABEL_TITLES),
+            *no_image_attacks(reason, applicable=has_images),
         )
     )
 
