@@ -85,7 +85,8 @@ def test_a_model_that_remembers_is_told_and_one_that_does_not_is_not() -> None:
     epsilon, exposure = (one.estimate for one in measures)
     assert epsilon is not None
     assert exposure is not None
-    assert 1 < epsilon.value <= epsilon.high == pytest.approx(np.log(0.8609 / 0.1391), abs=0.001)  # 20 guesses: 0.05 = p^20
+    most = np.log(0.8609 / 0.1391)  # 20 guesses: 0.05 = p^20
+    assert 1 < epsilon.value <= epsilon.high == pytest.approx(most, abs=0.001)
     assert exposure.low > 3
     assert [one.name for one in told] == ["x", "y"]
     assert not any(one.applicable for one in no_canaries("none"))
