@@ -83,11 +83,11 @@ def after(days: Floats, event: Floats, cut: float, rng: np.random.Generator, *, 
 def simulated(seed: int, cut: float = 500.0, *, size: int = 532) -> tuple[Projected, Projected]:
     """The same of a trial whose law is known, lognormal and much like the control arm; then with another law after.
 
-    The second is the negative control: after the cut the hazard is three times as high, which nothing before says.
+    The second is the negative control: after the cut the hazard is five times as high, which nothing before says.
     """
     rng = np.random.default_rng(seed)
     time = np.exp(7.6 + 1.1 * rng.normal(size=size))
     end = rng.uniform(700, 1200, size)
-    sooner = np.where(time > cut, cut + (time - cut) / 3, time)
+    sooner = np.where(time > cut, cut + (time - cut) / 5, time)
     same, changed = (after(np.minimum(t, end), (t <= end).astype(np.float64), cut, rng) for t in (time, sooner))
     return same, changed
