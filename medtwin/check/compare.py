@@ -13,6 +13,8 @@ from medtwin.check.attacks.measures import attack_measures, no_attacks
 from medtwin.check.attacks.membership import MIN_PEOPLE
 from medtwin.check.attacks.suite import attack
 from medtwin.check.codes import code_measures
+from medtwin.check.collapse.lineage import Lineage, Relatives, read_relatives
+from medtwin.check.collapse.suite import collapse
 from medtwin.check.copies import copy_rows
 from medtwin.check.estimates import Measure
 from medtwin.check.fairness.attacks import as_divisions, attacks_by_group, no_fair_attacks
@@ -65,6 +67,7 @@ class Options:
         with_images: Also read and compare the images.
         with_attacks: Also attack the twins, against the control.
         encode: Images (n, size, size) from 0 to 1 to features (n, d); None: what needs features is not measured.
+        lineage: Where the twins come from; None: from real patients at once, and training did not see the control.
     """
 
     seed: int = 0
@@ -75,6 +78,7 @@ class Options:
     with_images: bool = True
     with_attacks: bool = False
     encode: Encode | None = None
+    lineage: Lineage | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class Comparison:
         real: The reference, of the vocabulary of all three. synthetic: The twins. control: Real subjects that training
             did not see; None where they are too few.
         plan: How subjects are drawn. descriptions: Of codes.
+        relatives: Generations before the twins, and real anchors; None: the control are the anchors.
     """
 
     real: Records
@@ -93,6 +98,7 @@ class Comparison:
     plan: Plan
     options: Options
     descriptions: Mapping[str, str]
+    relatives: Relatives | None = None
 
     @property
     def sides(self) -> tuple[Records, Records, Records | None]:
@@ -178,6 +184,19 @@ def _fairness(one: Comparison) -> Parts:
     return {"measures": [source, target, fidelity, cells], "fairness": rows, "small_cells": of_cells}
 
 
+def _collapse(one: Comparison) -> Parts:
+    relatives = one.relatives or Relatives(anchors=one.control)
+    found = collapse(
+        one.real,
+        one.synthetic,
+        relatives.anchors,
+        relatives.earlier,
+        seed=one.options.seed,
+        depth=relatives.depth,
+    )
+    return {"measures": found.measures, "generations": found.generations, "rare_codes": found.rare}
+
+
 def _copies(one: Comparison) -> Parts:
     rows, notes = copy_rows(*one.sides, seed=one.options.seed)
     return {"copies": rows, "notes": notes}
@@ -195,6 +214,7 @@ STAGES: Mapping[str, Callable[[Comparison], Parts]] = {
     "classifiers": _summaries,
     "groups": _strata,
     "fairness": _fairness,
+    "collapse": _collapse,
     "copies": _copies,
 }
 """What is measured of records, in this order."""
@@ -207,6 +227,7 @@ def compare_records(
     options: Options = Options(),
     *,
     descriptions: Mapping[str, str] | None = None,
+    relatives: Relatives | None = None,
     watch: Watch = lambda stages: stages,
 ) -> Findings:
     """Everything that is measured of records alone: no hard rules, no images.
@@ -217,13 +238,14 @@ def compare_records(
         control: Real subjects that training did not see; they are left out where there are fewer than `MIN_CONTROL`.
         options: Seed, resamples, strata.
         descriptions: Of codes, for the tables.
+        relatives: Generations before the twins, and real anchors; None: the control are the anchors.
         watch: Wraps the names of the stages; a place for a progress bar.
     """
     num_control = 0 if control is None else control.num_subjects
     numbers = real.num_subjects, synthetic.num_subjects, num_control
     plan = make_plan(*numbers, seed=options.seed, num_resamples=options.num_resamples)
     used = control if num_control >= MIN_CONTROL else None
-    one = Comparison(real, synthetic, used, plan, options, descriptions or {})
+    one = Comparison(real, synthetic, used, plan, options, descriptions or {}, relatives)
     unmeasured = [*no_task(), *no_attacks(NOT_ATTACKED), no_fair_attacks(NOT_ATTACKED), *no_canaries(NO_CANARIES)]
     found: Parts = {"measures": [*unmeasured, *no_likelihood(NO_MODEL), no_scan("the files were not scanned")]}
     for stage in watch(list(STAGES)):
@@ -275,9 +297,12 @@ def compare_datasets(
     stages = iter(watch(["records", *STAGES, *(["attacks"] if options.with_attacks else []), "images"]))
     next(stages)
     sides, counters = _read(first, second, options.rules)
-    descriptions = {**_descriptions(second), **_descriptions(first)}
     findings = compare_records(
-        *sides, options, descriptions=descriptions, watch=lambda names: (next(stages) for _ in names)
+        *sides,
+        options,
+        descriptions={**_descriptions(second), **_descriptions(first)},
+        relatives=read_relatives(options.lineage or Lineage(), first, sides[0], sides[2]),
+        watch=lambda names: (next(stages) for _ in names),
     )
     if options.with_attacks:
         next(stages)

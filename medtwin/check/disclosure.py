@@ -33,6 +33,7 @@ def shareable(findings: Findings) -> Findings:
         fairness=shareable_groups(findings.fairness),
         image_strata=tuple(row for row in findings.image_strata if not is_small(row.num_real)),
         survival=tuple(_deaths(row) for row in findings.survival),
+        rare_codes=tuple(row for row in findings.rare_codes if not is_small(row.num_real)),
         measures=tuple(_without_count(one, findings) for one in findings.measures),
         notes={**findings.notes, "codes of 1 to 10 real subjects, left out of the table": _num_small(findings.codes)},
     )

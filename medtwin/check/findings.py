@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from medtwin.check.attack_rows import GroupRisk, Membership, Risk
+from medtwin.check.collapse_rows import GenerationRow, RareRow
 from medtwin.check.estimates import Distribution, Estimate, Measure
 from medtwin.check.group_rows import FairnessRow, SmallCellRow
 from medtwin.check.image_rows import ImageGroup, ImageLabelRow, ImageStratumRow
@@ -393,6 +394,8 @@ class Findings:
     risks: tuple[Risk, ...] = ()
     group_risks: tuple[GroupRisk, ...] = ()
     memberships: tuple[Membership, ...] = ()
+    generations: tuple[GenerationRow, ...] = ()
+    rare_codes: tuple[RareRow, ...] = ()
     fairness: tuple[FairnessRow, ...] = ()
     small_cells: tuple[SmallCellRow, ...] = ()
 

@@ -27,6 +27,7 @@ OTHER_CONTROLS = (
     "numbers dealt anew",
     "outcomes dealt anew",
     "canaries remembered",
+    "generations replaced",
     "identifiers planted",
     "every image copied",
     "outcomes of a group dealt anew",

@@ -75,13 +75,20 @@ def as_origin(text: object, where: str) -> Origin:
 def describe_input(role: str, path: Path) -> Input:
     """An input as provenance records it: the folder's own name, never its place on this machine.
 
-    A folder inside a finished directory, such as the fhir/ of a hospital, is named by that directory's manifest.
+    A folder inside a finished directory, such as the fhir/ of a hospital, is named by that directory's manifest. A
+    dataset that says that it is synthetic has a lineage depth of 1 at least, whatever else is known of it.
     """
+    least = int(_says_synthetic(path))
     home = next((folder for folder in (path, path.parent) if (folder / MANIFEST).is_file()), None)
     if home is None:
-        return Input(role, path.resolve().name)
+        return Input(role, path.resolve().name, lineage_depth=least)
     depth = int(read_json(home / PROVENANCE).get("lineage_depth", 0)) if (home / PROVENANCE).is_file() else 0
-    return Input(role, path.resolve().name, manifest_hash(home), depth)
+    return Input(role, path.resolve().name, manifest_hash(home), max(depth, least))
+
+
+def _says_synthetic(folder: Path) -> bool:
+    told = folder / "metadata" / "dataset.json"
+    return told.is_file() and read_json(told).get("origin") == "synthetic"
 
 
 def write_provenance(folder: Path, provenance: Provenance) -> None:

@@ -21,6 +21,7 @@ from medtwin.check import (
     rules_from,
     stratifications_from,
 )
+from medtwin.check.collapse.lineage import Lineage
 from medtwin.check.disclosure import shareable
 from medtwin.check.estimates import Distribution
 from medtwin.check.fairness.settings import fairness_from
@@ -62,6 +63,8 @@ class CheckSettings:
     identifiers: Path | None = None
     show_real: bool = False
     also: tuple[Path, ...] = ()
+    anchors: Path | None = None
+    generations: tuple[Path, ...] = ()
     task: Mapping[str, Any] | None = None
     gates: Mapping[str, Any] | None = None
     rules: Mapping[str, Any] | None = None
@@ -93,17 +96,18 @@ def main(config: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class _Sides:
-    """The datasets of a check: the twins, the reference, and twins of other seeds."""
+    """The datasets of a check: the twins, the reference, twins of other seeds, and where the twins come from."""
 
     synthetic: Dataset
     real: Dataset
     others: tuple[Dataset, ...]
+    lineage: Lineage
 
     @staticmethod
     def of(chosen: CheckSettings) -> _Sides:
-        sides = _Sides(
-            open_dataset(chosen.synthetic), open_dataset(chosen.real), tuple(open_dataset(path) for path in chosen.also)
-        )
+        synthetic, real = open_dataset(chosen.synthetic), open_dataset(chosen.real)
+        others = tuple(open_dataset(path) for path in chosen.also)
+        sides = _Sides(synthetic, real, others, _lineage(chosen))
         for twins in (sides.synthetic, *sides.others):
             require_comparable(sides.real, twins)
         for dataset in (sides.synthetic, sides.real, *sides.others):
@@ -118,7 +122,17 @@ class _Sides:
             "synthetic_state": self.synthetic.manifest_hash(),
             "real_state": _state(self.real),
             "also_state": [_state(other) for other in self.others],
+            "anchors_state": None if self.lineage.anchors is None else _state(self.lineage.anchors),
+            "generations_state": [_state(one) for one in self.lineage.earlier],
         }
+
+
+def _lineage(chosen: CheckSettings) -> Lineage:
+    return Lineage(
+        describe_input("synthetic", chosen.synthetic).lineage_depth,
+        None if chosen.anchors is None else open_dataset(chosen.anchors),
+        tuple(open_dataset(path) for path in chosen.generations),
+    )
 
 
 def check(chosen: CheckSettings) -> Path:
@@ -144,7 +158,7 @@ def check(chosen: CheckSettings) -> Path:
             tell(f"{chosen.out} is finished already (overwrite=true redoes it)")
             return chosen.out
         encoder = make_encoder(chosen.encoder, sides.real, seed=chosen.seed) if chosen.images else None
-        findings, utility = _measured(chosen, replace(options, encode=encoder), task, sides)
+        findings, utility = _measured(chosen, replace(options, encode=encoder, lineage=sides.lineage), task, sides)
         scan = scan_files(sides.synthetic.path, known_of(sides.real, chosen.identifiers))
         findings = findings.with_measures([scan.measure()])
         write_hits(output.path / "tables" / "identifiers.csv", scan)
@@ -201,6 +215,9 @@ def _write_provenance(folder: Path, chosen: CheckSettings, config: Mapping[str, 
     if chosen.canaries is not None:
         inputs.append(describe_input("canaries", chosen.canaries))
     inputs += [describe_input("also", other.path) for other in sides.others]
+    if sides.lineage.anchors is not None:
+        inputs.append(describe_input("anchors", sides.lineage.anchors.path))
+    inputs += [describe_input("generations", one.path) for one in sides.lineage.earlier]
     origin = sides.synthetic.origin
     write_provenance(folder, Provenance("check", origin, config, chosen.seed, inputs, inputs[0].lineage_depth))
 
@@ -279,6 +296,8 @@ def _write_findings(
         "rules": findings.rules,
         "copies": findings.copies,
         **attack_tables(findings),
+        "generations": findings.generations,
+        "rare_codes": findings.rare_codes,
         "fairness": findings.fairness,
         "small_cells": findings.small_cells,
     }

@@ -16,6 +16,7 @@ from medtwin.check.utility_rows import UtilityFindings
 from medtwin.core.dataset import Dataset
 from medtwin.core.verdict import Verdict
 from medtwin.pipelines.check_attack_section import attacks_section
+from medtwin.pipelines.check_collapse_section import collapse_section
 from medtwin.pipelines.check_group_section import fairness_section
 from medtwin.pipelines.check_image_section import images_section
 from medtwin.pipelines.check_sections import (
@@ -96,6 +97,7 @@ def write_check_report(folder: Path, checked: Checked, *, show_real: bool) -> No
         fairness_section(findings, () if checked.utility is None else checked.utility.groups),
         _copies(findings),
         attacks_section(findings),
+        collapse_section(findings),
         _rules(findings),
         _all_measures(findings),
     ]

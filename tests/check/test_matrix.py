@@ -95,11 +95,14 @@ EXPECTED: dict[tuple[str, ...], tuple[tuple[str, ...], tuple[str, ...]]] = {
     ("strata.length",): ((COLLAPSED, DEATHS), (*FAITHFUL, COLUMNS, TIME, INVENTED, *NUMBERS)),
     ("fairness.representation",): ((DROPPED, COLLAPSED), (FRESH, COLUMNS, TIME, INVENTED, DEATHS, *NUMBERS)),
     ("fairness.fidelity", "cells.excess"): ((), (FRESH, TIME)),
+    ("collapse.anchor_excess",): ((COLUMNS, COLLAPSED, INVENTED), FAITHFUL),
+    ("collapse.self_loss", "collapse.entropy_loss", "collapse.rare_lost"): ((COLLAPSED,), FAITHFUL),
     ("copies.subjects", "copies.near"): ((TENTH, COPIES), tuple({FRESH, *BREAKS} - {TENTH, COPIES})),
     ("duplicates.subjects",): ((COLLAPSED,), tuple({FRESH, *BREAKS} - {COLLAPSED})),
 }  # fmt: skip
-NOT_OF_RECORDS = ("utility.", "fairness.utility", "fairness.target", "fairness.attacks")
-"""Measures that need a task, a target or attacks: tests/check/test_utility.py and fairness/ break data of their own."""
+NOT_OF_RECORDS = ("utility.", "fairness.utility", "fairness.target", "fairness.attacks", "collapse.anchor_growth")
+"""Measures that need a task, a target, attacks or generations: tests/check/test_utility.py, fairness/ and collapse/
+break data of their own."""
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ def law(seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     weights = rng.dirichlet(np.full(NUM_CODES, 0.3), size=NUM_CODES) + 1e-3
     weights[:, -5:] *= 0.05
-    return weights / weights.sum(axis=1, keepdims=True)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def draw(transitions: np.ndarray, number: int, seed: int, *, length: int = 30) -> Records:
@@ -47,7 +47,7 @@ def counted(records: Records) -> np.ndarray:
     counts = np.zeros((NUM_CODES, NUM_CODES))
     np.add.at(counts, (code[:-1][same], code[1:][same]), 1)
     counts[counts.sum(axis=1) == 0] = 1
-    return counts / counts.sum(axis=1, keepdims=True)
+    return np.asarray(counts / counts.sum(axis=1, keepdims=True))
 
 
 def replaced(real: Records, generations: int, seed: int) -> list[Records]:
