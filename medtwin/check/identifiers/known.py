@@ -28,7 +28,21 @@ TEXT_WORDS = 6
 """Words that a free text must share with the source in a row."""
 MIN_NAME = 3
 _APART = re.compile(r"[\s/|,;]+")
-_ID_FIELDS = ("id", "identifier", "mrn", "patient", "subject", "number", "record", "account", "accession", "value")
+PLACEHOLDERS = ("synthetic", "simulated", "medtwin", "patient", "twin", "test", "anonymous", "unknown", "none")
+"""Words in the place of a name that are nobody's."""
+_ID_FIELDS = (
+    "id",
+    "reference",
+    "identifier",
+    "mrn",
+    "patient",
+    "subject",
+    "number",
+    "record",
+    "account",
+    "accession",
+    "value",
+)
 _NAME_FIELDS = ("name", "family", "given", "prefix", "physician", "operator")
 
 
@@ -67,7 +81,7 @@ class Known:
 
     def add_name(self, *parts: str) -> None:
         """Takes a person's name: family and given names, in any order."""
-        words = [word for part in parts for word in words_of(part)]
+        words = [word for part in parts for word in words_of(part) if word not in PLACEHOLDERS]
         for word in words:
             if len(word) >= MIN_NAME:
                 self._put(NAME_PART, word)
@@ -119,6 +133,9 @@ class Known:
         if is_uuid(text):
             yield from self._matches(NUMBER, [compact(text)])
             return
+        if text in (uids := uids_in(text)):
+            yield from self._matches(UID, uids)
+            return
         words = words_of(text)
         yield from self._numbers_in(text, words, field_name.lower(), is_number=is_number)
         if is_number:
@@ -143,14 +160,15 @@ class Known:
     ) -> Iterator[tuple[str, str]]:
         """A number may be the whole text, a part of it between spaces and slashes, or some words of it in a row."""
         is_id = not is_number and field_name.rpartition(".")[2].endswith(_ID_FIELDS)
-        least = MIN_NUMBER if is_id else MIN_INSIDE
-        found = ["".join(words)]
+        parts = ["".join(words)]
+        inside: list[str] = []
         if len(words) > 1:
-            found += [compact(part) for part in _APART.split(text)] if _APART.search(text) else []
-            for length in (1, 2, 3):
-                found += [run.replace(" ", "") for run in runs(words, length)]
-        long = (one for one in found if len(one) >= least and any(ch.isdigit() for ch in one))
-        yield from self._matches(NUMBER, long)
+            parts += [compact(part) for part in _APART.split(text)] if _APART.search(text) else []
+            joined = [run.replace(" ", "") for length in (2, 3) for run in runs(words, length)]
+            inside = [*words, *(one for one in joined if not one.isdigit())]
+        found = [one for one in parts if len(one) >= (MIN_NUMBER if is_id else MIN_INSIDE)]
+        found += [one for one in inside if len(one) >= MIN_INSIDE]
+        yield from self._matches(NUMBER, (one for one in found if any(ch.isdigit() for ch in one)))
 
     def _names_in(self, words: tuple[str, ...], field_name: str) -> Iterator[tuple[str, str]]:
         pairs = list(self._matches(NAME, runs(words, 2)))

@@ -18,6 +18,10 @@ from medtwin.core.dataset import Dataset
 from medtwin.core.errors import SourceError
 from medtwin.dicom.reading.texts import element_texts
 
+THINGS = ("Device", "Medication", "Substance", "Organization", "Location", "Provenance", "CodeSystem", "ValueSet")
+"""Resources whose ids are of no patient."""
+SMALLEST_SUBJECT = 10**8
+"""Smaller subject ids are counted up from 1, and those of twins may be so, too."""
 PEOPLE = ("Patient", "RelatedPerson", "Person", "Practitioner")
 _DICOM_NUMBERS = ("PatientID", "OtherPatientIDs", "AccessionNumber", "StudyID", "AdmissionID", "IssuerOfPatientID")
 _DICOM_CONTACTS = ("PatientTelephoneNumbers", "PersonTelephoneNumbers", "PatientTelecomInformation")
@@ -31,6 +35,8 @@ def add_resource(known: Known, resource: Mapping[str, Any], notes: Counter[str])
     if kind == "Bundle":
         for entry in _objects(resource.get("entry")):
             add_resource(known, entry.get("resource") or {}, notes)
+        return
+    if kind in THINGS:
         return
     for identifier in _objects(resource.get("identifier")):
         if isinstance(value := identifier.get("value"), str):
@@ -92,7 +98,8 @@ def add_dataset(known: Known, dataset: Dataset) -> None:
     A text counts where fewer than `SMALLEST_CELL` subjects have it: what many have is nobody's.
     """
     for subject in dataset.subject_splits():
-        known.add_number(str(subject))
+        if subject >= SMALLEST_SUBJECT:
+            known.add_number(str(subject))
     for row in dataset.images().select(["study_uid", "series_uid"]).to_pylist():
         for uid in filter(None, row.values()):
             known.add_uid(uid)
