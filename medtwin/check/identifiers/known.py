@@ -24,11 +24,23 @@ MIN_NUMBER = 5
 """Letters and digits that an identifier must have: shorter ones equal others by chance."""
 MIN_INSIDE = 7
 """Those that one must have to be looked for within a longer text, and in fields that are not named like identifiers."""
+SMALLEST_SUBJECT = 10**8
 TEXT_WORDS = 6
 """Words that a free text must share with the source in a row."""
 MIN_NAME = 3
 _APART = re.compile(r"[\s/|,;]+")
-PLACEHOLDERS = ("synthetic", "simulated", "medtwin", "patient", "twin", "test", "anonymous", "unknown", "none")
+PLACEHOLDERS = (
+    "subject",
+    "synthetic",
+    "simulated",
+    "medtwin",
+    "patient",
+    "twin",
+    "test",
+    "anonymous",
+    "unknown",
+    "none",
+)
 """Words in the place of a name that are nobody's."""
 _ID_FIELDS = (
     "id",
@@ -78,6 +90,12 @@ class Known:
         normal = compact(text)
         if len(normal) >= MIN_NUMBER and any(ch.isdigit() for ch in normal):
             self._put(NUMBER, normal)
+
+    def add_subjects(self, subjects: Iterable[int]) -> None:
+        """Takes ids of subjects, but small ones: those are counted up from 1, and those of twins may be so, too."""
+        for subject in subjects:
+            if subject >= SMALLEST_SUBJECT:
+                self.add_number(str(subject))
 
     def add_name(self, *parts: str) -> None:
         """Takes a person's name: family and given names, in any order."""

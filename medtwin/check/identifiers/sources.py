@@ -20,8 +20,6 @@ from medtwin.dicom.reading.texts import element_texts
 
 THINGS = ("Device", "Medication", "Substance", "Organization", "Location", "Provenance", "CodeSystem", "ValueSet")
 """Resources whose ids are of no patient."""
-SMALLEST_SUBJECT = 10**8
-"""Smaller subject ids are counted up from 1, and those of twins may be so, too."""
 PEOPLE = ("Patient", "RelatedPerson", "Person", "Practitioner")
 _DICOM_NUMBERS = ("PatientID", "OtherPatientIDs", "AccessionNumber", "StudyID", "AdmissionID", "IssuerOfPatientID")
 _DICOM_CONTACTS = ("PatientTelephoneNumbers", "PersonTelephoneNumbers", "PatientTelecomInformation")
@@ -97,9 +95,7 @@ def add_dataset(known: Known, dataset: Dataset) -> None:
 
     A text counts where fewer than `SMALLEST_CELL` subjects have it: what many have is nobody's.
     """
-    for subject in dataset.subject_splits():
-        if subject >= SMALLEST_SUBJECT:
-            known.add_number(str(subject))
+    known.add_subjects(dataset.subject_splits())
     for row in dataset.images().select(["study_uid", "series_uid"]).to_pylist():
         for uid in filter(None, row.values()):
             known.add_uid(uid)

@@ -149,6 +149,7 @@ def test_clean_files_raise_no_alarm(known: Known, tmp_path: Path) -> None:
     _dicom(tmp_path / "a.dcm", PatientID="77", StudyDate="20200101", PatientBirthDate="19500203", PatientName="Twin")
     busy = Known(known.key, {kind: set(found) for kind, found in known.hashes.items()}, set(known.address_words))
     busy.add_number("100085")  # stands in UIDs of DICOM as 10008.5
+    busy.add_subjects([5, 100_001])  # counted up
     busy.add_name("Twin", "Simulated")
     add_resource(busy, {"resourceType": "Device", "id": "device-77777777"}, Counter())
     (tmp_path / "Device.json").write_text('{"resourceType": "Device", "id": "device-77777777"}')
