@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from medtwin.check.pictures import common_size, read_pictures, stacked
 from medtwin.core.dataset import Dataset
 from medtwin.core.errors import ConfigError
+from medtwin.core.files import read_json
 
 if TYPE_CHECKING:
     from medtwin.scans.features import FeatureEncoder
@@ -21,7 +22,8 @@ def make_encoder(encoder: str, real: Dataset, *, seed: int) -> FeatureEncoder | 
 
     Args:
         encoder: `random` (random convolutions, always the same ones), `contrastive` (trained on the images of the train
-            split of `real` alone, about a minute), `none`, or the path of a TorchScript file.
+            split of `real` alone, about a minute), `none`, the run directory of `medtwin train model=scan_encoder`, or
+            the path of a TorchScript file.
         real: The dataset that the twins were learned from.
         seed: Decides the training.
 
@@ -42,6 +44,26 @@ def make_encoder(encoder: str, real: Dataset, *, seed: int) -> FeatureEncoder | 
             raise ConfigError(f"encoder=contrastive needs {MIN_TRAIN_IMAGES} training images, got {len(pictures)}")
         return contrastive_encoder(stacked(pictures, min(TRAIN_SIZE, common_size(pictures))), seed=seed)
     path = Path(encoder).expanduser()
+    if path.is_dir():
+        return _trained_encoder(path)
     if not path.is_file():
-        raise ConfigError(f"encoder must be {', '.join(NAMES)} or the path of a file, got {encoder!r}")
+        raise ConfigError(f"encoder must be {', '.join(NAMES)}, a run or the path of a file, got {encoder!r}")
     return load_encoder(path)
+
+
+def _trained_encoder(run: Path) -> FeatureEncoder:
+    """The encoder of a run of model=scan_encoder.
+
+    Raises:
+        ConfigError: If it is no such run, or one that learned from synthetic images, whose faults it would not see.
+    """
+    from medtwin.pipelines.runs import load_run
+    from medtwin.scans.encoder import ScanEncoderModule
+    from medtwin.scans.features import as_encoder
+
+    module, config = load_run(run)
+    if not isinstance(module, ScanEncoderModule):
+        raise ConfigError(f"encoder={run} must be a run of model=scan_encoder, got one of {config.get('name')}")
+    if read_json(run / "provenance.json").get("origin") == "synthetic":
+        raise ConfigError(f"encoder={run} must have learned from the reference: it learned from synthetic images")
+    return as_encoder(f"{run.name}: content and wear of training images", module)

@@ -163,7 +163,7 @@ class ScanDataModule(lightning.LightningDataModule):
             self._splits[split] = self._read(dataset, chosen, cache, latent_of)
         train = self._splits["train"]
         self.spec = ConditionSpec.fit(train.requests, min_count=self.min_count)
-        self.intensity = IntensityMap.fit(
+        self.intensity = self.fit_intensity(
             (train.pixels.values(i), row.modality, bits_of(row)) for i, row in enumerate(train.rows)
         )
         self.spacings = SpacingTable.fit(train.requests)
@@ -172,6 +172,10 @@ class ScanDataModule(lightning.LightningDataModule):
             for split, images in self._splits.items()
         }
         self.poses = self._find_poses() if self.align else None
+
+    def fit_intensity(self, images: Iterable[tuple[Array, str, int]]) -> IntensityMap:
+        """The map of training images: values, modality, bits stored. A data module for another use may see them so."""
+        return IntensityMap.fit(images)
 
     def _find_poses(self) -> PoseLaw:
         """Lays all images on the template of the training images; returns how those lie."""
@@ -217,9 +221,13 @@ class ScanDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches in an order that depends on (seed, epoch, position) only."""
+        return self.train_batches(self.batch_size)
+
+    def train_batches(self, batch_size: int, *, drop_last: bool = False) -> DataLoader[Any]:
+        """The same of another size, with or without a last one that is smaller."""
         data = self._sets["train"]
         weights = class_weights(self._splits["train"].requests, self.balance, self.spec.findings)
-        batches = ResumableBatches(len(data), self.batch_size, self._seed, weights=weights)
+        batches = ResumableBatches(len(data), batch_size, self._seed, weights=weights, drop_last=drop_last)
         return ResumableLoader(data, batches, collate_fn=_as_it_is)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:

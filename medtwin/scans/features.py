@@ -120,7 +120,7 @@ def _respond(images: Tensor, filters: Tensor) -> Tensor:
 
 def random_encoder(seed: int = 0) -> FeatureEncoder:
     """Random convolutions, 384 features: nothing is trained."""
-    return _encoder("random convolutions", RandomConvolutions(seed=seed))
+    return as_encoder("random convolutions", RandomConvolutions(seed=seed))
 
 
 class ContrastiveNet(nn.Module):
@@ -173,7 +173,7 @@ def contrastive_encoder(images: Pixels, *, seed: int = 0, num_steps: int = 200) 
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    return _encoder(f"contrastive, {len(images)} real images, {num_steps} steps", net.eval())
+    return as_encoder(f"contrastive, {len(images)} real images, {num_steps} steps", net.eval())
 
 
 def random_view(images: Tensor, draws: torch.Generator) -> Tensor:
@@ -231,7 +231,8 @@ def load_encoder(path: Path) -> FeatureEncoder:
     return FeatureEncoder(path.name, net, hashlib.sha256(content).hexdigest())
 
 
-def _encoder(name: str, net: nn.Module) -> FeatureEncoder:
+def as_encoder(name: str, net: nn.Module) -> FeatureEncoder:
+    """A network of images from 0 to 1 as an encoder, its weights hashed and frozen."""
     digest = hashlib.sha256()
     for key, value in sorted(net.state_dict().items()):
         digest.update(key.encode())
