@@ -150,6 +150,8 @@ def page(found: Mapping[str, Judged], said: list[str], counts: str) -> str:
     lines += ["", f"The gates of the profile public that ask for memory:\n\n| gate | {' | '.join(names)} |"]
     lines.append("|---" * (len(names) + 1) + "|")
     lines += [f"| {gate} | {' | '.join(found[name][1].get(gate, '-') for name in names)} |" for gate in GATES]
+    if "shipped settings" not in found:
+        lines += ["", "Shipped settings were not measured for this page (--shipped RUN,TWINS,DATASET adds them)."]
     return "\n".join(lines) + "\n"
 
 
@@ -208,7 +210,9 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=20)
     parser.add_argument("--shipped")
     parser.add_argument("--clean", type=Path, help="files of twins without identifiers, to count false alarms on")
-    parser.add_argument("--only", help="one column of the tables: measure it, keep it, and stop")
+    parser.add_argument(
+        "--only", help="one column of the tables: measure it and keep it; with --write, a page of what is kept"
+    )
     parser.add_argument("--write", type=Path)
     chosen = parser.parse_args()
     chosen.state.mkdir(parents=True, exist_ok=True)
@@ -226,7 +230,7 @@ def main() -> None:
         if kept.is_file():
             measures, gates = read_json(kept)["judged"]
             found[name] = measures, gates
-    if chosen.only:
+    if chosen.only and not chosen.write:
         return
     splits = open_dataset(chosen.state / "source").subject_splits().values()
     learned = sum(one == "train" for one in splits)
