@@ -17,6 +17,7 @@ from medtwin.core.dataset import open_dataset
 from medtwin.core.files import MANIFEST, read_json, verify_manifest, write_json, write_manifest
 from medtwin.core.paths import schema_dir
 from medtwin.core.provenance import read_provenance
+from medtwin.core.pseudonyms import load_or_create_key
 from medtwin.core.verdict import read_verdict
 
 Medtwin = Callable[..., subprocess.CompletedProcess[str]]
@@ -26,12 +27,14 @@ MAY_BE_EMPTY = ("images", "separators", "units", "image_strata", "image_labels",
 
 
 @pytest.fixture(scope="module")
-def twins(medtwin: Medtwin, key_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def twins(medtwin: Medtwin, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another hospital of the same law: what perfect twins would be, said to be synthetic."""
     folder = tmp_path_factory.mktemp("twins")
+    key = folder / "key"  # under that of the source they would bear its ids, which are looked for in them
+    load_or_create_key(key, b"medtwin twins, never a real key0")
     medtwin("hospital", "n=60", "seed=8", f"out={folder / 'hospital'}")
     medtwin(
-        "ingest", f"source={folder / 'hospital'}", f"pseudonyms.key_file={key_file}", f"out={folder / 'twins'}",
+        "ingest", f"source={folder / 'hospital'}", f"pseudonyms.key_file={key}", f"out={folder / 'twins'}",
         "splits.tuning=0", "splits.held_out=0",
     )  # fmt: skip
     return with_origin(folder / "twins", "synthetic")
