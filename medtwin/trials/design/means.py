@@ -23,6 +23,9 @@ class MeansTest:
         is_ratio: Whether effect and null are ratios of means.
         allocation_ratio: Experimental : control.
         known_sd: Whether the standard deviation is known, a z test; else a t test.
+        num_covariates: Of an analysis of covariance, whose `sd` is what they leave of it. Each costs a degree of
+            freedom, and chance differences between the arms cost information: of normal covariates the variance of the
+            effect is 1 + q / (n - q - groups - 1) times as large, the mean of Hotelling's statistic.
 
     Raises:
         ValueError: If the effect is that of the null, the deviation not positive, or the rest makes no sense.
@@ -35,10 +38,16 @@ class MeansTest:
     is_ratio: bool = False
     allocation_ratio: float = 1.0
     known_sd: bool = False
+    num_covariates: int = 0
 
     def __post_init__(self) -> None:
         if not self.sd > 0:
             raise ValueError(f"sd must be above 0, got {self.sd!r}")
+        if self.num_covariates < 0 or (self.num_covariates and (self.groups == 1 or self.known_sd or self.is_ratio)):
+            raise ValueError(
+                "num_covariates must be 0 or more, and 0 but of a t test of two means' difference, got "
+                f"{self.num_covariates!r}"
+            )
         if self.groups not in (1, 2):
             raise ValueError(f"groups must be 1 or 2, got {self.groups!r}")
         if self.is_ratio and (self.groups == 1 or not self.null > 0):
@@ -57,7 +66,15 @@ class MeansTest:
 
     def noncentrality(self, subjects: float) -> float:
         """Of the test statistic with so many patients in all; positive where the effect is above the null."""
-        return (self.effect - self.null) / self.standard_error * math.sqrt(subjects)
+        left = 1.0
+        if self.num_covariates:
+            free = subjects - self.groups - 1
+            left = max(free - self.num_covariates, 0.0) / free if free > 0 else 0.0
+        return (self.effect - self.null) / self.standard_error * math.sqrt(subjects * left)
+
+    def degrees_of_freedom(self, subjects: float) -> float:
+        """Of the t test with so many patients in all."""
+        return subjects - self.groups - self.num_covariates
 
     def rejects(self, subjects: float, alpha: float, *, both_sides: bool = False) -> float:
         """The probability to reject in the direction of the alternative.
@@ -67,7 +84,7 @@ class MeansTest:
             alpha: One-sided.
             both_sides: Whether a rejection on the wrong side counts too.
         """
-        shift, df = abs(self.noncentrality(subjects)), subjects - self.groups
+        shift, df = abs(self.noncentrality(subjects)), self.degrees_of_freedom(subjects)
         if self.known_sd:
             bound = norm.isf(alpha)
             return float(norm.sf(bound - shift) + both_sides * norm.cdf(-bound - shift))
@@ -115,7 +132,7 @@ class MeansTest:
     def effect_at(self, z: float, subjects: float) -> float:
         """The observed effect that a z bound stands for; for a t test the bound of the same one-sided level."""
         if not self.known_sd and math.isfinite(z):
-            z = float(t.isf(norm.sf(z), subjects - self.groups))
+            z = float(t.isf(norm.sf(z), self.degrees_of_freedom(subjects)))
         return self.null + z * self.standard_error / math.sqrt(subjects)
 
 

@@ -81,6 +81,8 @@ class CanonicalDesign:
             planned.
         conditional_power: Stops for futility in the place of bounds that spend beta.
         obeys_futility: Whether a trial stops at non-binding futility bounds.
+        futility_shift: (looks,) added to the futility bounds of the plan, where the drift suits a test's efficacy
+            bounds and its z is not quite normal; None: nothing.
 
     Raises:
         ValueError: If information does not increase, the ranges are not one per look, there are two rules of futility,
@@ -92,6 +94,7 @@ class CanonicalDesign:
     observed: InformationRange | None = None
     conditional_power: ConditionalPowerStop | None = None
     obeys_futility: bool = True
+    futility_shift: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         if self.observed is not None and self.observed.num_looks != self.num_looks:
@@ -100,6 +103,8 @@ class CanonicalDesign:
             raise ValueError("conditional_power stands in the place of plan.futility: give one of them")
         if self.plan.binding and not self.obeys_futility:
             raise ValueError("obeys_futility must be true where the futility bounds are binding")
+        if self.futility_shift is not None and len(self.futility_shift) != self.num_looks:
+            raise ValueError(f"futility_shift must be of {self.num_looks} looks, got {len(self.futility_shift)}")
 
     @cached_property
     def fractions(self) -> Floats:
@@ -136,9 +141,10 @@ class CanonicalDesign:
             return self.conditional_power.bound(now, float(self.bounds.efficacy[-1]), self.bounds.drift)
         if self.plan.futility is None:
             return None
+        shift = 0.0 if self.futility_shift is None else self.futility_shift[look]
         if self.surface is None:
-            return np.asarray(self.bounds.futility[look])
-        return self.surface.futility(look, information)
+            return np.asarray(self.bounds.futility[look] + shift)
+        return np.asarray(self.surface.futility(look, information) + shift)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ class FastScenario:
         unit: Of the effect (of the log hazard ratio) per unit of drift. null: Where the drift is 0.
         amounts: Name to what each look has of it, (looks,). exits: What numerical integration says; None: nothing.
         scale: Whole amount of information at the planned last look. information: Its name.
+        is_null: Whether the effect is that of the null.
     """
 
     name: str
@@ -50,6 +51,7 @@ class FastScenario:
     exits: Exits | None
     scale: float
     information: str
+    is_null: bool
 
     def tasks(self, seed: int) -> list[CanonicalTask]:
         """The work; all scenarios of a seed have the same noise."""
@@ -86,7 +88,7 @@ def survival_scenarios(
         amounts = {"subjects at stop": np.asarray(enrolled), "duration, months": months}
         unit = math.log(survival.hazard_ratio) / survival.drift(survival.hazard_ratio)
         made = (scenario.name, scenario.hazard_ratio, scenario.num_trials, design, drift, unit, 0.0, amounts, exits)
-        found.append(FastScenario(*made, float(events[-1]), "events at stop"))
+        found.append(FastScenario(*made, float(events[-1]), "events at stop", drift == 0))
     return found
 
 
@@ -113,15 +115,17 @@ def response_fast_scenarios(
         months = study.months_of_looks
         enrolled = np.minimum(plan.enroll_rate.cumulative(months), plan.num_subjects)
         amounts = {"subjects at stop": np.asarray(enrolled), "duration, months": months}
-        means = [
-            plan.law.mean_at_bound(scenario.effect, n, float(z))
-            for n, z in zip(response.outcomes, design.bounds.efficacy, strict=True)
-        ]
+        effect, looks = scenario.effect, response.outcomes
+        each = list(zip(looks, design.bounds.efficacy.tolist(), design.bounds.futility.tolist(), strict=True))
+        means = [plan.law.mean_at_bound(effect, n, upper) for n, upper, _ in each]
+        shift = [plan.law.futility_shift(effect, n, upper, lower) for n, upper, lower in each]
+        design = replace(design, futility_shift=shift)
         drift = tuple((np.array(means) / np.sqrt(design.fractions)).tolist())
         unit = (response.response.effect - response.null) / response.drift(response.response.effect)
         exits = theory.exits if theory is not None and observed is None else None
         made = (scenario.name, scenario.effect, scenario.num_trials, design, drift, unit, response.null, amounts, exits)
-        found.append(FastScenario(*made, float(response.outcomes[-1]), "outcomes at stop"))
+        last, is_null = float(response.outcomes[-1]), effect == response.null
+        found.append(FastScenario(*made, last, "outcomes at stop", is_null))
     return found
 
 
@@ -152,10 +156,10 @@ class FastLine:
 
 def fast_lines(scenario: FastScenario, found: CanonicalCounts) -> list[FastLine]:
     """Every characteristic of a scenario that its statistic has, beside the analytical value where there is one."""
-    exits, is_null = scenario.exits, not any(found.drifts[0])
+    exits, what = scenario.exits, "type I error" if scenario.is_null else "power"
     information = found.mean_information(0)
     lines = [
-        FastLine("type I error" if is_null else "power", None, found.power(0), None if exits is None else exits.power),
+        FastLine(what, None, found.power(0), None if exits is None else exits.power),
         FastLine(scenario.information, None, _scaled(information, scenario.scale), None),
     ]
     for name, amounts in scenario.amounts.items():

@@ -14,6 +14,7 @@ from medtwin.trials.design.group_sequential import GroupSequential
 from medtwin.trials.design.means import MeansTest
 from medtwin.trials.design.monitoring import MIN_STEP, Monitoring
 from medtwin.trials.design.rates import RatesTest
+from medtwin.trials.engine.exact_rates import score_test_mean
 from medtwin.trials.outcome.response import BinaryResponse, ContinuousResponse, Response
 
 _MOST_BOUND = 8.0
@@ -71,6 +72,7 @@ class ResponseDesign:
         explained: Share of the variance within arms that the analysis takes away; of a continuous endpoint.
         allocation_ratio: Experimental : control.
         fixed: Outcomes at the last look; None: as many as the power needs.
+        num_covariates: For which the analysis adjusts.
 
     Raises:
         ValueError: If the alternative does not lie on the better side of the null, or the null is impossible.
@@ -82,6 +84,7 @@ class ResponseDesign:
     explained: float = 0.0
     allocation_ratio: float = 1.0
     fixed: int | None = None
+    num_covariates: int = 0
 
     def __post_init__(self) -> None:
         if not self.sign * (self.response.effect - self.null) > 0:
@@ -112,15 +115,37 @@ class ResponseDesign:
         if not isinstance(self.response, ContinuousResponse):
             raise TypeError(f"response must be continuous or binary, got {type(self.response).__name__}")
         sd = self.response.sd * math.sqrt(1 - self.explained)
-        return MeansTest(effect, sd, self.null, allocation_ratio=self.allocation_ratio)
+        ratio, covariates = self.allocation_ratio, self.num_covariates
+        return MeansTest(effect, sd, self.null, allocation_ratio=ratio, num_covariates=covariates)
 
     def drift_at(self, effect: float, outcomes: float) -> float:
         """E Z with so many outcomes under a true difference; positive favours the experimental arm."""
         return self._mean(effect, outcomes, self.plan.alpha)
 
     def mean_at_bound(self, effect: float, outcomes: float, bound: float) -> float:
-        """The mean of a normal statistic that crosses an efficacy bound as often as the test with so many outcomes."""
-        return self._mean(effect, outcomes, float(norm.sf(bound)) if bound < _MOST_BOUND else self.plan.alpha)
+        """The mean of a normal statistic that crosses a bound as often as the test with so many outcomes.
+
+        Of rates without covariates all tables are counted; the design itself rests on the normal approximation.
+        """
+        response = self.response
+        if isinstance(response, BinaryResponse) and not self.num_covariates and abs(bound) < _MOST_BOUND:
+            control, null = response.control, self.sign * self.null
+            rates = control + effect, control
+            good = rates if self.sign > 0 else (1 - rates[0], 1 - rates[1])
+            mean = score_test_mean(good, round(outcomes), self.allocation_ratio, null, bound)
+            if mean is not None:
+                return mean
+        return self._mean(effect, outcomes, float(norm.sf(bound)) if abs(bound) < _MOST_BOUND else self.plan.alpha)
+
+    def futility_shift(self, effect: float, outcomes: float, efficacy: float, futility: float) -> float:
+        """What is added to a futility bound where the statistic has the mean that suits the efficacy bound.
+
+        A statistic of that mean lies below the bound so moved as often as the test lies below the bound itself.
+        """
+        if abs(futility) >= _MOST_BOUND:
+            return 0.0
+        means = (self.mean_at_bound(effect, outcomes, bound) for bound in (efficacy, futility))
+        return next(means) - next(means)
 
     def _mean(self, effect: float, outcomes: float, alpha: float) -> float:
         return 0.0 if effect == self.null else self.sign * self.test(effect).drift(outcomes, alpha)

@@ -157,6 +157,9 @@ def theory_of(study: ResponseStudy, effect: float, *, obeys_futility: bool = Tru
         efficacy = np.append(design.bounds.efficacy[:-1], design.last_bound(len(early), int(outcomes)))
         futility = np.append(design.bounds.futility[:-1], -np.inf) if obeys_futility else None
         means = [plan.law.mean_at_bound(effect, float(n), z) for n, z in zip(now, efficacy, strict=True)]
+        if futility is not None:
+            each = zip(now, efficacy, futility, strict=True)
+            futility = futility + [plan.law.futility_shift(effect, float(n), z, low) for n, z, low in each]
         found = exits_with_means(now, efficacy, futility, means)
         upper += count / _LAST_LOOKS * found.upper
         lower += count / _LAST_LOOKS * found.lower
