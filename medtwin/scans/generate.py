@@ -167,12 +167,15 @@ class ScanModel:
     def _draw(self, requests: Sequence[ScanRequest], seed: int, drawer: Drawer, tile: int) -> NDArray[np.float32]:
         """The images of one tile, (requests, *size), in the scale of the network."""
         asked = self.tile(requests, seed, tile)
-        images = drawer(asked).float().cpu()
-        if (poses := self.description.poses) is not None:  # of the whole tile: their sums, too, are of one shape
-            drawn = asked.noise("pose", (NUM_PARAMETERS,)).cpu()
-            pose = poses.draw(drawn, asked.values.cpu(), asked.known.cpu())
-            images = warp(images, inverse(pose), "bicubic").clamp(-1, 1)
-        return cast(NDArray[np.float32], images[: len(requests), 0].numpy())
+        images = drawer(asked).float().cpu()[: len(requests)]
+        if (poses := self.description.poses) is not None:
+            drawn, values, known = (
+                each.cpu() for each in (asked.noise("pose", (NUM_PARAMETERS,)), asked.values, asked.known)
+            )
+            one_by_one = (slice(i, i + 1) for i in range(len(requests)))  # sums of few rows depend on the row's place
+            moved = [warp(images[i], inverse(poses.draw(drawn[i], values[i], known[i])), "bicubic") for i in one_by_one]
+            images = torch.cat(moved).clamp(-1, 1)
+        return cast(NDArray[np.float32], images[:, 0].numpy())
 
     def tile(self, requests: Sequence[ScanRequest], seed: int, size: int) -> Tile:
         """Requests, the last one repeated up to the size, as what draws takes them."""
