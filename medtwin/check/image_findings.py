@@ -78,10 +78,10 @@ def compare_images(
     risks: tuple[Risk, ...] = ()
     memberships: tuple[Membership, ...] = ()
     if encoded is None:
-        measures += no_image_attacks(reason)
         measures += unmeasured_features(reason, applicable=True)
         measures.append(Measure(WITHIN, STRATUM_TITLES[WITHIN], None, 0, "lower", reason))
         measures += [unmeasured_label(name, reason) for name in LABEL_TITLES]
+        measures += no_image_attacks(reason)
     else:
         narrow = projected(encoded, seed)
         measures += feature_measures(narrow[0], narrow[1], narrow[2], seed=seed, num_resamples=num_resamples)

@@ -179,7 +179,10 @@ def utility_findings(  # noqa: PLR0913 - parts of one measurement, each by its n
     for stage in watch(list(stages)):
         stages[stage]()
     divisions = divisions_of(strata, real[1], *everybody[2:3])
-    by_group, groups = utility_by_group(result.predicted, divisions, fairness or Fairness(), reason=result.reason)
+    applicable = any(one.applicable for one in result.measures)
+    by_group, groups = utility_by_group(
+        result.predicted, divisions, fairness or Fairness(), reason=result.reason, applicable=applicable
+    )
     return UtilityFindings(
         task,
         tuple(result.rows),

@@ -195,7 +195,7 @@ def test_twins_without_the_outcome_are_told_of(train: Records, test_side: Record
     found = measured(train, test_side, [records_of(stays(60, seed=3, deaths=False), VOCABULARY)])
     assert found.reason == "twins: 0 eligible subjects with the outcome (11 are needed)"
     assert {row.arm for row in found.rows} == {"real", "floor"}
-    assert [(one.estimate, one.applicable, one.reason) for one in found.measures] == [(None, True, found.reason)] * 5
+    assert [(one.estimate, one.applicable, one.reason) for one in found.measures] == [(None, True, found.reason)] * 6
     assert "60 subjects, fewer than the 300 real training subjects" in found.notes[0]
 
 

@@ -22,7 +22,10 @@ from medtwin.core.verdict import read_verdict
 
 Medtwin = Callable[..., subprocess.CompletedProcess[str]]
 
-MAY_BE_EMPTY = ("images", "separators", "units", "image_strata", "image_labels", "risks", "memberships", "identifiers")
+MAY_BE_EMPTY = (
+    "images", "separators", "units", "image_strata", "image_labels", "risks", "memberships", "identifiers",
+    "generations", "rare_codes", "fairness", "small_cells", "utility_groups",
+)  # fmt: skip
 """Tables of what these few patients do not have."""
 
 

@@ -69,7 +69,12 @@ def no_fair_utility(reason: str, *, applicable: bool = False) -> Measure:
 
 
 def utility_by_group(
-    predicted: Predicted | None, divisions: Sequence[Division], settings: Fairness, *, reason: str = ""
+    predicted: Predicted | None,
+    divisions: Sequence[Division],
+    settings: Fairness,
+    *,
+    reason: str = "",
+    applicable: bool = True,
 ) -> tuple[Measure, list[FairnessRow]]:
     """AUROC lost and calibration in every group, the measure of the group that loses most, and rows.
 
@@ -82,9 +87,10 @@ def utility_by_group(
         divisions: Of the test subjects and the twins.
         settings: The floor, of test patients; with and without the outcome `SMALLEST_FLOOR` are needed.
         reason: Why nothing was predicted.
+        applicable: Whether it could have been.
     """
     if predicted is None:
-        return no_fair_utility(reason or "nothing was predicted", applicable=True), []
+        return no_fair_utility(reason or "nothing was predicted", applicable=applicable), []
     rows: list[FairnessRow] = []
     judged: list[tuple[Division, str, Bools]] = []
     for division in divisions:
