@@ -213,7 +213,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--independent", type=int, default=20_000, help="trials in R where a row misses; 0: none")
     parser.add_argument("--state", type=Path, default=ROOT / "outputs" / "trials_errors_means_rates.jsonl")
-    parser.add_argument("--as-is", action="store_true", help="report what the state file has, simulate no more patients")
+    parser.add_argument("--as-is", action="store_true", help="report what the state file has, simulate nothing")
     parser.add_argument("--twins", type=Path, help="dataset of a synthetic cohort, for a score fitted on it")
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
