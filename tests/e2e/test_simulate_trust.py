@@ -57,11 +57,14 @@ def chosen(twins: Path, out: Path, *overrides: str) -> SimulateSettings:
     return SimulateSettings(twins, trial_config("any_adult", overrides), out, 100, 100)
 
 
+EFFECT = "+trial.effect='-0.4 + 0.2*scale(age)'"
+
+
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("trust")
     twins = cohort(home / "twins", learned_from=30)
-    return simulate(chosen(twins, home / "trial", "+trial.effect='-0.4 + 0.2*scale(age)'"))
+    return simulate(chosen(twins, home / "trial", EFFECT))
 
 
 def test_a_cohort_that_failed_its_check_is_refused_unless_somebody_says_why(tmp_path: Path) -> None:
@@ -112,7 +115,8 @@ def test_twins_are_worth_as_many_patients_as_they_were_learned_from(simulated: P
     assert {row["is_lower_bound"] for row in found} == {"true"}
     page = (simulated / "report.html").read_text(encoding="utf-8")
     assert "learned from 30 patients: 90 twins have the precision of at most as many" in page
-    more = simulate(replace(chosen(simulated.parent / "twins", tmp_path / "more"), source_subjects=90))
+    same = chosen(simulated.parent / "twins", tmp_path / "more", EFFECT)
+    more = simulate(replace(same, source_subjects=90))
     errors = [float(rows_of(each / "precision.csv")[0]["cohort_error"]) for each in (simulated, more)]
     assert 1.3 < errors[0] / errors[1] < 2.3  # the root of 90 / 30 is 1.7
     unknown = simulate(chosen(cohort(tmp_path / "twins"), tmp_path / "unknown"))
