@@ -117,7 +117,9 @@ def test_twins_are_worth_as_many_patients_as_they_were_learned_from(simulated: P
     assert "learned from 30 patients: 90 twins have the precision of at most as many" in page
     same = chosen(simulated.parent / "twins", tmp_path / "more", EFFECT)
     more = simulate(replace(same, source_subjects=90))
-    errors = [float(rows_of(each / "precision.csv")[0]["cohort_error"]) for each in (simulated, more)]
+    rows = (row for each in (simulated, more) for row in rows_of(each / "precision.csv"))
+    # Not the risk by month 36: nearly everybody dies, and of 30 patients some resamples end before.
+    errors = [float(row["cohort_error"]) for row in rows if row["result"] == "month of the last look"]
     assert 1.3 < errors[0] / errors[1] < 2.3  # the root of 90 / 30 is 1.7
     unknown = simulate(chosen(cohort(tmp_path / "twins"), tmp_path / "unknown"))
     assert "Nobody recorded how many patients" in (unknown / "report.html").read_text(encoding="utf-8")
