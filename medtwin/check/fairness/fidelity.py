@@ -174,6 +174,5 @@ def _compared(plan: Plan, tables: Sequence[Table], members: Sequence[Ints], part
 
 
 def _less(first: Draws, second: Draws) -> Draws:
-    has_control = first.control is not None and second.control is not None
-    control = first.control - second.control if has_control else None  # type: ignore[operator]
+    control = None if first.control is None or second.control is None else first.control - second.control
     return Draws(first.bootstrap - second.bootstrap, first.halves - second.halves, control)
