@@ -12,7 +12,7 @@ class GenerationRow:
     Attributes:
         generation: From 1 on, in order; 0: other real patients, as many, in the place of twins (the negative control).
         measure: As in `anchor perplexity`.
-        value, low, high: The number and its 95 % interval, from resampling patients of all sides.
+        value, low, high: The number and its 95 % interval, from leaving out groups of patients.
         change: By how much it is worse than in the first generation, of perplexities as natural logarithm; None of the
             first, and of real patients.
         limit: What the change may be: what chance and data that accumulate explain (`collapse.alarm`).

@@ -31,8 +31,8 @@ def element_texts(path: Path) -> Iterator[tuple[str, str, str]]:
 def hidden_places(path: Path) -> Iterator[str]:
     """Places of which an export has no use, where something could be hidden: never their content.
 
-    Private elements, overlays, curves, a preamble that is not empty, elements behind the pixels, a mark of burned-in
-    annotation, and binary values other than pixels.
+    Private elements, overlays, curves, a preamble that is not empty, elements behind the pixels, and a mark of
+    burned-in annotation.
 
     Raises:
         SourceError: If the file is no DICOM.
