@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from medtwin.report import Section, Table
 from medtwin.trials import Study
-from medtwin.trials.engine.batch import BLOCK, Characteristics, Estimate, Stops
+from medtwin.trials.engine.batch import Characteristics, Estimate
 from medtwin.trials.engine.counterfactual import Measure, Question, true_estimands
 from medtwin.trials.engine.estimand import Attribute, attributes
 from medtwin.trials.engine.measure_scoring import SCORED, difference_scores
@@ -76,7 +76,7 @@ def estimation(
             for group, members in subgroups(study).items():
                 own = true_estimands(plan, seed, ratio, Question(members=members), num_blocks=blocks)
                 truths.append(Truth(scenario.name, ratio, group, _MARGINAL, own[_MARGINAL]))
-        some = first_trials(found.stops)
+        some = found.stops.first_blocks(_MOST_BLOCKS)
         scored += [(scenario, each) for each in scores(plan, seed, ratio, some, true[_MARGINAL])]
         if tau is not None:
             scored += [(scenario, each) for each in difference_scores(plan, seed, ratio, some, true, tau)]
@@ -95,12 +95,6 @@ def subgroups(study: Study) -> dict[str, Bools]:
         is_woman, age = covariates.sex == "F", covariates.values[:, list(covariates.names).index("age_years")]
         found = {"women": is_woman, "others": ~is_woman, "below 65": age < _OLD, "65 and over": age >= _OLD}
     return {name: members for name, members in found.items() if members.any()}
-
-
-def first_trials(stops: Stops, blocks: int = _MOST_BLOCKS) -> Stops:
-    """The first whole blocks of trials."""
-    count = min(len(stops.look) // BLOCK, blocks) * BLOCK
-    return Stops(*(getattr(stops, name)[:count] for name in Stops.__annotations__))
 
 
 def estimation_section(found: Estimation) -> Section:

@@ -9,8 +9,7 @@ from typing import Any
 
 from medtwin.pipelines.simulate_tables import number
 from medtwin.report import Section, Table
-from medtwin.trials.engine.course import BLOCK
-from medtwin.trials.engine.response_batch import ResponseCharacteristics, ResponseStops
+from medtwin.trials.engine.response_batch import ResponseCharacteristics
 from medtwin.trials.engine.response_scenarios import EffectScenario
 from medtwin.trials.engine.response_scoring import response_scores, true_difference
 from medtwin.trials.engine.response_trial import ResponseStudy
@@ -44,8 +43,7 @@ def scores_of_responses(
     for scenario, each in pairs:
         if scenario.name not in _MAIN:
             continue
-        count = min(len(each.stops.look) // BLOCK, _MOST_BLOCKS) * BLOCK
-        stops = ResponseStops(*(getattr(each.stops, name)[:count] for name in ResponseStops.__annotations__))
+        stops = each.stops.first_blocks(_MOST_BLOCKS)
         truth = true_difference(study.plan, seed, scenario.effect)
         for score in response_scores(study.plan, seed, scenario.effect, stops, truth):
             found.append(ResponseScore(scenario.name, scenario.effect, score))

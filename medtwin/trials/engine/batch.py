@@ -7,7 +7,6 @@ workers, and every design and hazard ratio is tried on the same patients with th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -32,7 +31,14 @@ from medtwin.trials.engine.course import (
 )
 from medtwin.trials.engine.estimates import Estimate, mean_of, share_of
 from medtwin.trials.engine.looks import look_data
-from medtwin.trials.engine.stopped import StoppedCharacteristics, no_counts, no_marks, no_numbers
+from medtwin.trials.engine.stopped import (
+    Stopped,
+    StoppedCharacteristics,
+    no_counts,
+    no_marks,
+    no_numbers,
+    still_running,
+)
 
 __all__ = [
     "BLOCK",
@@ -60,30 +66,17 @@ Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Stops:
-    """How a block of trials ended, (trials,) each.
+class Stops(Stopped):
+    """How a block of trials of times to an event ended, (trials,) each.
 
     Attributes:
-        look: Index of the look at which it stopped. is_rejected: The null was rejected there.
-        is_futile: Stopped at a futility bound. is_capped: The last look came by the calendar, short of events.
-        events, subjects: Seen by then. months: Calendar time then. log_hazard_ratio: Cox estimate then.
-        z: (trials, looks) the statistic at each look; nan after the stop.
+        is_capped: The last look came by the calendar, short of events. events: Seen by the stop.
+        log_hazard_ratio: Cox estimate then.
     """
 
-    look: Ints
-    is_rejected: Bools
-    is_futile: Bools
     is_capped: Bools
     events: Ints
-    subjects: Ints
-    months: Floats
     log_hazard_ratio: Floats
-    z: Floats
-
-    @staticmethod
-    def join(parts: Sequence[Stops]) -> Stops:
-        """The blocks, one after the other."""
-        return Stops(*(np.concatenate([getattr(part, name) for part in parts]) for name in Stops.__annotations__))
 
 
 def run_block(plan: TrialPlan, seed: int, block: int, hazard_ratio: float, *, obeys_futility: bool = True) -> Stops:
@@ -111,7 +104,8 @@ def run_trials(plan: TrialPlan, patients: Patients, hazard_ratio: float, *, obey
     planned, bounds = plan.design.events, plan.design.bounds
     data = look_data(plan, patients, hazard_ratio)
     due = data.due
-    stops = _open_stops(len(due), len(planned))
+    num = len(due)
+    stops = Stops(*still_running(num, len(planned)), no_marks(num), no_counts(num), no_numbers(num))
     running = np.arange(len(due))
     for k, wanted in enumerate(planned):
         months, events = due[running, k], np.full(len(running), wanted)
@@ -140,21 +134,6 @@ def run_trials(plan: TrialPlan, patients: Patients, hazard_ratio: float, *, obey
             break
     np.sum(patients.enrolled <= stops.months[:, None], axis=1, out=stops.subjects)
     return stops
-
-
-def _open_stops(num_trials: int, num_looks: int) -> Stops:
-    z = np.full((num_trials, num_looks), np.nan)
-    return Stops(
-        no_counts(num_trials),
-        no_marks(num_trials),
-        no_marks(num_trials),
-        no_marks(num_trials),
-        no_counts(num_trials),
-        no_counts(num_trials),
-        no_numbers(num_trials),
-        no_numbers(num_trials),
-        z,
-    )
 
 
 @lru_cache(maxsize=4096)

@@ -34,6 +34,7 @@ from medtwin.trials.engine.response_batch import draw_patients as draw_response_
 from medtwin.trials.engine.response_batch import run_trials as run_response_trials
 from medtwin.trials.engine.response_scenarios import theory_of
 from medtwin.trials.engine.response_trial import ResponseStudy
+from medtwin.trials.engine.stopped import Stopped
 from medtwin.trials.engine.survival_trial import Study
 from medtwin.trials.engine.tasks import by_scenario
 
@@ -43,20 +44,20 @@ AnyStops = Stops | ResponseStops
 AnyCharacteristics = Characteristics | ResponseCharacteristics
 REJECTED, DURATION, PATIENTS, EVENTS = "null rejected", "duration, months", "patients enrolled", "events"
 OUTCOMES = "outcomes"
-MEASURES: Mapping[str, Callable[[Stops], Floats]] = {
+_OF_ALL: Mapping[str, Callable[[Stopped], Floats]] = {
     REJECTED: lambda stops: stops.is_rejected.astype(np.float64),
     "stopped for futility": lambda stops: stops.is_futile.astype(np.float64),
     DURATION: lambda stops: stops.months,
     PATIENTS: lambda stops: stops.subjects.astype(np.float64),
+}
+MEASURES: Mapping[str, Callable[[Stops], Floats]] = {
+    **_OF_ALL,
     EVENTS: lambda stops: stops.events.astype(np.float64),
     "log hazard ratio at stop": lambda stops: stops.log_hazard_ratio,
 }
 """What is compared of times to an event: name to its value in each trial, (trials,)."""
 RESPONSE_MEASURES: Mapping[str, Callable[[ResponseStops], Floats]] = {
-    REJECTED: lambda stops: stops.is_rejected.astype(np.float64),
-    "stopped for futility": lambda stops: stops.is_futile.astype(np.float64),
-    DURATION: lambda stops: stops.months,
-    PATIENTS: lambda stops: stops.subjects.astype(np.float64),
+    **_OF_ALL,
     OUTCOMES: lambda stops: stops.outcomes.astype(np.float64),
     "difference at stop": lambda stops: stops.estimate,
 }

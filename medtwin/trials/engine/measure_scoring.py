@@ -41,12 +41,9 @@ def reported_differences(
     Raises:
         ValueError: If the stops are not whole blocks, or tau is not above 0.
     """
-    blocks, rest = divmod(len(stops.look), BLOCK)
-    if rest:
-        raise ValueError(f"stops must be of whole blocks of {BLOCK} trials, got {len(stops.look)}")
+    blocks = stops.blocks()
     estimate, error = np.full((2, len(SCORED), len(stops.look)), np.nan)
-    for block in range(blocks):
-        rows = slice(block * BLOCK, (block + 1) * BLOCK)
+    for block, rows in enumerate(blocks):
         patients = draw_patients(plan, seed, block)
         data = snapshot(course_of(plan, patients, hazard_ratio), np.arange(BLOCK), stops.months[rows])
         trials = order_trials(data.time, data.event, patients.arm)

@@ -7,7 +7,6 @@ by the calendar, with as many outcomes as there are then: it spends the rest of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -20,7 +19,14 @@ from medtwin.trials.engine.estimates import Estimate, mean_of, share_of
 from medtwin.trials.engine.levels import SEX, levels_of
 from medtwin.trials.engine.response_design import ResponseDesign
 from medtwin.trials.engine.response_tests import ResponseTest, StudentTest, analyse
-from medtwin.trials.engine.stopped import StoppedCharacteristics, no_counts, no_marks, no_numbers
+from medtwin.trials.engine.stopped import (
+    Stopped,
+    StoppedCharacteristics,
+    no_counts,
+    no_marks,
+    no_numbers,
+    still_running,
+)
 from medtwin.trials.enrolment.accrual import Accrual
 from medtwin.trials.enrolment.adherence import Dropout
 from medtwin.trials.enrolment.draws import TrialDraws
@@ -161,34 +167,19 @@ def responses_of(plan: ResponsePlan, patients: ResponsePatients, effect: float, 
 
 
 @dataclass(frozen=True)
-class ResponseStops:
-    """How a block of trials ended, (trials,) each.
+class ResponseStops(Stopped):
+    """How a block of trials with an endpoint that is read once ended, (trials,) each.
 
     Attributes:
-        look: Index of the look at which it stopped. is_rejected: The null was rejected there.
-        is_futile: Stopped at a futility bound. is_last: Came to its last look.
-        outcomes, subjects: Read and enrolled by then. months: Calendar time then.
+        is_last: Came to its last look. outcomes: Read by the stop.
         estimate: Difference then, nan where there is none. is_covered: Whether its 95 % interval, which knows of no
             other looks, holds the true one.
-        z: (trials, looks) the statistic at each look, above 0 in favour of the experimental arm; nan after the stop.
     """
 
-    look: Ints
-    is_rejected: Bools
-    is_futile: Bools
     is_last: Bools
     outcomes: Ints
-    subjects: Ints
-    months: Floats
     estimate: Floats
     is_covered: Floats
-    z: Floats
-
-    @staticmethod
-    def join(parts: Sequence[ResponseStops]) -> ResponseStops:
-        """The blocks, one after the other."""
-        names = ResponseStops.__annotations__
-        return ResponseStops(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def run_trials(
@@ -208,7 +199,10 @@ def run_trials(
     in_time = np.sort(read, axis=1)
     end = np.minimum(patients.resolved.max(axis=1), plan.max_months)
     in_all = (read <= end[:, None]).sum(axis=1)
-    stops = _open_stops(len(read), len(design.outcomes))
+    num = len(read)
+    stops = ResponseStops(
+        *still_running(num, len(design.outcomes)), no_marks(num), no_counts(num), no_numbers(num), no_numbers(num)
+    )
     running = np.arange(len(read))
     for k, wanted in enumerate(design.outcomes):
         is_last = (in_all[running] <= wanted) | (k + 1 == len(design.outcomes))
@@ -242,22 +236,6 @@ def run_trials(
             break
     np.sum(patients.enrolled <= stops.months[:, None], axis=1, out=stops.subjects)
     return stops
-
-
-def _open_stops(num_trials: int, num_looks: int) -> ResponseStops:
-    z = np.full((num_trials, num_looks), np.nan)
-    return ResponseStops(
-        no_counts(num_trials),
-        no_marks(num_trials),
-        no_marks(num_trials),
-        no_marks(num_trials),
-        no_counts(num_trials),
-        no_counts(num_trials),
-        no_numbers(num_trials),
-        no_numbers(num_trials),
-        no_numbers(num_trials),
-        z,
-    )
 
 
 @dataclass(frozen=True)

@@ -95,15 +95,12 @@ def response_scores(
     Raises:
         ValueError: If the stops are not whole blocks.
     """
-    blocks, rest = divmod(len(stops.look), BLOCK)
-    if rest:
-        raise ValueError(f"stops must be of whole blocks of {BLOCK} trials, got {len(stops.look)}")
+    blocks = stops.blocks()
     tests = estimators_of(plan)
     level = 1 - 2 * plan.design.plan.alpha
     limit = float(norm.ppf(0.5 + level / 2))
     estimate, covers = np.full((len(tests), len(stops.look)), np.nan), np.zeros((len(tests), len(stops.look)), np.bool_)
-    for block in range(blocks):
-        rows = slice(block * BLOCK, (block + 1) * BLOCK)
+    for block, rows in enumerate(blocks):
         patients = draw_patients(plan, seed, block)
         response = responses_of(plan, patients, effect)
         known = patients.is_observed & (patients.resolved <= stops.months[rows, None])

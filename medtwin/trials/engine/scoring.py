@@ -66,12 +66,9 @@ def reported(plan: TrialPlan, seed: int, hazard_ratio: float, stops: Stops) -> d
     Raises:
         ValueError: If the stops are not whole blocks.
     """
-    blocks, rest = divmod(len(stops.look), BLOCK)
-    if rest:
-        raise ValueError(f"stops must be of whole blocks of {BLOCK} trials, got {len(stops.look)}")
+    blocks = stops.blocks()
     estimate, error = np.empty(len(stops.look)), np.empty(len(stops.look))
-    for block in range(blocks):
-        rows = slice(block * BLOCK, (block + 1) * BLOCK)
+    for block, rows in enumerate(blocks):
         patients = draw_patients(plan, seed, block)
         data = snapshot(course_of(plan, patients, hazard_ratio), np.arange(BLOCK), stops.months[rows])
         found = cox_log_hazard_ratio_continuous(in_order(plan, data, patients.arm, patients.stratum))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Protocol
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medtwin.trials.engine.course import BLOCK
 from medtwin.trials.engine.estimates import Estimate, mean_of, share_of
 
 Floats = NDArray[np.float64]
@@ -15,28 +18,43 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 
-class Stopped(Protocol):
-    """What is known of the end of every trial, (trials,) each; see `batch.Stops` and `response_batch.ResponseStops`."""
+@dataclass(frozen=True)
+class Stopped:
+    """How a block of trials ended, (trials,) each.
 
-    @property
-    def look(self) -> Ints:
-        """Index of the look at which it stopped."""
+    Attributes:
+        look: Index of the look at which it stopped. is_rejected: The null was rejected there.
+        is_futile: Stopped at a futility bound. subjects: Enrolled by then. months: Calendar time then.
+        z: (trials, looks) the statistic at each look, above 0 in favour of the experimental arm; nan after the stop.
+    """
 
-    @property
-    def is_rejected(self) -> Bools:
-        """The null was rejected there."""
+    look: Ints
+    is_rejected: Bools
+    is_futile: Bools
+    subjects: Ints
+    months: Floats
+    z: Floats
 
-    @property
-    def is_futile(self) -> Bools:
-        """Stopped at a futility bound."""
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """The blocks, one after the other."""
+        return cls(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(cls)))
 
-    @property
-    def subjects(self) -> Ints:
-        """Enrolled by then."""
+    def first_blocks(self, most: int) -> Self:
+        """The first whole blocks of trials, so many at most."""
+        count = min(len(self.look) // BLOCK, most) * BLOCK
+        return type(self)(*(getattr(self, each.name)[:count] for each in fields(self)))
 
-    @property
-    def months(self) -> Floats:
-        """Calendar time then."""
+    def blocks(self) -> list[slice]:
+        """The trials of each block.
+
+        Raises:
+            ValueError: If they are not whole blocks.
+        """
+        blocks, rest = divmod(len(self.look), BLOCK)
+        if rest:
+            raise ValueError(f"stops must be of whole blocks of {BLOCK} trials, got {len(self.look)}")
+        return [slice(block * BLOCK, (block + 1) * BLOCK) for block in range(blocks)]
 
 
 class StoppedCharacteristics:
@@ -71,6 +89,17 @@ class StoppedCharacteristics:
     def months(self) -> Estimate:
         """Mean calendar duration."""
         return mean_of(self.stops.months)
+
+
+def still_running(num_trials: int, num_looks: int) -> tuple[Ints, Bools, Bools, Ints, Floats, Floats]:
+    """The arrays of `Stopped` while the trials still run.
+
+    Args:
+        num_trials: Of the block.
+        num_looks: Planned.
+    """
+    n, z = num_trials, np.full((num_trials, num_looks), np.nan)
+    return no_counts(n), no_marks(n), no_marks(n), no_counts(n), no_numbers(n), z
 
 
 def no_counts(num_trials: int) -> Ints:

@@ -8,7 +8,7 @@ from typing import TypeVar
 from medtwin.trials.engine.course import BLOCK
 
 POWER_CURVE = "power curve"
-Stopped = TypeVar("Stopped")
+Part = TypeVar("Part")
 
 
 def blocks_of_tasks(num_trials: int, blocks_per_task: int) -> list[tuple[int, ...]]:
@@ -26,7 +26,7 @@ def blocks_of_tasks(num_trials: int, blocks_per_task: int) -> list[tuple[int, ..
     return [tuple(range(start, min(start + blocks_per_task, num_blocks))) for start in starts]
 
 
-def by_scenario(num_scenarios: int, results: Iterable[Sequence[Sequence[Stopped]]]) -> list[list[Stopped]]:
+def by_scenario(num_scenarios: int, results: Iterable[Sequence[Sequence[Part]]]) -> list[list[Part]]:
     """The parts of each scenario, from the results of the tasks in their order.
 
     Args:
@@ -36,7 +36,7 @@ def by_scenario(num_scenarios: int, results: Iterable[Sequence[Sequence[Stopped]
     >>> by_scenario(2, [[["a"], ["b"]], [["c"], []]])
     [['a', 'c'], ['b']]
     """
-    parts: list[list[Stopped]] = [[] for _ in range(num_scenarios)]
+    parts: list[list[Part]] = [[] for _ in range(num_scenarios)]
     for found in results:
         for mine, more in zip(parts, found, strict=True):
             mine.extend(more)
