@@ -1,16 +1,16 @@
 """How good a synthetic dataset is, and how useful: measures with baselines and intervals, gates, a verdict; no torch.
 
-A map of the room. `records` reads a dataset into arrays, `resample` draws subjects and gives every measure its
-interval and baseline; what is found stands in `findings`. Measured are codes (`codes`), numbers (`values`, `labs`,
+A map of the room. `records` reads a dataset into arrays, `resample` draws subjects and gives every measure its interval
+and baseline; what is found stands in `findings`. Measured are codes (`codes`), numbers (`values`, `labs`,
 `trajectories`, `missingness`), times (`times`, `kinds`), pairs (`pairs`), copies (`copies`, `near_copies`), what
-classifiers and neighbours say (`summaries`, on `two_sample` and `neighbours`), groups (`strata`), the model's own
-view (`likelihoods`); images (`image_findings`, on `pictures`, `images` and `image_*`); rules (`plausibility`, on
-`rules` and `facts`); use (`utility`, on `tasks`, `task_features`, `classifiers`, `scores`, `effects`, `cox`). Rooms
-of their own have attacks on the patients (`attacks`, as `attack_rows`), how groups fare (`fairness`, as `group_rows`,
-and `small_cells`), generations of twins (`collapse`, as `collapse_rows`) and identifiers in files (`identifiers`).
-`compare` runs all of it, `gates` judges, `disclosure` takes out what tells of few people. `controls` and
-`image_controls` break data on purpose, and `matrix` sees to it that every measure notices. docs/check.md says it for
-users.
+classifiers and neighbours say (`summaries`, on `two_sample` and `neighbours`), groups (`strata`), the model's own view
+(`likelihoods`); images (`image_findings`, on `pictures`, `images` and `image_*`); rules (`plausibility`, on `rules` and
+`facts`); use (`utility`, on `utility_sides`, `utility_arms`, `tasks`, `task_features`, `classifiers`, `scores`,
+`effects`, `cox`). Rooms of their own have attacks on the patients (`attacks`, as `attack_rows`), how groups fare
+(`fairness`, as `group_rows`, and `small_cells`), generations of twins (`collapse`, as `collapse_rows`) and identifiers
+in files (`identifiers`). `compare` runs all of it, `gates` judges, `disclosure` takes out what tells of few people.
+`controls` and `image_controls` break data on purpose, and `matrix` sees to it that every measure notices. docs/check.md
+says it for users.
 """
 
 from medtwin.check.compare import Options, compare_datasets, compare_records, require_comparable

@@ -9,16 +9,15 @@ nothing but the scores. Esteban, Hyland & Raetsch 2017 (arXiv:1706.02633) for tr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
 from medtwin.check.classifiers import MODELS, Fitted, ModelName, fit, tune
-from medtwin.check.disclosure import SMALLEST_CELL
 from medtwin.check.effects import (
     Covariates,
     Survival,
@@ -35,7 +34,7 @@ from medtwin.check.records import Records
 from medtwin.check.resample import subject_weights
 from medtwin.check.scores import SCORES, Summary, summarise
 from medtwin.check.strata import Stratification
-from medtwin.check.task_features import Matrix, fit_feature_space
+from medtwin.check.task_features import fit_feature_space
 from medtwin.check.tasks import (
     Examples,
     Labels,
@@ -43,11 +42,11 @@ from medtwin.check.tasks import (
     agree_with_labels,
     find_examples,
 )
+from medtwin.check.utility_arms import LOST, Arms
 from medtwin.check.utility_rows import HazardRow, ImportanceRow, SideRow, UtilityFindings, UtilityRow
+from medtwin.check.utility_sides import Side, stack
 from medtwin.core.seeds import generator
 
-MIN_OF_CLASS = SMALLEST_CELL
-"""Subjects with, and without, the outcome that training and test data need."""
 NUM_SEEDS = 3
 """Generator seeds from which on the spread between them means something."""
 NUM_FLOORS = 5
@@ -73,56 +72,6 @@ def no_task() -> list[Measure]:
 
 Floats = NDArray[np.float64]
 Watch = Callable[[Sequence[str]], Iterable[str]]
-
-
-@dataclass(frozen=True)
-class Side:
-    """Labelled features of some subjects.
-
-    Attributes:
-        features: (rows, columns). label: (rows,). subject: (rows,) ascending.
-    """
-
-    features: Matrix
-    label: NDArray[np.bool_]
-    subject: NDArray[np.int64]
-
-    def rows(self, index: NDArray[Any]) -> Side:
-        """Some of the rows."""
-        return Side(self.features[index], self.label[index], self.subject[index])
-
-    def of_subjects(self, chosen: NDArray[np.int64]) -> Side:
-        """The rows of some subjects."""
-        return self.rows(np.isin(self.subject, chosen))
-
-    @property
-    def subjects(self) -> NDArray[np.int64]:
-        """Those with a row."""
-        return np.unique(self.subject)
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """Subjects, rows and positive rows."""
-        return np.array([len(self.subjects), len(self.label), self.label.sum()])
-
-    def lacks(self) -> str:
-        """What it has too little of to train or test with; empty where nothing."""
-        positive = len(np.unique(self.subject[self.label]))
-        negative = len(np.unique(self.subject[~self.label]))
-        for number, which in ((positive, "with"), (negative, "without")):
-            if number < MIN_OF_CLASS:
-                return f"{number} eligible subjects {which} the outcome ({MIN_OF_CLASS} are needed)"
-        return ""
-
-
-def stack(first: Side, second: Side) -> Side:
-    """The rows of both; their subjects stay apart."""
-    away = int(first.subject.max(initial=-1)) + 1
-    return Side(
-        np.vstack([first.features, second.features]),
-        np.r_[first.label, second.label],
-        np.r_[first.subject, second.subject + away],
-    )
 
 
 def utility_findings(  # noqa: PLR0913 - parts of one measurement, each by its name
@@ -269,7 +218,7 @@ class _Protocol:
             return
         train, test, seed = self._train, self._test, self._seed
         ceiling = self._tune(model, train)
-        arms = _Arms(self._task.name, model, test.label, self._weights)
+        arms = Arms(self._task.name, model, test.label, self._weights)
         arms.add("real", "real, tested on real: the ceiling", [ceiling.predict(test.features)], [train])
         models = [self._tune(model, side) for side in self._twins]
         if models:
@@ -296,7 +245,7 @@ class _Protocol:
     def _tune(self, model: ModelName, side: Side) -> Fitted:
         return tune(model, side.features, side.label, side.subject, seed=self._seed)
 
-    def _augment(self, arms: _Arms, model: ModelName, fraction: float) -> None:
+    def _augment(self, arms: Arms, model: ModelName, fraction: float) -> None:
         """A share of the real subjects, without and with the twins added."""
         name = f"real {fraction:.0%}".replace("%", " %")
         test, alone, together = self._test, [], []
@@ -348,7 +297,7 @@ class _Protocol:
             predicted = [one.predict(test.features) for one in halves]
             of_halves.append((predicted[0], predicted[1]))
             once = self._weights[:1]
-            lost = [abs(float(np.subtract(*(SCORES[s](p, test.label, once)[0] for p in predicted)))) for s in _LOST]
+            lost = [abs(float(np.subtract(*(SCORES[s](p, test.label, once)[0] for p in predicted)))) for s in LOST]
             first, second = (importance(one, weights[:1]) for one in halves)
             pairs.append([*lost, rank_agreement(first, second)[0], top_overlap(first, second)[0]])
         of_twins = [one.predict(test.features) for one in twins]
@@ -362,7 +311,7 @@ class _Protocol:
             self._half_scale,
         )
         baselines = np.array(pairs).T
-        for name, score, half in zip(("utility.auroc_loss", "utility.auprc_loss"), _LOST, baselines[:2], strict=True):
+        for name, score, half in zip(("utility.auroc_loss", "utility.auprc_loss"), LOST, baselines[:2], strict=True):
             self._add(name, summarise(self._losses[model][score]), *self._noise(half), len(test.subjects))
         self._suspect(self.measures[0].estimate)
         for name, of, half in (
@@ -438,69 +387,3 @@ class _Protocol:
             return
         estimate = Estimate(summary.value, summary.low, summary.high, baseline, worst)
         self.measures.append(Measure(name, title, estimate, number, better))
-
-
-_LOST = ("auroc", "auprc")
-
-
-class _Arms:
-    """The scores of one classifier's arms."""
-
-    def __init__(self, task: str, model: str, label: NDArray[np.bool_], weights: NDArray[np.float32]) -> None:
-        self._task, self._model, self._label, self._weights = task, model, label, weights
-        self.draws: dict[str, dict[str, Floats]] = {}
-        self.rows: list[UtilityRow] = []
-
-    def add(
-        self, arm: str, title: str, predicted: Sequence[Floats], trained_on: Sequence[Side], *, against: str = ""
-    ) -> None:
-        """An arm tested on the real test subjects: the probabilities of each of its fits."""
-        draws = {
-            score: np.stack([of(one, self._label, self._weights) for one in predicted]) for score, of in SCORES.items()
-        }
-        self._store(arm, title, draws, trained_on, against)
-
-    def add_reverse(self, arm: str, title: str, ceiling: Fitted, twins: Sequence[Side], train: Side, seed: int) -> None:
-        """The model of real subjects, tested on each set of twins."""
-        draws: dict[str, list[Floats]] = {score: [] for score in SCORES}
-        for number, side in enumerate(twins):
-            rng = generator(seed, "utility", "reverse", number)
-            weights = subject_weights(side.subject, len(self._weights) - 1, rng)
-            predicted = ceiling.predict(side.features)
-            for score, of in SCORES.items():
-                draws[score].append(of(predicted, side.label, weights))
-        self._store(arm, title, {score: np.stack(some) for score, some in draws.items()}, [train], "")
-
-    def _store(self, arm: str, title: str, draws: dict[str, Floats], trained_on: Sequence[Side], against: str) -> None:
-        self.draws[arm] = draws
-        counts = np.mean([side.counts for side in trained_on], axis=0).round()
-        num_subjects, num_rows, num_positive = (int(count) for count in counts)
-        for score, mine in draws.items():
-            summary = summarise(mine)
-            difference = summarise(mine - self.draws[against][score]) if against else None
-            self.rows.append(
-                UtilityRow(
-                    self._task,
-                    arm,
-                    title,
-                    self._model,
-                    score,
-                    *_parts(summary, at_most=1.0 if score in _LOST else np.inf),
-                    None if summary is None else summary.between,
-                    against,
-                    *_parts(difference),
-                    num_subjects,
-                    num_rows,
-                    num_positive,
-                    len(mine),
-                )
-            )
-
-
-def _parts(summary: Summary | None, *, at_most: float = np.inf) -> tuple[float | None, float | None, float | None]:
-    """Value and limits; of what lies between 0 and 1 by definition, the limits do."""
-    if summary is None:
-        return None, None, None
-    if np.isinf(at_most):
-        return summary.value, summary.low, summary.high
-    return summary.value, max(summary.low, 0.0), min(summary.high, at_most)
