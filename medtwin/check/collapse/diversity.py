@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from medtwin.check.collapse.jackknife import NUM_GROUPS, Jackknifed, group_weights
+from medtwin.check.collapse.jackknife import Jackknifed, group_weights
 from medtwin.check.neighbours import NUM_NEIGHBOURS, vendi
 from medtwin.check.records import Records
 from medtwin.check.summaries import patient_summaries, scaled_summaries, summary_keys
@@ -36,6 +36,7 @@ def diversities(real: Records, others: Sequence[Records]) -> list[dict[str, Jack
     keys = summary_keys(real)
     rows = [patient_summaries(one.take(np.arange(size)), keys) for one in (real, *others)]
     found = []
+    kept = [np.flatnonzero(weights) for weights in group_weights(size)]
     with one_thread():
         points = scaled_summaries(rows, rows[0])
         own = cdist(points[0], points[0])
@@ -43,13 +44,7 @@ def diversities(real: Records, others: Sequence[Records]) -> list[dict[str, Jack
         bandwidth = float(np.median(own[np.triu_indices(size, 1)])) or 1.0
         for side in points[1:]:
             near = cdist(points[0], side) <= radius[:, None]
-            kept = [np.flatnonzero(weights) for weights in group_weights(size)]
             scores = np.array([np.log(vendi(side[rows], bandwidth=bandwidth)) for rows in kept])
             coverage = np.array([near[:, rows].any(axis=1).mean() for rows in kept])
-            found.append(
-                {
-                    name: Jackknifed(float(values[0]), values[1:], np.full(NUM_GROUPS, values[0]))
-                    for name, values in ((VENDI, scores), (COVERAGE, coverage))
-                }
-            )
+            found.append({VENDI: Jackknifed.of(scores), COVERAGE: Jackknifed.of(coverage)})
     return found

@@ -38,6 +38,17 @@ class Jackknifed:
     own: Floats
     shared: Floats
 
+    @staticmethod
+    def of(values: Floats, shared: Floats | None = None) -> Jackknifed:
+        """From values in the order of `group_weights`: of everybody, then without each group.
+
+        Args:
+            values: By the sample's subjects, (1 + groups,).
+            shared: By those that all samples are judged by, (1 + groups,); None: there are none.
+        """
+        value = float(values[0])
+        return Jackknifed(value, values[1:], np.full(NUM_GROUPS, value) if shared is None else shared[1:])
+
     def minus(self, other: Jackknifed) -> Difference:
         """The difference of two samples that share no subject, and are judged by the same others."""
         return Difference(

@@ -50,9 +50,7 @@ class Ngrams:
         for sample, start, stop in zip(samples, starts[:-1], starts[1:], strict=True):
             shape = sample.num_subjects, len(trigrams)
             entries = np.ones(stop - start), (sample.subject, place[start:stop])
-            matrix = sparse.csr_array(sparse.coo_array(entries, shape=shape))
-            matrix.sum_duplicates()
-            matrices.append(matrix)
+            matrices.append(sparse.csr_array(sparse.coo_array(entries, shape=shape)))
         return Ngrams(suffix, first, bigrams % size, bigrams // size, size, tuple(matrices))
 
     def counts(self, sample: int, weights: Floats | None = None) -> Floats:

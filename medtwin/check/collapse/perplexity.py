@@ -104,10 +104,7 @@ def _jackknifed(ngrams: Ngrams, sample: int, weights: Floats, of_anchors: Floats
     own = np.array([_numbers(ngrams, sample, one, of_anchors[0]) for one in weights]).T
     cost = ngrams.costs(ngrams.counts(sample, weights[0]))
     shared = of_anchors @ cost / of_anchors.sum(axis=1)
-    found = {ANCHOR: Jackknifed(float(own[0, 0]), own[0, 1:], shared[1:])}
-    for name, values in zip((SELF, ENTROPY), own[1:], strict=True):
-        found[name] = Jackknifed(float(values[0]), values[1:], np.full(NUM_GROUPS, values[0]))
-    return found
+    return {ANCHOR: Jackknifed.of(own[0], shared), SELF: Jackknifed.of(own[1]), ENTROPY: Jackknifed.of(own[2])}
 
 
 def _numbers(ngrams: Ngrams, sample: int, weights: Floats, anchors: Floats) -> Floats:

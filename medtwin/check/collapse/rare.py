@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
-from medtwin.check.collapse.jackknife import NUM_GROUPS, Jackknifed, group_weights
+from medtwin.check.collapse.jackknife import Jackknifed, group_weights
 from medtwin.check.collapse_rows import RareRow
 from medtwin.check.disclosure import SMALLEST_CELL
 from medtwin.check.records import Records
@@ -103,35 +105,31 @@ def rare_rows(real: Records, synthetic: Records) -> list[RareRow]:
     return sorted(rows, key=lambda row: (row.adjusted, row.code))
 
 
-def share_kept(real: Records, twins: Records) -> Jackknifed:
+def shares_kept(real: Records, generations: Sequence[Records]) -> list[Jackknifed]:
     """Rare codes per twin over rare codes per real subject: 1 where twins have as many, 0 where they have none.
 
     Rare is here what real subjects say: at most the share `RARE` of them, and at least `SMALLEST_CELL`, have it.
 
     Args:
         real: The reference.
-        twins: A generation, of the same vocabulary, subjects in random order.
+        generations: Of twins, of the same vocabulary, subjects in random order.
 
-    Raises:
-        ValueError: If no code is rare.
+    Returns:
+        The share of each generation; empty where no code is rare.
     """
     num_codes = len(real.vocabulary.codes)
     have = bearers(real, num_codes)
     is_rare = (have >= SMALLEST_CELL) & (have <= RARE * real.num_subjects)
     if not is_rare.any():
-        raise ValueError("share_kept needs a rare code")
+        return []
     expected = have[is_rare].sum() / real.num_subjects
-    once = np.unique(twins.subject * num_codes + twins.code)
-    rare = np.bincount((once // num_codes)[is_rare[once % num_codes]], minlength=twins.num_subjects)
-    weights = group_weights(twins.num_subjects)
-    values = weights @ rare / weights.sum(axis=1) / expected
-    return Jackknifed(float(values[0]), values[1:], np.full(NUM_GROUPS, values[0]))
-
-
-def has_rare_codes(real: Records) -> bool:
-    """Whether there is a code that `share_kept` can go by."""
-    have = bearers(real, len(real.vocabulary.codes))
-    return bool(((have >= SMALLEST_CELL) & (have <= RARE * real.num_subjects)).any())
+    found = []
+    for twins in generations:
+        once = np.unique(twins.subject * num_codes + twins.code)
+        rare = np.bincount((once // num_codes)[is_rare[once % num_codes]], minlength=twins.num_subjects)
+        weights = group_weights(twins.num_subjects)
+        found.append(Jackknifed.of(weights @ rare / weights.sum(axis=1) / expected))
+    return found
 
 
 def num_lost(first: Records, later: Records, level: float) -> int:

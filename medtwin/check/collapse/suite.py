@@ -23,7 +23,7 @@ from medtwin.check.collapse.perplexity import (
     costs,
     sample_size,
 )
-from medtwin.check.collapse.rare import has_rare_codes, num_lost, rare_rows, share_kept
+from medtwin.check.collapse.rare import num_lost, rare_rows, shares_kept
 from medtwin.check.collapse_rows import GenerationRow, RareRow
 from medtwin.check.estimates import LEVEL, Estimate, Measure
 from medtwin.check.gates import exact_interval
@@ -82,12 +82,15 @@ def collapse(
         measures = [Measure(name, title, None, 0, reason=reason) for name, title in TITLES.items()]
         return CollapseFindings((*measures[:-1], _rare_measure(rare)), (), tuple(rare))
     found = costs(drawn, others, generations, generator(seed, "check", "collapse", "halves"))
-    measures = [_against_real(found, name, measure, generations[-1].num_subjects) for name, measure in (
-        (ANCHOR, "collapse.anchor_excess"), (SELF, "collapse.self_loss"), (ENTROPY, "collapse.entropy_loss"),
-    )]  # fmt: skip
-    measures.insert(1, _growth(found, depth))
-    rows = _generation_rows(found, drawn, generations, real)
-    return CollapseFindings((*measures, _rare_measure(rare)), tuple(rows), tuple(rare))
+    number = generations[-1].num_subjects
+    told = (
+        _against_real(found, ANCHOR, "collapse.anchor_excess", number),
+        _growth(found, depth),
+        _against_real(found, SELF, "collapse.self_loss", number),
+        _against_real(found, ENTROPY, "collapse.entropy_loss", number),
+        _rare_measure(rare),
+    )
+    return CollapseFindings(told, tuple(_generation_rows(found, drawn, generations, real)), tuple(rare))
 
 
 def _in_random_order(records: Records, who: str, most: int, seed: int) -> Records:
@@ -142,9 +145,9 @@ def _generation_rows(
     numbers: list[Numbers] = [dict(one) for one in (found.fresh, *found.generations)]
     for one, more in zip(numbers, diversities(drawn.take(np.arange(size)), sides), strict=True):
         one.update(more)
-    if has_rare_codes(real):
-        for one, side in zip(numbers, sides, strict=True):
-            one[RARE_KEPT] = share_kept(real, side)
+    if kept := shares_kept(real, sides):
+        for one, share in zip(numbers, kept, strict=True):
+            one[RARE_KEPT] = share
     rows = []
     for generation, one in enumerate(numbers):
         for name, number in one.items():
