@@ -97,7 +97,7 @@ def drawer_of(law: ScanLaw, sampling: Sampling, num_steps: int, guidance: float)
         return DenoiserDrawer(law.average.eval(), sampling, num_steps, guidance)
     if not isinstance(law, ScanShortcutModule):
         raise ValueError("sampler must be that of a denoiser: shortcut is for runs of model=scan_shortcut")
-    learned = law.shortcuts
+    learned = law.options
     if num_steps not in (allowed := [2**i for i in range(learned.halvings)]):
         raise ValueError(f"num_steps must be one of {allowed} with sampler=shortcut, got {num_steps!r}")
     if guidance != learned.guidance:

@@ -144,6 +144,41 @@ class LearningRate:
         return rising * min(1.0, max(self.floor, falling))
 
 
+@dataclass(frozen=True)
+class ScanTraining:
+    """How the denoiser is trained.
+
+    Attributes:
+        noise: Noise levels. averaging: Of the weights. learning_rate: Its course. augmentation: None: none.
+        condition_dropout: Share of images that lose a condition, for each condition by itself.
+        joint_dropout: Share of images that lose all: what guidance compares with.
+        learned_weights: Whether noise levels count as their error is uncertain (`balance.py`), or all alike.
+        val_noise_levels: Noise levels at which each validation image is denoised.
+    """
+
+    noise: NoiseDistribution = NoiseDistribution()
+    averaging: Averaging = field(default_factory=Averaging)
+    learning_rate: LearningRate = LearningRate()
+    augmentation: Augmentation | None = None
+    condition_dropout: float = 0.1
+    joint_dropout: float = 0.1
+    learned_weights: bool = False
+    val_noise_levels: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("condition_dropout", "joint_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 0 or more and below 1, got {getattr(self, name)!r}")
+        if self.val_noise_levels < 1:
+            raise ValueError(f"val_noise_levels must be 1 or more, got {self.val_noise_levels!r}")
+
+    def kept(self, count: int, num_conditions: int) -> Tensor:
+        """Which conditions stay, (count, num_conditions) of 1 and 0, from torch's global generator."""
+        alone = torch.rand(count, num_conditions) >= self.condition_dropout
+        together = torch.rand(count, 1) >= self.joint_dropout
+        return (alone & together).float()
+
+
 class ScanDiffusionModule(lightning.LightningModule):
     """Learns to denoise images under conditions; checkpoints hold the weights and their moving average.
 
@@ -152,9 +187,11 @@ class ScanDiffusionModule(lightning.LightningModule):
     Attributes:
         denoiser: What is trained. average: Its moving average: what validates and generates.
         takes_steps: Whether the network is told how far a step goes (`shortcut.py`).
+        training_type: What says how it is trained, with its defaults.
     """
 
     takes_steps: ClassVar[bool] = False
+    training_type: ClassVar[type[ScanTraining]] = ScanTraining
     num_averaged: Tensor
 
     def __init__(
@@ -175,21 +212,23 @@ class ScanDiffusionModule(lightning.LightningModule):
             optimizer: Makes the optimizer of the parameters that it is given.
             size: Of the images; from the data.
             condition_widths: Numbers of each condition; from the data.
-            training: Noise, averaging, augmentation, dropout of conditions, learning rate; None: the defaults.
+            training: How it is trained, of the module's `training_type`; None: the defaults.
             rank: Principal components of the Gaussian model (`gaussian.py`); 0: none.
             parameterization: What the network predicts: edm, v or flow.
 
         Raises:
-            ValueError: If a number is out of its range.
+            ValueError: If a number is out of its range, or the training is of another type.
         """
         super().__init__()
+        self.options = self.training_type() if training is None else training
+        if not isinstance(self.options, self.training_type):
+            raise ValueError(f"training must be {self.training_type.__name__}, got {type(training).__name__}")
         self.denoiser = Denoiser(
             net, condition_widths, size, rank=rank, parameterization=parameterization, takes_steps=self.takes_steps
         )
         self.average = copy.deepcopy(self.denoiser).requires_grad_(False)
         self.register_buffer("num_averaged", torch.zeros((), dtype=torch.long))
         self.optimizer_factory = optimizer
-        self.options = training or ScanTraining()
         self.expected_error = ExpectedError() if self.options.learned_weights else None
 
     def setup(self, stage: str) -> None:
@@ -261,41 +300,6 @@ class ScanDiffusionModule(lightning.LightningModule):
         super().optimizer_step(*args, **kwargs)
         self.num_averaged += 1
         self.options.averaging.move(self.average, self.denoiser, int(self.num_averaged))
-
-
-@dataclass(frozen=True)
-class ScanTraining:
-    """How the denoiser is trained.
-
-    Attributes:
-        noise: Noise levels. averaging: Of the weights. learning_rate: Its course. augmentation: None: none.
-        condition_dropout: Share of images that lose a condition, for each condition by itself.
-        joint_dropout: Share of images that lose all: what guidance compares with.
-        learned_weights: Whether noise levels count as their error is uncertain (`balance.py`), or all alike.
-        val_noise_levels: Noise levels at which each validation image is denoised.
-    """
-
-    noise: NoiseDistribution = NoiseDistribution()
-    averaging: Averaging = field(default_factory=Averaging)
-    learning_rate: LearningRate = LearningRate()
-    augmentation: Augmentation | None = None
-    condition_dropout: float = 0.1
-    joint_dropout: float = 0.1
-    learned_weights: bool = False
-    val_noise_levels: int = 8
-
-    def __post_init__(self) -> None:
-        for name in ("condition_dropout", "joint_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 0 or more and below 1, got {getattr(self, name)!r}")
-        if self.val_noise_levels < 1:
-            raise ValueError(f"val_noise_levels must be 1 or more, got {self.val_noise_levels!r}")
-
-    def kept(self, count: int, num_conditions: int) -> Tensor:
-        """Which conditions stay, (count, num_conditions) of 1 and 0, from torch's global generator."""
-        alone = torch.rand(count, num_conditions) >= self.condition_dropout
-        together = torch.rand(count, 1) >= self.joint_dropout
-        return (alone & together).float()
 
 
 def _error(denoiser: Denoiser, images: Tensor, values: Tensor, known: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:

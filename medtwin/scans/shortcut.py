@@ -17,14 +17,14 @@ Sources: Frans et al. 2024 (arXiv 2410.12557, shortcut models); Song et al. 2023
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from medtwin.scans.denoiser import Condition, Denoiser, Net, without_findings
+from medtwin.scans.denoiser import Condition, Denoiser, without_findings
 from medtwin.scans.module import ScanBatch, ScanDiffusionModule, ScanTraining
 from medtwin.scans.samplers import even_sigmas
 
@@ -63,47 +63,12 @@ class ShortcutTraining(ScanTraining):
 class ScanShortcutModule(ScanDiffusionModule):
     """Learns to denoise, and to make in one step what its average makes in two.
 
-    Attributes:
-        shortcuts: How steps are learned.
+    The weights of a `ScanDiffusionModule` may be loaded as its start.
     """
 
     takes_steps = True
-
-    def __init__(
-        self,
-        net: Net,
-        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
-        *,
-        size: Sequence[int],
-        condition_widths: Sequence[int],
-        training: ShortcutTraining | None = None,
-        rank: int = 0,
-        parameterization: str = "edm",
-    ) -> None:
-        """Wraps a network for training; the weights of a `ScanDiffusionModule` may be loaded as its start.
-
-        Args:
-            net: The network.
-            optimizer: Makes the optimizer of the parameters that it is given.
-            size: Of the images; from the data.
-            condition_widths: Numbers of each condition; from the data.
-            training: How it learns; None: the defaults.
-            rank: Principal components of the Gaussian model; 0: none.
-            parameterization: What the network predicts: edm, v or flow.
-
-        Raises:
-            ValueError: If a number is out of its range.
-        """
-        self.shortcuts = training or ShortcutTraining()
-        super().__init__(
-            net,
-            optimizer,
-            size=size,
-            condition_widths=condition_widths,
-            training=self.shortcuts,
-            rank=rank,
-            parameterization=parameterization,
-        )
+    training_type = ShortcutTraining
+    options: ShortcutTraining
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Takes weights; where they are of a model that was not told of steps, its own step features stay."""
@@ -116,7 +81,7 @@ class ScanShortcutModule(ScanDiffusionModule):
         """The denoising error of one part of a batch and the error of steps of the other; logs train/shortcut too."""
         varied = self.varied(batch)
         count = len(varied["image"])
-        stepping = max(1, round(self.shortcuts.step_share * count))
+        stepping = max(1, round(self.options.step_share * count))
         loss = self.step_error(_part(varied, slice(stepping))).mean()
         self.log("train/shortcut", loss.detach(), on_step=True, on_epoch=True, batch_size=stepping)
         if stepping == count:
@@ -137,7 +102,7 @@ class ScanShortcutModule(ScanDiffusionModule):
 
     def _draw_levels(self, count: int) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
         """Where steps start, are half done, and end, each (count,); and which are of the shortest kind."""
-        options, sigma_data = self.shortcuts, self.denoiser.prior.sigma_data
+        options, sigma_data = self.options, self.denoiser.prior.sigma_data
         grid = torch.tensor(even_sigmas(2**options.halvings, sigma_max=options.sigma_max, sigma_data=sigma_data))
         halving = (torch.randperm(count) + torch.randint(options.halvings, ())) % options.halvings
         steps = 2**halving
@@ -158,7 +123,7 @@ class ScanShortcutModule(ScanDiffusionModule):
         def stepped(x: Tensor, start: Tensor, end: Tensor) -> Tensor:
             told = torch.where(is_last, start, end)  # the shortest halves are the denoiser's
             aimed = average.denoise_to(x, start, told, cond)
-            if self.shortcuts.guidance != 1.0:
+            if self.options.guidance != 1.0:
                 aimed = self._guided(average, x, start, aimed, is_last, null)
             r = (end / start).reshape(per_image)
             return r * x + (1 - r) * aimed
@@ -171,7 +136,7 @@ class ScanShortcutModule(ScanDiffusionModule):
         self, average: Denoiser, x: Tensor, sigma: Tensor, aimed: Tensor, is_last: Tensor, null: Condition
     ) -> Tensor:
         """Exaggerated where the denoiser itself steps; longer steps have learned it from those."""
-        options = self.shortcuts
+        options = self.options
         acts = is_last & (sigma >= options.guidance_from) & (sigma <= options.guidance_to)
         if not bool(acts.any()):
             return aimed

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medtwin.scans.denoiser import Condition, Denoiser
-from medtwin.scans.module import ScanDiffusionModule
+from medtwin.scans.module import ScanDiffusionModule, ScanTraining
 from medtwin.scans.samplers import NoiseSchedule, even_sigmas, heun, no_noise, shortcut
 from medtwin.scans.shortcut import ScanShortcutModule, ShortcutTraining
 from tests.scans.test_denoiser import Silent
@@ -122,6 +122,11 @@ def test_starts_from_a_model_that_was_not_told_of_steps() -> None:
     assert torch.equal(*same)
     with pytest.raises(RuntimeError, match="Missing key"):
         after.load_state_dict({name: value for name, value in before.state_dict().items() if "prior" not in name})
+
+
+def test_refuses_the_training_of_a_denoiser() -> None:
+    with pytest.raises(ValueError, match="training must be ShortcutTraining, got ScanTraining"):
+        ScanShortcutModule(small(), SGD, size=SIZE, condition_widths=WIDTHS, training=ScanTraining())
 
 
 def test_guidance_is_learned_where_the_denoiser_steps() -> None:
