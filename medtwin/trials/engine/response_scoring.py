@@ -8,7 +8,7 @@ Source: Morris, White & Crowther 2019, Stat Med 38:2074 (scores and their Monte-
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ from medtwin.trials.engine.response_tests import (
     StudentTest,
     analyse,
 )
-from medtwin.trials.engine.scoring import ALL, EARLY, TO_THE_END, Score, score_of
+from medtwin.trials.engine.scoring import Score, scores_by_group
 from medtwin.trials.outcome.response import SCORE
 
 Floats = NDArray[np.float64]
@@ -111,26 +111,6 @@ def response_scores(
             found = analyse(test, (response, patients.arm, known, x), plan.design.null, truth.value)
             estimate[place, rows] = np.where(np.isnan(found.z_truth), np.nan, found.estimate)
             covers[place, rows] = np.abs(found.z_truth) <= limit
-    return _scored(list(tests), (estimate, covers), _groups(plan, stops), truth, (measure_of(plan), level, least))
-
-
-def _groups(plan: ResponsePlan, stops: ResponseStops) -> Mapping[str, Bools]:
-    is_early = stops.is_rejected & ~stops.is_last
-    return {ALL: np.ones(len(stops.look), dtype=np.bool_), EARLY: is_early, TO_THE_END: stops.is_last}
-
-
-def _scored(
-    names: Sequence[str],
-    found: tuple[Floats, Bools],
-    groups: Mapping[str, Bools],
-    truth: Estimate,
-    about: tuple[str, float, int],
-) -> list[Score]:
-    measure, level, least = about
-    lines = []
-    for group, members in groups.items():
-        for name, estimate, covers in zip(names, *found, strict=True):
-            if (~np.isnan(estimate[members])).sum() >= least:
-                made = estimate[members], covers[members]
-                lines.append(score_of((name, group, measure), made, truth, level))
-    return lines
+    judged = {name: (estimate[place], covers[place]) for place, name in enumerate(tests)}
+    ends = stops.is_rejected, stops.is_last
+    return scores_by_group(judged, *ends, truth, level, least=least, measure=measure_of(plan))

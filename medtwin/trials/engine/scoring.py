@@ -10,7 +10,7 @@ Source: Jennison & Turnbull 2000, Group Sequential Methods, chapters 8 and 9; Mo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,8 +50,9 @@ class Reported:
     high: Floats
     standard_error: Floats
 
-    def __getitem__(self, rows: Bools) -> Reported:
-        return Reported(*(getattr(self, name)[rows] for name in Reported.__annotations__))
+    def covers(self, truth: float) -> Bools:
+        """Whether the interval holds the truth."""
+        return np.asarray((self.low <= truth) & (truth <= self.high))
 
 
 def reported(plan: TrialPlan, seed: int, hazard_ratio: float, stops: Stops) -> dict[str, Reported]:
@@ -130,16 +131,6 @@ class Score:
     measure: str = COX
 
 
-def score(estimator: str, trials: str, found: Reported, truth: Estimate, level: float, measure: str = COX) -> Score:
-    """The scores of some trials.
-
-    Raises:
-        ValueError: If fewer than two of them have an estimate.
-    """
-    covers = (found.low <= truth.value) & (truth.value <= found.high)
-    return score_of((estimator, trials, measure), (found.estimate, covers), truth, level)
-
-
 def score_of(about: tuple[str, str, str], found: tuple[Floats, Bools], truth: Estimate, level: float) -> Score:
     """The scores of some trials' estimates.
 
@@ -200,16 +191,36 @@ def scores_of(
     measure: str = COX,
 ) -> list[Score]:
     """The same of what trials reported already, by estimator."""
-    is_early = stops.is_rejected & (stops.look < num_looks - 1) & ~stops.is_capped
-    groups: Sequence[tuple[str, Bools]] = (
-        (ALL, np.ones(len(stops.look), dtype=np.bool_)),
-        (EARLY, is_early),
-        (TO_THE_END, (stops.look == num_looks - 1) | stops.is_capped),
-    )
-    lines = []
-    for name, members in groups:
-        for estimator in found:
-            mine = found[estimator][members]
-            if (~np.isnan(mine.estimate)).sum() >= least:
-                lines.append(score(estimator, name, mine, truth, level, measure))
-    return lines
+    is_last = (stops.look == num_looks - 1) | stops.is_capped
+    judged = {name: (each.estimate, each.covers(truth.value)) for name, each in found.items()}
+    return scores_by_group(judged, stops.is_rejected, is_last, truth, level, least=least, measure=measure)
+
+
+def scores_by_group(
+    found: Mapping[str, tuple[Floats, Bools]],
+    is_rejected: Bools,
+    is_last: Bools,
+    truth: Estimate,
+    level: float,
+    *,
+    least: int,
+    measure: str,
+) -> list[Score]:
+    """The scores of all trials, of those that stopped early for efficacy, and of those that came to their last look.
+
+    Args:
+        found: By estimator, as `score_of` takes them.
+        is_rejected: (trials,) the null was rejected at the stop.
+        is_last: (trials,) the stop was at the last look.
+        truth: Against which.
+        level: That the intervals claim.
+        least: Groups of fewer trials with an estimate are left out.
+        measure: What is estimated.
+    """
+    groups = {ALL: np.ones(len(is_last), dtype=np.bool_), EARLY: is_rejected & ~is_last, TO_THE_END: is_last}
+    return [
+        score_of((name, group, measure), (estimate[members], covers[members]), truth, level)
+        for group, members in groups.items()
+        for name, (estimate, covers) in found.items()
+        if (~np.isnan(estimate[members])).sum() >= least
+    ]

@@ -11,7 +11,7 @@ from medtwin.trials.design.spending import Spending
 from medtwin.trials.design.stagewise_batch import stagewise_drifts
 from medtwin.trials.engine.batch import Stops, TrialPlan, mean_of, run_block
 from medtwin.trials.engine.counterfactual import Question, true_estimands
-from medtwin.trials.engine.scoring import ALL, EARLY, Reported, Score, score, scores
+from medtwin.trials.engine.scoring import ALL, COX, EARLY, Reported, Score, score_of, scores
 from medtwin.trials.enrolment.accrual import RampedAccrual
 from medtwin.trials.enrolment.adherence import Dropout
 from medtwin.trials.outcome.prognosis import AssumedOutcome
@@ -80,9 +80,10 @@ def test_scores_by_hand() -> None:
     estimate = np.array([0.0, 1.0, np.nan, 2.0])
     found = Reported(estimate, estimate - 0.5, estimate + 0.5, np.ones(4))
     truth = replace(mean_of(np.array([1.0, 1.0])), standard_error=0.0)
-    one = score("naive", ALL, found, truth, 0.95)
+    judged, about = (found.estimate, found.covers(truth.value)), ("naive", ALL, COX)
+    one = score_of(about, judged, truth, 0.95)
     assert (one.num_trials, one.bias.value, one.coverage.value) == (3, 0.0, pytest.approx(1 / 3))
     assert one.mean_squared_error.value == pytest.approx(2 / 3)
     assert one.above.value == pytest.approx(1 / 3)
     with pytest.raises(ValueError, match="trials with an estimate must be 2 or more, got 1"):
-        score("naive", ALL, found[np.array([True, False, True, False])], truth, 0.95)
+        score_of(about, (estimate[::2], judged[1][::2]), truth, 0.95)
