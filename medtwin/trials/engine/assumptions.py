@@ -17,7 +17,7 @@ from medtwin.trials.design.changing_effects import exits_with_means
 from medtwin.trials.design.hazard import PiecewiseRate
 from medtwin.trials.design.timing import Arm
 from medtwin.trials.design.two_arm_survival import Stratum, TwoArmSurvival
-from medtwin.trials.engine.batch import TrialPlan
+from medtwin.trials.engine.batch import BLOCK, TrialPlan
 from medtwin.trials.engine.scenarios import Line, Scenario
 from medtwin.trials.engine.survival_trial import Study
 from medtwin.trials.enrolment.accrual import Accrual, Site
@@ -58,7 +58,7 @@ class EffectPrior:
             planned: The median where none is stated.
         """
         median = planned if self.median is None else self.median
-        return np.asarray(median * np.exp(self.log_sd * norm.ppf((np.arange(count) + 0.5) / count)))
+        return np.asarray(median * np.exp(self.log_sd * _middles(count)))
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,29 @@ class DifferencePrior:
             planned: The mean where none is stated.
         """
         mean = planned if self.mean is None else self.mean
-        return np.asarray(mean + self.sd * norm.ppf((np.arange(count) + 0.5) / count))
+        return np.asarray(mean + self.sd * _middles(count))
+
+
+def _middles(count: int) -> Floats:
+    """Of equally likely parts of a standard normal, (count,)."""
+    return np.asarray(norm.ppf((np.arange(count) + 0.5) / count))
+
+
+def check_blocks_of_prior(num_blocks: int, effect: str) -> None:
+    """Refuses a prior over too few blocks.
+
+    Args:
+        num_blocks: Over how many it is spread.
+        effect: Which has it.
+
+    Raises:
+        ConfigError: If each is a coarser part of the prior than the Monte-Carlo error.
+    """
+    if num_blocks < MIN_PRIOR_BLOCKS:
+        raise ConfigError(
+            f"num_trials must be {BLOCK * MIN_PRIOR_BLOCKS} or more where the {effect} has a prior, of which each "
+            f"hundred trials have a part, got {BLOCK * num_blocks}"
+        )
 
 
 @dataclass(frozen=True)
@@ -148,6 +170,15 @@ class Assumptions:
         """Whether all is as planned."""
         return not self.describe()
 
+    def dropout(self, planned: Dropout) -> Dropout:
+        """How patients leave.
+
+        Args:
+            planned: How the trial was planned that they do.
+        """
+        found = planned if self.annual_dropout is None else self.annual_dropout
+        return found if isinstance(found, Dropout) else Dropout.of_share(found)
+
     def ratios(self, planned: float, num_blocks: int) -> Floats:
         """The hazard ratio of each block of trials, (blocks,).
 
@@ -159,11 +190,7 @@ class Assumptions:
             ConfigError: If they are too few for the prior.
         """
         if isinstance(self.hazard_ratio, EffectPrior):
-            if num_blocks < MIN_PRIOR_BLOCKS:
-                raise ConfigError(
-                    f"num_trials must be {100 * MIN_PRIOR_BLOCKS} or more where the hazard ratio has a prior, of which "
-                    f"each hundred trials have a part, got {100 * num_blocks}"
-                )
+            check_blocks_of_prior(num_blocks, "hazard ratio")
             return self.hazard_ratio.hazard_ratios(num_blocks, planned)
         return np.full(num_blocks, planned if self.hazard_ratio is None else self.hazard_ratio)
 
@@ -254,15 +281,12 @@ def study_under(study: Study, assumptions: Assumptions) -> Study:
             "scenario.effect cannot change over time where patients change treatment: "
             "leave trial.treatment_changes empty, or scenario.treatment_changes=[]"
         )
-    dropout = assumptions.annual_dropout
-    if isinstance(dropout, (int, float)):
-        dropout = Dropout.of_share(dropout)
     try:
         found = replace(
             plan,
             pool=replace(plan.pool, hazard=plan.pool.hazard.scaled(assumptions.hazard_factor)),
             accrual=at_rate(plan.accrual, assumptions.accrual_factor),
-            dropout=plan.dropout if dropout is None else dropout,
+            dropout=assumptions.dropout(plan.dropout),
             changes=[*changes, *pieces],
         )
     except ValueError as error:

@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 
 from medtwin.core.errors import ConfigError
 from medtwin.trials.engine.assumptions import (
-    MIN_PRIOR_BLOCKS,
     Assumptions,
     DifferencePrior,
     EffectPrior,
     at_rate,
+    check_blocks_of_prior,
     refused,
 )
 from medtwin.trials.engine.response_design import ResponseDesign
 from medtwin.trials.engine.response_scenarios import EffectScenario
 from medtwin.trials.engine.response_trial import ResponseStudy
-from medtwin.trials.enrolment.adherence import Dropout
 from medtwin.trials.outcome.response import BinaryResponse, ContinuousResponse, Response
 
 Floats = NDArray[np.float64]
@@ -76,9 +75,6 @@ def responses_under(study: ResponseStudy, assumptions: Assumptions) -> ResponseS
     """
     plan, planned = study.plan, study.plan.design.response
     check_response_assumptions(assumptions, planned)
-    dropout = assumptions.annual_dropout
-    if isinstance(dropout, (int, float)):
-        dropout = Dropout.of_share(dropout)
     truth = planned
     try:
         if isinstance(planned, ContinuousResponse):
@@ -90,7 +86,7 @@ def responses_under(study: ResponseStudy, assumptions: Assumptions) -> ResponseS
         found = replace(
             plan,
             accrual=at_rate(plan.accrual, assumptions.accrual_factor),
-            dropout=plan.dropout if dropout is None else dropout,
+            dropout=assumptions.dropout(plan.dropout),
             truth=truth if truth != planned else plan.truth,
         )
     except ValueError as error:
@@ -146,11 +142,7 @@ def differences_of(assumptions: Assumptions, design: ResponseDesign, planned: fl
     """
     difference = assumptions.difference
     if isinstance(difference, DifferencePrior):
-        if num_blocks < MIN_PRIOR_BLOCKS:
-            raise ConfigError(
-                f"num_trials must be {100 * MIN_PRIOR_BLOCKS} or more where the difference has a prior, of which each "
-                f"hundred trials have a part, got {100 * num_blocks}"
-            )
+        check_blocks_of_prior(num_blocks, "difference")
         return difference.differences(num_blocks, planned)
     if assumptions.hazard_ratio == 1:
         return np.full(num_blocks, design.null)
