@@ -8,15 +8,16 @@ classifiers and neighbours say (`summaries`, on `two_sample` and `neighbours`), 
 `facts`); use (`utility`, on `utility_sides`, `utility_arms`, `tasks`, `task_features`, `classifiers`, `scores`,
 `effects`, `cox`). Rooms of their own have attacks on the patients (`attacks`, as `attack_rows`), how groups fare
 (`fairness`, as `group_rows`, and `small_cells`), generations of twins (`collapse`, as `collapse_rows`) and identifiers
-in files (`identifiers`). `compare` runs all of it, `gates` judges, `disclosure` takes out what tells of few people.
-`controls` and `image_controls` break data on purpose, and `matrix` sees to it that every measure notices. docs/check.md
-says it for users.
+in files (`identifiers`). `compare` runs all of it as `options` say, `gates` judges, `disclosure` takes out what tells
+of few people. `controls` and `image_controls` break data on purpose, and `matrix` sees to it that every measure
+notices. docs/check.md says it for users.
 """
 
-from medtwin.check.compare import Options, compare_datasets, compare_records, require_comparable
+from medtwin.check.compare import compare_datasets, compare_records, require_comparable
 from medtwin.check.estimates import Estimate, Measure
 from medtwin.check.findings import Findings
 from medtwin.check.gates import Gate, GateResult, Profile, judge, profile_from
+from medtwin.check.options import Options
 from medtwin.check.plausibility import Rule, rules_from
 from medtwin.check.strata import Stratification, stratifications_from
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,23 +21,22 @@ from medtwin.check.fairness.attacks import as_divisions, attacks_by_group, no_fa
 from medtwin.check.fairness.fidelity import fidelity_by_group
 from medtwin.check.fairness.groups import divisions_of
 from medtwin.check.fairness.representation import source_representation, target_representation
-from medtwin.check.fairness.settings import Fairness
 from medtwin.check.findings import Findings
 from medtwin.check.identifiers.scan import no_scan
-from medtwin.check.image_features import Encode
 from medtwin.check.image_findings import ImageFindings, compare_images, not_measured
 from medtwin.check.kinds import kind_measures
 from medtwin.check.labs import correlation_measures
 from medtwin.check.likelihoods import no_likelihood
 from medtwin.check.missingness import co_missingness_measures, missingness_measures
+from medtwin.check.options import DEFAULT_OPTIONS, Options
 from medtwin.check.pairs import encounter_measures, lag_measures, pair_measures
 from medtwin.check.pictures import read_pictures
 from medtwin.check.plausibility import Rule, RuleCounter, rule_rows
 from medtwin.check.records import Records, Vocabulary, read_records
-from medtwin.check.resample import MIN_CONTROL, NUM_RESAMPLES, Plan, make_plan
+from medtwin.check.resample import MIN_CONTROL, Plan, make_plan
 from medtwin.check.rule_measures import rule_measures
 from medtwin.check.small_cells import small_cells
-from medtwin.check.strata import Stratification, stratum_measures
+from medtwin.check.strata import stratum_measures
 from medtwin.check.summaries import summary_measures
 from medtwin.check.times import age_rows, survival_row, time_measures
 from medtwin.check.trajectories import trajectory_measures
@@ -53,32 +52,6 @@ NOT_ATTACKED = "the twins were not attacked"
 Watch = Callable[[Sequence[str]], Iterable[str]]
 Parts: TypeAlias = "dict[str, Any]"
 Sides: TypeAlias = "tuple[Records, Records, Records]"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is measured, and how.
-
-    Attributes:
-        seed: Decides every draw. num_resamples: Bootstrap resamples of subjects.
-        rules: Hard rules to count (`rules_from`).
-        strata: Divisions of the subjects into groups, in which the main measures are repeated (`stratifications_from`).
-        fairness: From how many people on a group is judged, and the population that the twins should stand for.
-        with_images: Also read and compare the images.
-        with_attacks: Also attack the twins, against the control.
-        encode: Images (n, size, size) from 0 to 1 to features (n, d); None: what needs features is not measured.
-        lineage: Where the twins come from; None: from real patients at once, and training did not see the control.
-    """
-
-    seed: int = 0
-    num_resamples: int = NUM_RESAMPLES
-    rules: Sequence[Rule] = ()
-    strata: Sequence[Stratification] = ()
-    fairness: Fairness = field(default_factory=Fairness)
-    with_images: bool = True
-    with_attacks: bool = False
-    encode: Encode | None = None
-    lineage: Lineage | None = None
 
 
 @dataclass(frozen=True)
@@ -224,7 +197,7 @@ def compare_records(
     real: Records,
     synthetic: Records,
     control: Records | None = None,
-    options: Options = Options(),
+    options: Options = DEFAULT_OPTIONS,
     *,
     descriptions: Mapping[str, str] | None = None,
     relatives: Relatives | None = None,
@@ -274,7 +247,7 @@ def _add(found: Parts, parts: Parts) -> None:
 def compare_datasets(
     real: Dataset | Path | str,
     synthetic: Dataset | Path | str,
-    options: Options = Options(),
+    options: Options = DEFAULT_OPTIONS,
     *,
     watch: Watch = lambda stages: stages,
 ) -> Findings:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from medtwin.check.compare import Options, compare_records
+from medtwin.check.compare import compare_records
 from medtwin.check.controls import BREAKS
 from medtwin.check.estimates import Estimate, Measure
 from medtwin.check.findings import CopyRow, Findings
+from medtwin.check.options import DEFAULT_OPTIONS, Options
 from medtwin.check.records import Records
 from medtwin.core.seeds import generator
 
@@ -18,7 +19,6 @@ MARGIN = 1.5
 """A number has moved where it is beyond so many times what 95 % of real-versus-real comparisons stay within."""
 
 Watch = Callable[[Sequence[str]], Iterable[str]]
-_DEFAULT = Options()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def fault_matrix(
     real: Records,
     fresh: Records,
     control: Records | None = None,
-    options: Options = _DEFAULT,
+    options: Options = DEFAULT_OPTIONS,
     *,
     faults: Sequence[str] = (FRESH, *BREAKS),
     watch: Watch = lambda names: names,

@@ -28,12 +28,11 @@ from medtwin.check.effects import (
 )
 from medtwin.check.estimates import LEVEL, Estimate, Measure
 from medtwin.check.fairness.groups import divisions_of
-from medtwin.check.fairness.settings import Fairness
 from medtwin.check.fairness.utility import Predicted, no_fair_utility, utility_by_group
+from medtwin.check.options import Options
 from medtwin.check.records import Records
 from medtwin.check.resample import subject_weights
 from medtwin.check.scores import SCORES, Summary, summarise
-from medtwin.check.strata import Stratification
 from medtwin.check.task_features import fit_feature_space
 from medtwin.check.tasks import (
     Examples,
@@ -74,16 +73,13 @@ Floats = NDArray[np.float64]
 Watch = Callable[[Sequence[str]], Iterable[str]]
 
 
-def utility_findings(  # noqa: PLR0913 - parts of one measurement, each by its name
+def utility_findings(
     task: Task,
     real: tuple[Records, Records],
     twins: Sequence[Records],
+    options: Options,
     *,
-    seed: int,
-    num_resamples: int,
     labels: Labels | None = None,
-    strata: Sequence[Stratification] = (),
-    fairness: Fairness | None = None,
     watch: Watch = lambda stages: stages,
 ) -> UtilityFindings:
     """Everything that is measured of one task.
@@ -92,14 +88,11 @@ def utility_findings(  # noqa: PLR0913 - parts of one measurement, each by its n
         task: The rule of prediction times and labels.
         real: Subjects that the generator learned from, and subjects that nothing has seen.
         twins: One set of records per generator seed; of each as many subjects are used as there are of the first.
-        seed: Decides draws, folds and permutations.
-        num_resamples: Of the bootstrap of test subjects.
+        options: Seed, resamples of test subjects, divisions of subjects, and from how many on a group is judged.
         labels: A label file of the real subjects, to check the rule against.
-        strata: Divisions of subjects, in whose groups what is lost is told apart.
-        fairness: From how many test subjects on a group is judged; None: `Fairness()`.
         watch: Wraps the names of the stages; a place for a progress bar.
     """
-    num_train = real[0].num_subjects
+    seed, num_train = options.seed, real[0].num_subjects
     names = ["real train", "real test", *(_twins_name(number, len(twins)) for number in range(len(twins)))]
     everybody = [*real, *(_sample(records, num_train, seed, number) for number, records in enumerate(twins))]
     found = [find_examples(task, records, seed=seed) for records in everybody]
@@ -123,14 +116,14 @@ def utility_findings(  # noqa: PLR0913 - parts of one measurement, each by its n
             notes.append(
                 f"the rule and the label file agree on {agreement.share:.2%} of labels; both sides follow the rule"
             )
-    result = _Protocol(task, names, seed, num_resamples)
+    result = _Protocol(task, names, seed, options.num_resamples)
     stages = result.stages(everybody, [one for one, _ in found])
     for stage in watch(list(stages)):
         stages[stage]()
-    divisions = divisions_of(strata, real[1], *everybody[2:3])
+    divisions = divisions_of(options.strata, real[1], *everybody[2:3])
     applicable = any(one.applicable for one in result.measures)
     by_group, groups = utility_by_group(
-        result.predicted, divisions, fairness or Fairness(), reason=result.reason, applicable=applicable
+        result.predicted, divisions, options.fairness, reason=result.reason, applicable=applicable
     )
     return UtilityFindings(
         task,

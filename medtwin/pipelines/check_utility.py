@@ -7,9 +7,10 @@ from dataclasses import replace
 from math import exp
 from pathlib import Path
 
-from medtwin.check.compare import Options, reference_splits
+from medtwin.check.compare import reference_splits
 from medtwin.check.disclosure import shareable_groups
 from medtwin.check.estimates import Measure
+from medtwin.check.options import DEFAULT_OPTIONS, Options
 from medtwin.check.records import Vocabulary, read_records
 from medtwin.check.tasks import Labels, Task, read_labels
 from medtwin.check.utility import NUM_SEEDS, Watch, utility_findings
@@ -20,7 +21,6 @@ from medtwin.report import Figure, Section, Table
 from medtwin.report.arm_plots import ArmPanel, arm_plot
 from medtwin.report.page import Part
 
-_DEFAULT = Options()
 Cells = list[str | int | float | None]
 NUM_IMPORTANCES = 12
 _SCORES = {
@@ -34,7 +34,7 @@ def measure_utility(
     real: Dataset,
     synthetics: Sequence[Dataset],
     task: Task,
-    options: Options = _DEFAULT,
+    options: Options = DEFAULT_OPTIONS,
     *,
     watch: Watch = lambda stages: stages,
 ) -> UtilityFindings:
@@ -63,17 +63,7 @@ def measure_utility(
     sides = read_records(real, vocabulary, training), read_records(real, vocabulary, [test])
     twins = [read_records(one, vocabulary, list(one.splits)) for one in synthetics]
     labels, note = _labels(real, task)
-    found = utility_findings(
-        task,
-        sides,
-        twins,
-        seed=options.seed,
-        num_resamples=options.num_resamples,
-        labels=labels,
-        strata=options.strata,
-        fairness=options.fairness,
-        watch=watch,
-    )
+    found = utility_findings(task, sides, twins, options, labels=labels, watch=watch)
     notes = [*found.notes, *([note] if note else [])]
     if test != "held_out":
         notes.append(f"tested on the split {test}, which the generator may have seen: there is no held_out")

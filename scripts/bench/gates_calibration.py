@@ -129,14 +129,7 @@ def of_utility(source: Source, one: Comparison) -> dict[str, Any]:
     """What a model of the task loses; tested on the control."""
     if source.task is None or one.control is None:
         return {"measures": []}
-    found = utility_findings(
-        source.task,
-        (one.real, one.control),
-        [one.synthetic],
-        seed=one.options.seed,
-        num_resamples=one.options.num_resamples,
-        strata=one.options.strata,
-    )
+    found = utility_findings(source.task, (one.real, one.control), [one.synthetic], one.options)
     return {"measures": found.measures}
 
 

@@ -64,7 +64,7 @@ def test_side() -> Records:
 
 
 def measured(train: Records, test: Records, twins: list[Records], task: Task = MORTALITY) -> UtilityFindings:
-    return utility_findings(task, (train, test), twins, seed=0, num_resamples=NUM_RESAMPLES)
+    return utility_findings(task, (train, test), twins, Options(num_resamples=NUM_RESAMPLES))
 
 
 @pytest.fixture(scope="module")
@@ -224,10 +224,10 @@ def test_twins_that_hold_the_test_patients_are_suspect(train: Records, test_side
 def test_a_rule_that_is_not_the_label_files_is_told_of(train: Records) -> None:
     examples, _ = find_examples(MORTALITY, train)
     labels = Labels(train.subjects[examples.subject], examples.time_us, ~examples.label)
-    found = utility_findings(MORTALITY, (train, train), [], seed=0, num_resamples=5, labels=labels)
+    found = utility_findings(MORTALITY, (train, train), [], Options(num_resamples=5), labels=labels)
     assert "the rule and the label file agree on 0.00% of labels; both sides follow the rule" in found.notes
     strangers = replace(labels, subject_id=labels.subject_id + 10_000)
-    found = utility_findings(MORTALITY, (train, train), [], seed=0, num_resamples=5, labels=strangers)
+    found = utility_findings(MORTALITY, (train, train), [], Options(num_resamples=5), labels=strangers)
     assert any("has no label of these subjects" in note for note in found.notes)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+from medtwin.check import Options
 from medtwin.check.records import Records, Vocabulary, read_records
 from medtwin.check.tasks import Task, agree_with_labels, find_examples, read_labels, task_from
 from medtwin.check.utility import utility_findings
@@ -58,7 +59,7 @@ def test_real_stays_serve_as_well_as_real_stays(public_data: Path) -> None:
     dataset = open_dataset(public_data / "physionet2012_meds")
     train, held_out = (read_records(dataset, vocabulary, [split]) for split in ("train", "held_out"))
     real = part(train, 0, 1000), part(held_out, 0, 1500)
-    found = utility_findings(task, real, [part(train, 1000, 1000)], seed=0, num_resamples=50)
+    found = utility_findings(task, real, [part(train, 1000, 1000)], Options(num_resamples=50))
     ceiling, floor = found.row("real"), found.row("floor")
     assert ceiling.value == pytest.approx(0.83, abs=0.04)  # all of train: 0.85
     assert floor.low < 0.5 < floor.high  # type: ignore[operator]
