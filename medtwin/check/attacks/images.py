@@ -12,15 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
-from scipy.stats import norm
 
 from medtwin.check.attack_rows import Attempts, Membership, Risk
+from medtwin.check.attacks.measures import REACH, area_measure, risk_measure
 from medtwin.check.attacks.membership import MIN_PEOPLE, membership, too_few
+from medtwin.check.attacks.membership_scores import density_ratio
 from medtwin.check.attacks.risk import excess_risk
-from medtwin.check.estimates import LEVEL, Estimate, Measure
+from medtwin.check.estimates import Measure
 from medtwin.check.image_features import Encoded
 from medtwin.check.pictures import subjects_of
-from medtwin.check.two_sample import boosted_trees, one_thread
 from medtwin.core.seeds import generator
 
 MEMBERSHIP, COPIES = "attacks.images.membership", "attacks.images.copies"
@@ -111,12 +111,12 @@ def attack_images(
         return ImageAttacks((), (), tuple(no_image_attacks(too_few(*people))))
     found: dict[str, Scores] = {
         "images, neighbour ratio": _with_reference(sides, _neighbour_ratio),
-        "images, density ratio": _with_reference(sides, _density_ratio),
+        "images, density ratio": _with_reference(sides, density_ratio),
         **(scores or {}),
     }
     memberships = [membership(name, *one) for name, one in found.items()]
     risk = _copies(sides)
-    return ImageAttacks((risk,), tuple(memberships), (_best(memberships), _of_risk(risk)))
+    return ImageAttacks((risk,), tuple(memberships), (_best(memberships), risk_measure(COPIES, TITLES[COPIES], risk)))
 
 
 def _with_reference(sides: Sequence[_Side], score: Callable[[Floats, Floats, Floats], Floats]) -> Scores:
@@ -135,16 +135,6 @@ def _neighbour_ratio(images: Floats, twins: Floats, reference: Floats) -> Floats
     """How much nearer the nearest synthetic image is than the nearest reference one, as a logarithm, (images,)."""
     far, near = (cdist(images, side).min(axis=1) + SMALLEST for side in (reference, twins))
     return np.asarray(np.log(far) - np.log(near))
-
-
-def _density_ratio(images: Floats, twins: Floats, reference: Floats) -> Floats:
-    """Logarithm of how much denser the synthetic images are where each image is, by boosted trees, (images,)."""
-    sizes = [len(reference), len(twins)]
-    weights = np.repeat([sizes[0] / n for n in sizes], sizes)
-    with one_thread():
-        model = boosted_trees()
-        model.fit(np.concatenate([reference, twins]), np.repeat([0, 1], sizes), sample_weight=weights)
-        return np.asarray(model.decision_function(images), np.float64)
 
 
 def _copies(sides: Sequence[_Side]) -> Risk:
@@ -170,17 +160,7 @@ def _best(memberships: Sequence[Membership]) -> Measure:
     """The largest area, with the interval and the baseline of the best of so many."""
     told = [one for one in memberships if one.area is not None and one.high is not None]
     best = max(told, key=lambda one: one.area or 0.0)
-    area, high = best.area or 0.0, best.high or 1.0
-    spread = (high - area) / float(norm.ppf((1 + LEVEL) / 2)) if high < 1 else (area - (best.low or 0.0)) / 1.96
-    reach = spread * float(norm.ppf(1 - (1 - LEVEL) / 2 / len(told)))
-    worst = 0.5 + spread * float(norm.ppf(1 - (1 - LEVEL) / len(told)))
-    estimate = Estimate(area, max(area - reach, 0.0), min(area + reach, 1.0), 0.5, worst)
-    return Measure(MEMBERSHIP, TITLES[MEMBERSHIP], estimate, best.num_members + best.num_others)
-
-
-def _of_risk(risk: Risk) -> Measure:
-    if risk.risk is None or risk.low is None or risk.high is None:
-        return Measure(COPIES, TITLES[COPIES], None, 0, reason=risk.reason)
-    spread = (risk.high - risk.low) / 2 / float(norm.ppf((1 + LEVEL) / 2))
-    estimate = Estimate(risk.risk, risk.low, risk.high, 0.0, spread * float(norm.ppf(LEVEL)))
-    return Measure(COPIES, TITLES[COPIES], estimate, risk.train.tried)
+    area, low, high = best.area or 0.0, best.low or 0.0, best.high or 1.0
+    spread = (high - area if high < 1 else area - low) / REACH
+    people = best.num_members + best.num_others
+    return area_measure(MEMBERSHIP, TITLES[MEMBERSHIP], area, spread, num_attacks=len(told), num_people=people)

@@ -19,6 +19,9 @@ TITLES = {
     "attacks.membership_worst": "The same of the tenth of patients that is least like others",
 }
 
+REACH = float(norm.ppf((1 + LEVEL) / 2))
+"""Standard errors from an estimate to either end of its interval."""
+
 
 def no_attacks(reason: str) -> list[Measure]:
     """The measures of a check without attacks: not measured."""
@@ -27,18 +30,36 @@ def no_attacks(reason: str) -> list[Measure]:
 
 def attack_measures(found: AttackFindings) -> list[Measure]:
     """The risks of everybody, and the membership attack that does best, of everybody and of the worst tenth."""
-    measures = [_of_risk(f"attacks.{one.name}", one) for one in found.risks]
+    measures = [risk_measure(f"attacks.{one.name}", TITLES[f"attacks.{one.name}"], one) for one in found.risks]
     for name, group in (("attacks.membership", EVERYBODY), ("attacks.membership_worst", WORST)):
         measures.append(best_membership(name, found.memberships, group_name(group)))
     return measures
 
 
-def _of_risk(name: str, risk: Risk) -> Measure:
+def risk_measure(name: str, title: str, risk: Risk) -> Measure:
+    """A risk as a measure: harmless twins have none, and by chance no more than the width of its interval says."""
     if risk.risk is None or risk.low is None or risk.high is None:
-        return Measure(name, TITLES[name], None, 0, reason=risk.reason)
-    spread = (risk.high - risk.low) / 2 / float(norm.ppf((1 + LEVEL) / 2))
+        return Measure(name, title, None, 0, reason=risk.reason)
+    spread = (risk.high - risk.low) / 2 / REACH
     estimate = Estimate(risk.risk, risk.low, risk.high, 0.0, spread * float(norm.ppf(LEVEL)))
-    return Measure(name, TITLES[name], estimate, risk.train.tried)
+    return Measure(name, title, estimate, risk.train.tried)
+
+
+def area_measure(name: str, title: str, area: float, spread: float, *, num_attacks: int, num_people: int) -> Measure:
+    """The largest area of some attacks as a measure, with the interval and the baseline of the best of so many.
+
+    Args:
+        name: Of the measure.
+        title: Of it.
+        area: Under the ROC curve, of the best attack.
+        spread: Its standard error.
+        num_attacks: Among which it is the best.
+        num_people: Behind it.
+    """
+    reach = spread * float(norm.ppf(1 - (1 - LEVEL) / 2 / num_attacks))
+    worst = 0.5 + spread * float(norm.ppf(1 - (1 - LEVEL) / num_attacks))
+    estimate = Estimate(area, max(area - reach, 0.0), min(area + reach, 1.0), 0.5, worst)
+    return Measure(name, title, estimate, num_people)
 
 
 def best_membership(name: str, memberships: Sequence[Membership], group: str) -> Measure:
@@ -58,8 +79,5 @@ def best_membership(name: str, memberships: Sequence[Membership], group: str) ->
     best = max(told, key=lambda one: one.area or 0.0)
     assert best.area is not None
     assert best.high is not None
-    spread = (best.high - best.area) / float(norm.ppf((1 + LEVEL) / 2))
-    reach = spread * float(norm.ppf(1 - (1 - LEVEL) / 2 / len(told)))
-    worst = 0.5 + spread * float(norm.ppf(1 - (1 - LEVEL) / len(told)))
-    estimate = Estimate(best.area, max(best.area - reach, 0.0), min(best.area + reach, 1.0), 0.5, worst)
-    return Measure(name, TITLES[name], estimate, best.num_members + best.num_others)
+    spread, people = (best.high - best.area) / REACH, best.num_members + best.num_others
+    return area_measure(name, TITLES[name], best.area, spread, num_attacks=len(told), num_people=people)

@@ -50,12 +50,21 @@ def density_ratio_scores(people: People, synthetic: People, reference: People) -
     Source: van Breugel, Sun, Qian & van der Schaar 2023, AISTATS, PMLR 206:3493 (the attack); Sugiyama, Suzuki &
     Kanamori 2012, Density Ratio Estimation in Machine Learning (the classifier).
     """
-    rows = np.concatenate([reference.values, synthetic.values])
-    known = np.isfinite(rows).any(axis=0)
+    known = np.isfinite(np.concatenate([reference.values, synthetic.values])).any(axis=0)
+    return density_ratio(*(side.values[:, known] for side in (people, synthetic, reference)))
+
+
+def density_ratio(points: Floats, synthetic: Floats, reference: Floats) -> Floats:
+    """Logarithm of how much denser the synthetic points are than the reference where each point is, (points,).
+
+    Args:
+        points: Where to ask, (points, columns).
+        synthetic: (synthetic points, columns).
+        reference: (reference points, columns).
+    """
     sizes = [len(reference), len(synthetic)]
+    weights = np.repeat([1 / n for n in sizes], sizes) * sizes[0]
     model = boosted_trees()
     with one_thread():
-        model.fit(
-            rows[:, known], np.repeat([0, 1], sizes), sample_weight=np.repeat([1 / n for n in sizes], sizes) * sizes[0]
-        )
-        return np.asarray(model.decision_function(people.values[:, known]), np.float64)
+        model.fit(np.concatenate([reference, synthetic]), np.repeat([0, 1], sizes), sample_weight=weights)
+        return np.asarray(model.decision_function(points), np.float64)
