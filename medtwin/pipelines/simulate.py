@@ -1,12 +1,13 @@
 """`medtwin simulate`: a trial and a cohort -> operating characteristics, attrition, bounds, a patient table, report.
 
 This file has the verb: work, what is written; `simulate_settings` has its settings. `simulate_levels` simulates what is
-not survival patient by patient, and `simulate_page` is the page of that. `simulate_what_if` asks what each criterion of
-eligibility costs; `simulate_trust` says how far to trust a cohort, with `simulate_estimands` and `simulate_precision`.
-The report of a survival trial is `simulate_report`, of sections in `simulate_design`, `simulate_patients` with
-`simulate_representation`, `simulate_outcome` and `simulate_results`, on what `simulate_findings` holds;
-`simulate_tables` and `simulate_numbers` are its numbers as CSV and JSON. `compare` sets several designs side by side,
-`replay` writes one trial as data.
+not survival patient by patient, `simulate_response_scores` says how well such trials estimate, and `simulate_page` is
+the page of that. `simulate_what_if` asks what each criterion of eligibility costs; `simulate_trust` says how far to
+trust a cohort, with `simulate_estimands` and `simulate_precision`. The report of a survival trial is `simulate_report`,
+of sections in `simulate_design`, `simulate_patients` with `simulate_representation`, `simulate_outcome` and
+`simulate_results`, on what `simulate_findings` holds; `simulate_tables` and `simulate_numbers` are its numbers as CSV
+and JSON. `compare`, with `compare_report`, sets several designs side by side; `replay`, with `replay_fhir`, writes one
+trial as data.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from medtwin.trials.engine.exact_rates import score_test_mean
 from medtwin.trials.outcome.response import BinaryResponse, ContinuousResponse, Response
 
 _MOST_BOUND = 8.0
+"""Of z: one that lies further out is no bound."""
 MIN_OUTCOMES = 10
 """Outcomes that the first look must have: tests of fewer are not what the design takes them for."""
 
@@ -127,15 +128,10 @@ class ResponseDesign:
 
         Of rates without covariates all tables are counted; the design itself rests on the normal approximation.
         """
-        response = self.response
-        if isinstance(response, BinaryResponse) and not self.num_covariates and abs(bound) < _MOST_BOUND:
-            control, null = response.control, self.sign * self.null
-            rates = control + effect, control
-            good = rates if self.sign > 0 else (1 - rates[0], 1 - rates[1])
-            mean = score_test_mean(good, round(outcomes), self.allocation_ratio, null, bound)
-            if mean is not None:
-                return mean
-        return self._mean(effect, outcomes, float(norm.sf(bound)) if abs(bound) < _MOST_BOUND else self.plan.alpha)
+        if abs(bound) >= _MOST_BOUND:
+            return self.drift_at(effect, outcomes)
+        counted = self._mean_of_tables(effect, outcomes, bound)
+        return self._mean(effect, outcomes, float(norm.sf(bound))) if counted is None else counted
 
     def futility_shift(self, effect: float, outcomes: float, efficacy: float, futility: float) -> float:
         """What is added to a futility bound where the statistic has the mean that suits the efficacy bound.
@@ -144,8 +140,15 @@ class ResponseDesign:
         """
         if abs(futility) >= _MOST_BOUND:
             return 0.0
-        means = (self.mean_at_bound(effect, outcomes, bound) for bound in (efficacy, futility))
-        return next(means) - next(means)
+        return self.mean_at_bound(effect, outcomes, efficacy) - self.mean_at_bound(effect, outcomes, futility)
+
+    def _mean_of_tables(self, effect: float, outcomes: float, bound: float) -> float | None:
+        """`mean_at_bound` of rates without covariates; None of others, and where next to all or no tables cross."""
+        if not isinstance(self.response, BinaryResponse) or self.num_covariates:
+            return None
+        rates = self.response.control + effect, self.response.control
+        good = rates if self.sign > 0 else (1 - rates[0], 1 - rates[1])
+        return score_test_mean(good, round(outcomes), self.allocation_ratio, self.sign * self.null, bound)
 
     def _mean(self, effect: float, outcomes: float, alpha: float) -> float:
         return 0.0 if effect == self.null else self.sign * self.test(effect).drift(outcomes, alpha)

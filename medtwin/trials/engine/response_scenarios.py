@@ -137,9 +137,9 @@ def theory_of(study: ResponseStudy, effect: float, *, obeys_futility: bool = Tru
     """The analytical counterpart of a scenario; None where there is none.
 
     The statistic is taken as canonical joint normal, with the mean at each look at which it crosses the look's bound as
-    often as the endpoint's test does. The last look has as many
-    outcomes as patients stay, which is binomial; its bound is recomputed at each number. There is no such value where
-    the calendar may end the trial before, or rates are standardised by covariates under an effect.
+    often as the endpoint's test does. The last look has as many outcomes as patients stay, which is binomial; its bound
+    is recomputed at each number. There is no such value where the calendar may end the trial before, or rates are
+    standardised by covariates under an effect.
     """
     plan, design = study.plan, study.plan.design
     last_month = plan.accrual.enrolment_months(plan.num_subjects) + design.response.months

@@ -180,7 +180,7 @@ def response_plan(trial: ResponseTrial, response: Response, pool: ResponsePool) 
         retained = float(np.average(shares, weights=ratio_parts(trial.allocation_ratio)))
         fixed = None if trial.num_subjects is None else math.floor(trial.num_subjects * retained + 1e-9)
         explained = explained_by(trial.test, response, pool)
-        covariates = len(getattr(trial.test, "covariates", ()))
+        covariates = len(trial.test.covariates)
         hypothesis, ratio = trial.hypothesis, trial.allocation_ratio
         design = ResponseDesign(trial.plan, response, hypothesis, explained, ratio, fixed, covariates)
         num_subjects = trial.num_subjects

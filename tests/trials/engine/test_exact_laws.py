@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 from scipy.stats import binom, norm
 
 from medtwin.trials.analysis.batched.ancova import analyses_of_covariance
+from medtwin.trials.analysis.batched.rates import Counts, miettinen_nurminen_z
 from medtwin.trials.analysis.rates import miettinen_nurminen_test
 from medtwin.trials.design.means import MeansTest
 from medtwin.trials.design.rates import RatesTest
 from medtwin.trials.engine.exact_rates import crossing_probability, score_test_mean
-from medtwin.trials.engine.response_design import ResponseDesign
+from medtwin.trials.engine.response_design import NonInferiority, ResponseDesign
 from tests.trials.engine.response_trials import BINDING, PRESSURE, RESPONDS
 
 
@@ -37,6 +39,22 @@ def test_the_mean_of_a_score_test_is_near_its_normal_approximation_where_there_a
     assert few is not None
     assert few - RatesTest(0.8, 0.8, -0.15, allocation_ratio=2.0).drift(321, float(norm.sf(2.0143))) > 0.03
     assert score_test_mean((0.999, 0.001), 400, 1.0, 0.0, 0.0) is None
+
+
+def test_trials_reject_as_often_as_all_tables_say() -> None:
+    """The control: the normal approximation, which the same trials contradict."""
+    rates, null, bound, trials = (0.8, 0.8), -0.15, 2.0143, 200_000
+    rng = np.random.default_rng(3)
+    control = 107 + rng.integers(-1, 2, trials)
+    sizes = 321 - control, control
+    events = rng.binomial(sizes[0], rates[0]), rng.binomial(sizes[1], rates[1])
+    share = float(np.mean(miettinen_nurminen_z(Counts.of(events, sizes), null) >= bound))
+    error = math.sqrt(share * (1 - share) / trials)
+    mean = score_test_mean(rates, 321, 2.0, null, bound)
+    assert mean is not None
+    assert abs(share - norm.sf(bound - mean)) < 4 * error
+    normal = RatesTest(*rates, null, allocation_ratio=2.0).drift(321, float(norm.sf(bound)))
+    assert abs(share - norm.sf(bound - normal)) > 4 * error
 
 
 def power_of_covariance(trials: int, n: int, shift: float, seed: int) -> tuple[float, float]:
@@ -70,8 +88,13 @@ def test_a_futility_bound_is_moved_by_as_much_as_the_means_differ() -> None:
 
 def test_the_side_of_a_rate_does_not_matter() -> None:
     """Events that are bad, and their absence that is good."""
-    good = ResponseDesign(BINDING, RESPONDS, fixed=100)
-    assert good.mean_at_bound(0.2, 100, 2.0) == score_test_mean((0.5, 0.3), 100, 1.0, 0.0, 2.0)
+    margin = NonInferiority(0.1)
+    good = ResponseDesign(BINDING, RESPONDS, margin, fixed=100)
+    wanted = score_test_mean((0.5, 0.3), 100, 1.0, -0.1, 2.0)
+    assert good.mean_at_bound(0.2, 100, 2.0) == wanted
+    fails = replace(RESPONDS, control=0.7, effect=-0.2, higher_is_better=False)
+    bad = ResponseDesign(BINDING, fails, margin, fixed=100)
+    assert bad.mean_at_bound(-0.2, 100, 2.0) == pytest.approx(wanted, abs=1e-9)
 
 
 @pytest.mark.parametrize("options", [{"groups": 1}, {"known_sd": True}, {"is_ratio": True, "null": 1.0}])
