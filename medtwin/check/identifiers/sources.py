@@ -16,7 +16,7 @@ from medtwin.check.identifiers.known import TEXT_WORDS, Known
 from medtwin.check.identifiers.words import words_of
 from medtwin.core.dataset import Dataset
 from medtwin.core.errors import SourceError
-from medtwin.dicom.reading.texts import element_texts
+from medtwin.dicom.reading.texts import element_texts, read_whole
 
 THINGS = ("Device", "Medication", "Substance", "Organization", "Location", "Provenance", "CodeSystem", "ValueSet")
 """Resources whose ids are of no patient."""
@@ -70,7 +70,7 @@ def _add_person(known: Known, person: Mapping[str, Any]) -> None:
 def add_dicom(known: Known, path: Path) -> None:
     """Takes the header of a DICOM file; a file that is none is passed over."""
     try:
-        for name, form, text in element_texts(path):
+        for name, form, text in element_texts(read_whole(path)):
             keyword = name.rpartition(".")[2]
             if keyword in _DICOM_NUMBERS:
                 known.add_number(text)

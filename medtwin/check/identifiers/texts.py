@@ -10,7 +10,6 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import orjson
@@ -19,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from medtwin.core.errors import DatasetError, SourceError
-from medtwin.dicom.reading.texts import element_texts, hidden_places
+from medtwin.dicom.reading.texts import element_texts, hidden_places, read_whole
 
 MAX_DEPTH = 3
 """Archives within archives."""
@@ -70,15 +69,20 @@ def _by_kind(name: str, data: bytes, depth: int) -> Iterator[tuple[str, Text]]:
         inner = _limited(gzip.GzipFile(fileobj=io.BytesIO(data)))
         yield from _by_kind(PurePosixPath(name).stem, inner, depth + 1)
     elif data[128:132] == b"DICM":
-        yield from (("", one) for one in _dicom(data))
+        yield from _outside(_dicom(data))
     elif data[:4] == b"PAR1":
-        yield from (("", one) for one in _parquet(data))
+        yield from _outside(_parquet(data))
     elif suffix == ".csv":
-        yield from (("", one) for one in _csv(data))
+        yield from _outside(_csv(data))
     elif suffix in (".json", ".ndjson", ".jsonl"):
-        yield from (("", one) for one in _json(data, lines=suffix != ".json"))
+        yield from _outside(_json(data, lines=suffix != ".json"))
     else:
-        yield from (("", one) for one in _plain(data))
+        yield from _outside(_plain(data))
+
+
+def _outside(texts: Iterator[Text]) -> Iterator[tuple[str, Text]]:
+    """Texts that stand in no archive."""
+    return (("", text) for text in texts)
 
 
 def _limited(file: Any) -> bytes:
@@ -104,13 +108,11 @@ def _zipped(data: bytes, depth: int) -> Iterator[tuple[str, Text]]:
 
 
 def _dicom(data: bytes) -> Iterator[Text]:
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "one.dcm"
-        path.write_bytes(data)
-        for name, form, text in element_texts(path):
-            yield Text(name, text, is_number=form in ("DS", "FD", "FL", "IS", "SL", "SS", "UL", "US"))
-        for place in hidden_places(path):
-            yield Text(place, "", hidden=place)
+    dataset = read_whole(io.BytesIO(data))
+    for name, form, text in element_texts(dataset):
+        yield Text(name, text, is_number=form in ("DS", "FD", "FL", "IS", "SL", "SS", "UL", "US"))
+    for place in hidden_places(dataset):
+        yield Text(place, "", hidden=place)
 
 
 def _parquet(data: bytes) -> Iterator[Text]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -17,40 +18,36 @@ _OVERLAY, _CURVE = 0x6000, 0x5000
 _PIXELS = 0x7FE00010
 
 
-def element_texts(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Keyword or tag path, value representation and text of every value that is not binary.
+def read_whole(file: Path | BinaryIO) -> Dataset:
+    """Everything that a DICOM file holds, for `element_texts` and `hidden_places`.
 
     Raises:
         SourceError: If the file is no DICOM.
     """
-    dataset = _read(path)
+    try:
+        with quiet():
+            return pydicom.dcmread(file)
+    except (InvalidDicomError, OSError, *PARSE_ERRORS) as error:
+        raise SourceError("the file cannot be read as DICOM") from error
+
+
+def element_texts(dataset: Dataset) -> Iterator[tuple[str, str, str]]:
+    """Keyword or tag path, value representation and text of every value that is not binary."""
     for part in (dataset.file_meta, dataset):
         yield from _texts(part, "")
 
 
-def hidden_places(path: Path) -> Iterator[str]:
+def hidden_places(dataset: Dataset) -> Iterator[str]:
     """Places of which an export has no use, where something could be hidden: never their content.
 
     Private elements, overlays, curves, a preamble that is not empty, elements behind the pixels, and a mark of
     burned-in annotation.
-
-    Raises:
-        SourceError: If the file is no DICOM.
     """
-    dataset = _read(path)
     if getattr(dataset, "preamble", None) and any(dataset.preamble):
         yield "preamble"
     if str(dataset.get("BurnedInAnnotation", "NO")).upper() == "YES":
         yield "burned-in annotation"
     yield from _hidden(dataset)
-
-
-def _read(path: Path) -> Dataset:
-    try:
-        with quiet():
-            return pydicom.dcmread(path)
-    except (InvalidDicomError, OSError, *PARSE_ERRORS) as error:
-        raise SourceError(f"{path.name} cannot be read as DICOM") from error
 
 
 def _texts(dataset: Dataset, place: str) -> Iterator[tuple[str, str, str]]:
