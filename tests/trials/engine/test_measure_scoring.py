@@ -6,18 +6,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from medtwin.trials import BinaryResponse, ContinuousResponse, GroupSequential, ResponseTrial, prepare_responses
 from medtwin.trials.engine.batch import Stops, run_block
 from medtwin.trials.engine.counterfactual import Question, true_estimands
 from medtwin.trials.engine.estimates import Estimate
 from medtwin.trials.engine.measure_scoring import SCORED, difference_scores
-from medtwin.trials.engine.response_batch import ResponsePatients, ResponsePlan
-from medtwin.trials.engine.response_scoring import response_scores, true_difference
+from medtwin.trials.engine.response_batch import ResponsePatients
+from medtwin.trials.engine.response_scoring import Seen, response_scores, true_difference
+from medtwin.trials.engine.response_trial import ResponseStudy
 from medtwin.trials.engine.scoring import ALL, EARLY, Score
 from tests.trials.engine.response_trials import simulated
 from tests.trials.engine.test_scoring import plan
 
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 TAU = 15.0
 
 
@@ -64,11 +68,10 @@ MEAN = prepare_responses(ResponseTrial("m", FIXED, ContinuousResponse("pain", 3.
 RATE = prepare_responses(ResponseTrial("r", FIXED, BinaryResponse("response", 3.0, 0.3, 0.15, 2.0)), None)
 
 
-def of_responses(plan: ResponsePlan, blocks: int, truth: Estimate, **options: object) -> dict[str, Score]:
-    study = MEAN if plan is MEAN.plan else RATE
-    effect = plan.design.response.effect
+def of_responses(study: ResponseStudy, blocks: int, truth: Estimate, seen: Seen | None = None) -> dict[str, Score]:
+    effect = study.plan.design.response.effect
     stops = simulated(study, effect, blocks).stops
-    found = response_scores(plan, 1, effect, stops, truth, **options)  # type: ignore[arg-type]
+    found = response_scores(study.plan, 1, effect, stops, truth, seen=seen)
     return {each.estimator: each for each in found if each.trials == ALL}
 
 
@@ -81,11 +84,10 @@ def test_the_truth_is_that_of_the_same_patients_under_both_arms() -> None:
 
 
 @pytest.mark.parametrize("study", [MEAN, RATE])
-def test_means_and_rates_cover_their_truths(study: object) -> None:
+def test_means_and_rates_cover_their_truths(study: ResponseStudy) -> None:
     """The negative controls: another difference; and an analysis of those who fare well, whatever the arm."""
-    plan = study.plan  # type: ignore[attr-defined]
-    truth = true_difference(plan, 1, plan.design.response.effect, num_blocks=10)
-    found = of_responses(plan, 6, truth)
+    truth = true_difference(study.plan, 1, study.plan.design.response.effect, num_blocks=10)
+    found = of_responses(study, 6, truth)
     names = list(found)
     assert names in (["t test", "analysis of covariance"], ["difference of rates", "g-computation"])
     for each in found.values():
@@ -94,9 +96,9 @@ def test_means_and_rates_cover_their_truths(study: object) -> None:
     plain, adjusted = (found[name].mean_squared_error.value for name in names)
     assert adjusted < 0.95 * plain
     other = replace(truth, value=0.25 * truth.value)
-    assert max(each.coverage.value for each in of_responses(plan, 3, other).values()) < 0.75
+    assert max(each.coverage.value for each in of_responses(study, 3, other).values()) < 0.75
 
-    def fare_well(response: np.ndarray, patients: ResponsePatients) -> np.ndarray:
+    def fare_well(response: Floats, patients: ResponsePatients) -> Bools:
         return (response > response.mean()) | (patients.arm == 0)
 
-    assert max(each.coverage.value for each in of_responses(plan, 3, truth, seen=fare_well).values()) < 0.5
+    assert max(each.coverage.value for each in of_responses(study, 3, truth, fare_well).values()) < 0.5

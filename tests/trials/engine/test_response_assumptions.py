@@ -159,9 +159,9 @@ def test_what_has_no_meaning_is_refused_by_name(study: Any, truth: dict[str, Any
         ({"control_rate": 1.0}, "control_rate must be between 0 and 1"),
     ],
 )
-def test_numbers_out_of_range(values: dict[str, float], message: str) -> None:
+def test_numbers_out_of_range(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Assumptions(**values)  # type: ignore[arg-type]
+        Assumptions(**values)
     with pytest.raises(ValueError, match="sd must be above 0"):
         DifferencePrior(0.0)
 

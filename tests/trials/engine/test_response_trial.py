@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,9 +44,10 @@ def test_agrees_with_theory_under_the_null_and_the_alternative(name: str) -> Non
         for line in lines.values():
             if line.analytical is not None and line.characteristic not in OF_THE_CALENDAR:
                 assert is_near(line.estimate, line.analytical), line
-        for name in OF_THE_CALENDAR:
-            amount = lines[name, None]
-            assert abs(amount.estimate.value / amount.analytical - 1) < 0.02, name  # type: ignore[operator]
+        for characteristic in OF_THE_CALENDAR:
+            amount = lines[characteristic, None]
+            assert amount.analytical is not None
+            assert abs(amount.estimate.value / amount.analytical - 1) < 0.02, characteristic
         coverage = lines["coverage of the 95 % interval at stop", None]
         assert 0.92 < coverage.estimate.value < 0.98
 
@@ -153,7 +156,7 @@ def test_trials_that_cannot_be_analysed_find_nothing() -> None:
     assert np.isnan(found.z).all()
 
 
-BASE = {"title": "x", "plan": TWO}
+BASE: dict[str, Any] = {"title": "x", "plan": TWO}
 
 
 @pytest.mark.parametrize(
@@ -173,9 +176,9 @@ BASE = {"title": "x", "plan": TWO}
         ({"endpoint": PRESSURE, "annual_dropout": 1.0}, "share"),
     ],
 )
-def test_trials_that_make_no_sense_are_refused(change: dict[str, object], message: str) -> None:
+def test_trials_that_make_no_sense_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ResponseTrial(**(BASE | change))  # type: ignore[arg-type]
+        ResponseTrial(**(BASE | change))
 
 
 @pytest.mark.parametrize(
@@ -197,9 +200,9 @@ def test_trials_that_make_no_sense_are_refused(change: dict[str, object], messag
         (lambda: ResponseDesign(TWO, PRESSURE, fixed=11).outcomes, "looks must have 10 outcomes or more"),
     ],
 )
-def test_parts_that_make_no_sense_are_refused(make: object, message: str) -> None:
+def test_parts_that_make_no_sense_are_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make()  # type: ignore[operator]
+        make()
 
 
 @pytest.mark.parametrize(
