@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +32,6 @@ MIN_CODES = 2 * CODES_PER_VISIT * VISITS
 ROWS_PER_CODE = 20
 MOST_COMMON = 0.5
 """Share of subjects who must have a fact of a kind (sex, race) for canaries to have one."""
-ROLES: tuple[Literal["member", "held_out", "reference"], ...] = ("member", "held_out", "reference")
 
 
 @dataclass(frozen=True)

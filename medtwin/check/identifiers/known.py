@@ -211,15 +211,14 @@ class Known:
         Raises:
             ConfigError: If the file is none.
         """
+        wanted = f"identifiers={path} must be a file that `medtwin scan source=... known=` wrote"
         try:
             table = pq.read_table(path)
         except (OSError, pa.ArrowInvalid) as error:
-            raise ConfigError(
-                f"identifiers={path} must be a file that `medtwin scan source=... known=` wrote"
-            ) from error
+            raise ConfigError(wanted) from error
         told = table.schema.metadata or {}
         if told.get(b"medtwin") != b"identifiers":
-            raise ConfigError(f"identifiers={path} must be a file that `medtwin scan source=... known=` wrote")
+            raise ConfigError(wanted)
         known = Known(bytes.fromhex(told[b"key"].decode()))
         for kind, value in zip(table["kind"].to_pylist(), table["hash"].to_pylist(), strict=True):
             known.hashes[kind].add(value)
