@@ -17,7 +17,7 @@ from medtwin.check.collapse.lineage import Lineage, Relatives, read_relatives
 from medtwin.check.collapse.suite import collapse
 from medtwin.check.copies import copy_rows
 from medtwin.check.estimates import Measure
-from medtwin.check.fairness.attacks import as_divisions, attacks_by_group, no_fair_attacks
+from medtwin.check.fairness.attacks import attacks_by_group, no_fair_attacks
 from medtwin.check.fairness.fidelity import fidelity_by_group
 from medtwin.check.fairness.groups import divisions_of
 from medtwin.check.fairness.representation import source_representation, target_representation
@@ -346,13 +346,14 @@ def _attacked(findings: Findings, sides: Sides, options: Options) -> Findings:
         )
         return findings.with_measures([*no_attacks(reason), no_fair_attacks(reason)])
     found = attack(*sides, seed=options.seed, strata=options.strata)
-    by_group, rows = attacks_by_group(
-        found.by_person, as_divisions(found.by_person.levels), options.fairness, seed=options.seed
+    by_group, rows = attacks_by_group(found.by_person, options.fairness, seed=options.seed)
+    return replace(
+        findings.with_measures([*attack_measures(found), by_group]),
+        risks=(*found.risks, *found.by_attribute),
+        group_risks=found.by_group,
+        memberships=found.memberships,
+        fairness=(*findings.fairness, *rows),
     )
-    attacked = findings.with_measures([*attack_measures(found), by_group])
-    attacked = replace(attacked, fairness=(*attacked.fairness, *rows))
-    risks = (*found.risks, *found.by_attribute)
-    return replace(attacked, risks=risks, group_risks=found.by_group, memberships=found.memberships)
 
 
 def _images(real: Dataset, synthetic: Dataset, options: Options) -> ImageFindings:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from medtwin.check.disclosure import SMALLEST_CELL
 from medtwin.check.estimates import LEVEL, Estimate, Measure
 from medtwin.check.fairness.frames import interval_around
-from medtwin.check.fairness.groups import Division
+from medtwin.check.fairness.groups import ONE_GROUP, Division
 from medtwin.check.group_rows import SmallCellRow
 from medtwin.check.resample import MIN_CONTROL
 from medtwin.core.seeds import generator
@@ -42,7 +42,7 @@ def small_cells(divisions: Sequence[Division], *, seed: int, num_resamples: int)
         num_resamples: Of twins and of control patients.
     """
     if not divisions:
-        return Measure(NAME, TITLE, None, 0, reason="the patients are all of one group", applicable=False), []
+        return Measure(NAME, TITLE, None, 0, reason=ONE_GROUP, applicable=False), []
     if len(divisions[0].levels) < 3 or len(divisions[0].levels[2]) < MIN_CONTROL:
         return Measure(NAME, TITLE, None, 0, reason=f"needs {MIN_CONTROL} patients whom training did not see"), []
     rng = generator(seed, "check", "small cells")

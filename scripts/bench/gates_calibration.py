@@ -28,8 +28,7 @@ from medtwin.check import Options, profile_from, rules_from, stratifications_fro
 from medtwin.check.attacks.measures import attack_measures
 from medtwin.check.attacks.suite import attack
 from medtwin.check.compare import STAGES, Comparison
-from medtwin.check.fairness.attacks import as_divisions, attacks_by_group
-from medtwin.check.fairness.settings import Fairness
+from medtwin.check.fairness.attacks import attacks_by_group
 from medtwin.check.plausibility import RuleCounter, Tally, rule_rows
 from medtwin.check.records import Records, Vocabulary, read_records
 from medtwin.check.resample import make_plan
@@ -118,9 +117,9 @@ def of_attacks(_: Source, one: Comparison) -> dict[str, Any]:
     """What attacks gain."""
     assert one.control is not None
     found = attack(one.real, one.synthetic, one.control, seed=one.options.seed, strata=one.options.strata)
-    divisions = as_divisions(found.by_person.levels)
+    options = one.options
     by_group, _ = attacks_by_group(
-        found.by_person, divisions, Fairness(), seed=one.options.seed, num_resamples=one.options.num_resamples
+        found.by_person, options.fairness, seed=options.seed, num_resamples=options.num_resamples
     )
     return {"measures": [*attack_measures(found), by_group]}
 

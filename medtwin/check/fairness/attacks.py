@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from medtwin.check.attacks.suite import NEAREST_TWIN, ByPerson
 from medtwin.check.estimates import Measure
 from medtwin.check.fairness.frames import group_and_rest
 from medtwin.check.fairness.gaps import Gap, worst_gap
-from medtwin.check.fairness.groups import Division, too_few
+from medtwin.check.fairness.groups import ONE_GROUP, Division, divided, too_few
 from medtwin.check.fairness.settings import Fairness
 from medtwin.check.group_rows import FairnessRow
 from medtwin.check.resample import NUM_RESAMPLES, subject_weights
@@ -34,7 +34,6 @@ def no_fair_attacks(reason: str) -> Measure:
 
 def attacks_by_group(
     by_person: ByPerson,
-    divisions: Sequence[Division],
     settings: Fairness,
     *,
     seed: int,
@@ -46,12 +45,12 @@ def attacks_by_group(
     a score of membership 2 AUROC - 1: 0 of harmless twins, 1 where everybody of the group is found.
 
     Args:
-        by_person: What each attack found of each training patient and of each other one.
-        divisions: Of these training patients and others.
+        by_person: What each attack found of each training patient and of each other one, and their groups.
         settings: The floor, of training patients; of patients whom training did not see `MIN_PEOPLE` are needed.
         seed: Decides the resampling.
         num_resamples: Of patients.
     """
+    divisions = divided(by_person.levels)
     scores = {name: pair for name, pair in by_person.scores.items() if name != NEAREST_TWIN}
     rows: list[FairnessRow] = []
     gaps: list[Gap] = []
@@ -66,9 +65,7 @@ def attacks_by_group(
                 gaps += _gaps(name, division, judged, people, found, gained)
     rows += [one.row() for one in gaps]
     reason = f"no group has {settings.floor} training patients and {MIN_PEOPLE} others"
-    if not divisions:
-        reason = "the patients are all of one group"
-    return worst_gap(NAME, TITLE, gaps, reason, applicable=bool(divisions)), rows
+    return worst_gap(NAME, TITLE, gaps, reason if divisions else ONE_GROUP, applicable=bool(divisions)), rows
 
 
 @dataclass(frozen=True)
@@ -142,9 +139,3 @@ def gained_by_hits(found: Floats, is_train: NDArray[np.bool_], weights: NDArray[
 def gained_by_score(found: Floats, is_train: NDArray[np.bool_], weights: NDArray[np.float32]) -> Floats:
     """2 AUROC - 1 of telling training patients from others, (draws,)."""
     return 2 * auroc(found, is_train, weights) - 1
-
-
-def as_divisions(levels: Mapping[str, tuple[NDArray[np.object_], NDArray[np.object_]]]) -> list[Division]:
-    """The divisions of training patients and others that have two groups or more."""
-    found = [Division(name, pair) for name, pair in levels.items()]
-    return [one for one in found if not one.is_one_group]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from medtwin.check.attacks.table import Attributes, People, attributes_of, people_of
 from medtwin.check.estimates import Measure
 from medtwin.check.fairness.frames import group_and_rest, interval_around
-from medtwin.check.fairness.groups import Division, Ints, too_few
+from medtwin.check.fairness.groups import ONE_GROUP, Division, Ints, too_few
 from medtwin.check.fairness.settings import Fairness
 from medtwin.check.group_rows import OF_RECORDS, FairnessRow
 from medtwin.check.records import Records
@@ -136,11 +136,7 @@ def fidelity_by_group(
             numbers = value, max(low, 0.0), high, reference, value - reference, *ends
             rows.append(FairnessRow(OF_RECORDS, division.name, group, *sizes, *numbers))
     if not gaps:
-        reason = (
-            f"no group has {settings.floor} patients and twins, beside as many"
-            if divisions
-            else "the patients are all of one group"
-        )
+        reason = f"no group has {settings.floor} patients and twins, beside as many" if divisions else ONE_GROUP
         return Measure(NAME, TITLE, None, 0, reason=reason, applicable=bool(divisions)), rows
     furthest = int(np.argmax([gap.bootstrap[0] for gap in gaps]))
     return Measure(NAME, f"{TITLE} ({names[furthest]})", worst(gaps).estimate(plan), len(gaps)), rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,8 @@ from medtwin.check.strata import Stratification
 
 Levels = NDArray[np.object_]
 Ints = NDArray[np.int64]
+ONE_GROUP = "the patients are all of one group"
+"""Why nothing is measured of patients who are not divided."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,12 @@ class Division:
 
 def divisions_of(strata: Sequence[Stratification], *sides: Records) -> list[Division]:
     """The divisions of some sides that have two groups or more."""
-    found = [Division(one.name, tuple(one.levels(side) for side in sides)) for one in strata]
+    return divided({one.name: tuple(one.levels(side) for side in sides) for one in strata})
+
+
+def divided(levels: Mapping[str, tuple[Levels, ...]]) -> list[Division]:
+    """The divisions that have two groups or more, of the group of each person, (people,), per side by division."""
+    found = [Division(name, sides) for name, sides in levels.items()]
     return [one for one in found if not one.is_one_group]
 
 

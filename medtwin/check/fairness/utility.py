@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from medtwin.check.estimates import Measure
 from medtwin.check.fairness.frames import group_and_rest
 from medtwin.check.fairness.gaps import Gap, worst_gap
-from medtwin.check.fairness.groups import Division, below_floor
+from medtwin.check.fairness.groups import ONE_GROUP, Division, below_floor
 from medtwin.check.fairness.settings import SMALLEST_FLOOR, Fairness
 from medtwin.check.group_rows import FairnessRow
 from medtwin.check.scores import auroc
@@ -19,7 +19,6 @@ from medtwin.check.scores import auroc
 LOST, CALIBRATION = "AUROC lost", "calibration"
 NAME = "fairness.utility"
 TITLE = "AUROC lost by training on twins in the group that loses most, beyond that of all others"
-ONE_GROUP = "the patients are all of one group"
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
