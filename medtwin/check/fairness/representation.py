@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 
 from medtwin.check.estimates import LEVEL, Estimate, Measure
 from medtwin.check.fairness.frames import interval_around
-from medtwin.check.fairness.groups import Division, below_floor
+from medtwin.check.fairness.groups import ONE_GROUP, Division, below_floor
 from medtwin.check.fairness.settings import Fairness
 from medtwin.check.group_rows import OF_SOURCE, OF_TARGET, FairnessRow
 from medtwin.check.resample import Plan, Sums, compare, weighted_sums
 from medtwin.core.seeds import generator
 
+SOURCE, TARGET = "fairness.representation", "fairness.target"
 TITLES = {
-    "fairness.representation": "Part of its share in the source that the group lacks which is furthest short",
-    "fairness.target": "Part of its share in the stated population that the group lacks which is furthest short",
+    SOURCE: "Part of its share in the source that the group lacks which is furthest short",
+    TARGET: "Part of its share in the stated population that the group lacks which is furthest short",
 }
 NUM_DRAWS = 2000
 
@@ -61,14 +62,11 @@ def source_representation(
         plan: How subjects are drawn.
         settings: Floor and target.
     """
-    name = "fairness.representation"
     cells = [_Cell(one, group) for one in divisions if one.name not in settings.target for group in one.groups]
     judged = [cell for cell in cells if cell.division.size(cell.group, 0) >= settings.floor]
     if not judged:
-        is_none = not divisions
-        reason = "the patients are all of one group" if is_none else f"no group has {settings.floor} patients"
-        measure = Measure(name, TITLES[name], None, 0, reason=reason, applicable=not is_none and bool(cells))
-        return measure, [_unjudged(cell, OF_SOURCE, settings) for cell in cells]
+        reason = f"no group has {settings.floor} patients" if divisions else ONE_GROUP
+        return _unmeasured(SOURCE, reason, applicable=bool(cells)), _rows(cells, OF_SOURCE, settings)
     features = [_indicators(judged, side) for side in range(len(divisions[0].levels))]
     draws = compare(
         plan,
@@ -77,17 +75,11 @@ def source_representation(
         features[2] if len(features) > 2 else None,
         lambda real, synthetic: np.maximum(missing_share(real, synthetic).max(axis=1), 0.0),
     )
-    each = missing_share(weighted_sums(plan.real, features[0]), weighted_sums(plan.synthetic, features[1]))
     sums = weighted_sums(plan.synthetic, features[1])
-    shares = sums[:, 1:] / sums[:, :1]
-    of_judged = {
-        (cell.division.name, cell.group): _row(cell, OF_SOURCE, shares[:, number], each[:, number])
-        for number, cell in enumerate(judged)
-    }
-    rows = [of_judged.get((cell.division.name, cell.group)) or _unjudged(cell, OF_SOURCE, settings) for cell in cells]
-    furthest = judged[int(each[0].argmax())]
-    title = f"{TITLES[name]} ({furthest.division.name}: {furthest.group})"
-    return Measure(name, title, draws.estimate(plan), len(judged)), rows
+    missing = missing_share(weighted_sums(plan.real, features[0]), sums)
+    told = _told(judged, OF_SOURCE, sums[:, 1:] / sums[:, :1], missing)
+    measure = Measure(SOURCE, _title(SOURCE, judged, missing), draws.estimate(plan), len(judged))
+    return measure, _rows(cells, OF_SOURCE, settings, told)
 
 
 def target_representation(
@@ -104,40 +96,30 @@ def target_representation(
         settings: Floor and target.
         seed: Decides the draws of the baseline.
     """
-    name = "fairness.target"
     if not settings.target:
-        return Measure(name, TITLES[name], None, 0, reason="no population is stated", applicable=False), []
+        return _unmeasured(TARGET, "no population is stated", applicable=False), []
     by_name = {one.name: one for one in divisions}
     num_twins = plan.synthetic.shape[1]
     cells = []
     for division, shares in settings.target.items():
         one = by_name.get(division)
         if one is None:
-            reason = f"the patients and the twins are all of one group of {division}"
-            return Measure(name, TITLES[name], None, 0, reason=reason), []
+            return _unmeasured(TARGET, f"the patients and the twins are all of one group of {division}"), []
         cells += [_Cell(one, group, shares.get(group, 0.0)) for group in sorted({*one.groups, *shares})]
     judged = [cell for cell in cells if (cell.share or 0.0) * num_twins >= settings.floor]
     if not judged:
         reason = f"no group would have {settings.floor} twins"
-        return Measure(name, TITLES[name], None, 0, reason=reason), [
-            _unjudged(cell, OF_TARGET, settings) for cell in cells
-        ]
+        return _unmeasured(TARGET, reason), _rows(cells, OF_TARGET, settings)
     wanted = np.array([cell.share for cell in judged], np.float64)
     sums = weighted_sums(plan.synthetic, _indicators(judged, 1))
-    shares_found = sums[:, 1:] / sums[:, :1]
-    each = 1 - shares_found / wanted
-    of_judged = {
-        (cell.division.name, cell.group): _row(cell, OF_TARGET, shares_found[:, number], each[:, number])
-        for number, cell in enumerate(judged)
-    }
-    rows = [of_judged.get((cell.division.name, cell.group)) or _unjudged(cell, OF_TARGET, settings) for cell in cells]
-    most = np.maximum(each.max(axis=1), 0.0)
+    found = sums[:, 1:] / sums[:, :1]
+    missing = 1 - found / wanted
+    most = np.maximum(missing.max(axis=1), 0.0)
     chance = _chance(settings, judged, num_twins, seed)
     low, high = interval_around(float(most[0]), most[1:])
     estimate = Estimate(float(most[0]), max(low, 0.0), high, float(chance.mean()), float(np.quantile(chance, LEVEL)))
-    furthest = judged[int(each[0].argmax())]
-    title = f"{TITLES[name]} ({furthest.division.name}: {furthest.group})"
-    return Measure(name, title, estimate, len(judged)), rows
+    measure = Measure(TARGET, _title(TARGET, judged, missing), estimate, len(judged))
+    return measure, _rows(cells, OF_TARGET, settings, _told(judged, OF_TARGET, found, missing))
 
 
 def _chance(settings: Fairness, judged: Sequence[_Cell], num_twins: int, seed: int) -> Floats:
@@ -157,6 +139,29 @@ def _indicators(cells: Sequence[_Cell], side: int) -> NDArray[np.float32]:
     """(people, 1 + groups): one, and whether a person is of each group."""
     columns = [cell.division.levels[side] == cell.group for cell in cells]
     return np.column_stack([np.ones(len(columns[0])), *columns]).astype(np.float32)
+
+
+def _unmeasured(name: str, reason: str, *, applicable: bool = True) -> Measure:
+    return Measure(name, TITLES[name], None, 0, reason=reason, applicable=applicable)
+
+
+def _title(name: str, judged: Sequence[_Cell], missing: Floats) -> str:
+    """That of a measure, with the group that is furthest short."""
+    furthest = judged[int(missing[0].argmax())]
+    return f"{TITLES[name]} ({furthest.division.name}: {furthest.group})"
+
+
+def _told(judged: Sequence[_Cell], metric: str, shares: Floats, missing: Floats) -> list[FairnessRow]:
+    """The rows of judged cells, from their shares and what is missing of them, (draws, cells) each."""
+    return [_row(cell, metric, *of_cell) for cell, *of_cell in zip(judged, shares.T, missing.T, strict=True)]
+
+
+def _rows(
+    cells: Sequence[_Cell], metric: str, settings: Fairness, judged: Sequence[FairnessRow] = ()
+) -> list[FairnessRow]:
+    """A row per cell, the judged ones as they are."""
+    told = {(row.division, row.group): row for row in judged}
+    return [told.get((cell.division.name, cell.group)) or _unjudged(cell, metric, settings) for cell in cells]
 
 
 def _row(cell: _Cell, metric: str, shares: Floats, missing: Floats) -> FairnessRow:
