@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medtwin.scans.conditions import ScanRequest
-from medtwin.scans.drawing import DenoiserDrawer, Sampling, Tile, drawer_of
+from medtwin.scans.denoiser import Denoiser
+from medtwin.scans.drawing import DenoiserDrawer, Tile
 from medtwin.scans.generate import ScanModel
 from medtwin.scans.module import ScanDiffusionModule
 from medtwin.scans.pose import find_poses, inverse, warp
@@ -78,7 +79,8 @@ def counterfactuals(
         raise ValueError(f"images, own and asked must be as many, got {len(images)}, {len(own)} and {len(asked)}")
     if not isinstance(model.module, ScanDiffusionModule) or model.sampling.sampler not in _DETERMINISTIC:
         raise ValueError(f"the model must be a denoiser whose sampler is one of {', '.join(_DETERMINISTIC)}")
-    size = model.module.average.prior.mean.shape[1:]
+    denoiser = model.module.average.eval()
+    size = denoiser.prior.mean.shape[1:]
     if images.shape[1:] != size:
         raise ValueError(f"images must be of {tuple(size)} pixels, got {images.shape[1:]}")
     found = []
@@ -87,23 +89,20 @@ def counterfactuals(
             chosen = slice(start, start + tile)
             given = torch.from_numpy(np.ascontiguousarray(images[chosen], np.float32))[:, None]
             tiles = [model.tile(part[chosen], 0, len(given)) for part in (own, asked)]
-            found.append(_of_tile(model, given, tiles[0], tiles[1], num_steps, guidance))
+            found.append(_of_tile(model, denoiser, given, tiles[0], tiles[1], num_steps, guidance))
     changed, same = (torch.cat(parts)[:, 0].numpy() for parts in zip(*found, strict=True))
     return Counterfactuals(changed, same)
 
 
 def _of_tile(
-    model: ScanModel, images: Tensor, own: Tile, asked: Tile, num_steps: int, guidance: float
+    model: ScanModel, denoiser: Denoiser, images: Tensor, own: Tile, asked: Tile, num_steps: int, guidance: float
 ) -> tuple[Tensor, Tensor]:
-    laid, poses = images, None
-    average = model.module.average if isinstance(model.module, ScanDiffusionModule) else None
-    assert average is not None
+    laid, poses, mean = images, None, denoiser.prior.mean
     if model.description.poses is not None:
-        poses = find_poses(images, average.prior.mean[None].cpu())
+        poses = find_poses(images, mean[None].cpu())
         laid = warp(images, poses)
-    device = average.prior.mean.device
-    plain, guided = (_drawer(model.module, model.sampling, num_steps, g) for g in (1.0, guidance))
-    noisy = invert(plain.denoise(own), laid.to(device), plain.sigmas)
+    plain, guided = (DenoiserDrawer(denoiser, model.sampling, num_steps, g) for g in (1.0, guidance))
+    noisy = invert(plain.denoise(own), laid.to(mean.device), plain.sigmas)
     centred = noisy - plain.centre(own)
     same = plain.solve(own, noisy)
     changed = guided.solve(asked, guided.centre(asked) + centred)
@@ -113,12 +112,6 @@ def _of_tile(
         back = inverse(poses)
         change, same = warp(change, back), warp(same, back)
     return (images + change).clamp(-1, 1), same.clamp(-1, 1)
-
-
-def _drawer(law: object, sampling: Sampling, num_steps: int, guidance: float) -> DenoiserDrawer:
-    drawer = drawer_of(law, sampling, num_steps, guidance)  # type: ignore[arg-type]
-    assert isinstance(drawer, DenoiserDrawer)
-    return drawer
 
 
 def invert(denoise: Denoise, images: Tensor, sigmas: Sequence[float]) -> Tensor:
