@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ class FlopUse(Throughput):
 
     def __init__(self) -> None:
         super().__init__()
+        self._counting = ExitStack()
         self._counter: FlopCounterMode | None = None
         self._flops = self._rate = 0.0
 
@@ -51,8 +53,7 @@ class FlopUse(Throughput):
         """Begins to count at the first step."""
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         if not self._flops:
-            self._counter = FlopCounterMode(display=False)
-            self._counter.__enter__()  # type: ignore[no-untyped-call]
+            self._counter = self._counting.enter_context(FlopCounterMode(display=False))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -79,7 +80,7 @@ class FlopUse(Throughput):
 
     def _end_count(self) -> None:
         if self._counter is not None:
-            self._counter.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            self._counting.close()
             self._flops, self._counter = float(self._counter.get_total_flops()), None
 
 
