@@ -25,6 +25,7 @@ from medtwin.scans.denoiser import ConditionEmbedding
 from medtwin.scans.drawing import Tile
 from medtwin.scans.module import ScanBatch
 from medtwin.scans.unet import crop, pad_to_multiple
+from medtwin.training.averaging import Averaging
 from medtwin.training.batches import torch_seed
 
 _LEAK = 0.2
@@ -117,11 +118,7 @@ class ScanGan(nn.Module):
         optimizers[0].zero_grad()
         torch.autograd.backward(functional.softplus(-self.critic(made, values, known)).mean())
         optimizers[0].step()
-        half_life = min(options.half_life_steps, 0.1 * (step + 1))
-        with torch.no_grad():
-            average: list[Tensor] = list(self.average.parameters())
-            trained: list[Tensor] = list(self.generator.parameters())
-            torch._foreach_lerp_(average, trained, 1 - 0.5 ** (1 / half_life))
+        Averaging(options.half_life_steps).move(self.average, self.generator, step + 1)
 
     def draw(self, tile: Tile) -> Tensor:
         """The images of a tile, (tile, 1, *size)."""
