@@ -147,7 +147,10 @@ def write_levels(folder: Path, request: Request, *, only_replay: bool = False) -
     if isinstance(request.study, ResponseStudy):
         study = request.study
         scenarios = effects_of(study, request.assumptions, request.num_trials, request.num_curve)
-        said = [] if request.replay is None else [_write_replay(folder / FOLDER, study, request, scenarios)]
+        said = []
+        if request.replay is not None:
+            scenario = check_response_replay(scenarios, request.replay)
+            said.append(_write_replay(folder / FOLDER, study, scenario, request.replay.trial, request.seed))
         return said if only_replay else [*said, *_write_responses(folder, request, study, scenarios)]
     return _write_survival(folder, request, request.study)
 
@@ -186,15 +189,13 @@ def check_response_replay(scenarios: Sequence[EffectScenario], choice: ReplayCho
     return named[0]
 
 
-def _write_replay(folder: Path, study: ResponseStudy, request: Request, scenarios: Sequence[EffectScenario]) -> str:
+def _write_replay(folder: Path, study: ResponseStudy, scenario: EffectScenario, trial: int, seed: int) -> str:
     """Writes one simulated trial below `folder`: patients.parquet and trial.json; returns what to tell."""
-    choice = request.replay or ReplayChoice(1)
-    scenario = check_response_replay(scenarios, choice)
-    row = (choice.trial - 1) % BLOCK
-    patients = draw_patients(study.plan, request.seed, (choice.trial - 1) // BLOCK)
+    block, row = divmod(trial - 1, BLOCK)
+    patients = draw_patients(study.plan, seed, block)
     stops = run_trials(study.plan, patients, scenario.effect, obeys_futility=scenario.obeys_futility)
     month, look = float(stops.months[row]), int(stops.look[row])
-    table = example_patients(study, request.seed, month, choice.trial - 1, scenario.effect)
+    table = example_patients(study, seed, month, trial - 1, scenario.effect)
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     folder.mkdir(parents=True)
     write_table(folder / "patients.parquet", pa.table({name: pa.array(list(values)) for name, values in table.items()}))
@@ -203,8 +204,8 @@ def _write_replay(folder: Path, study: ResponseStudy, request: Request, scenario
     facts = {
         "scenario": scenario.name,
         "difference": scenario.effect,
-        "trial": choice.trial,
-        "seed": request.seed,
+        "trial": trial,
+        "seed": seed,
         "look": look + 1,
         "month": month,
         "outcomes": int(stops.outcomes[row]),
@@ -215,7 +216,7 @@ def _write_replay(folder: Path, study: ResponseStudy, request: Request, scenario
     }
     write_json(folder / "trial.json", facts)
     z = stops.z[row][look]
-    said = f"replay: trial {choice.trial} of {scenario.name} {outcome} at look {look + 1}, z = {z:.4f}"
+    said = f"replay: trial {trial} of {scenario.name} {outcome} at look {look + 1}, z = {z:.4f}"
     return f"{said}, {len(table['arm']):,} patients"
 
 

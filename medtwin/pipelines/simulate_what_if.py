@@ -29,6 +29,7 @@ ALL = "none"
 ELIGIBLE, GAINED, SHAPLEY = "eligible", "gained", "shapley value"
 SHARE, SHARE_CHANGE, EFFECT, EFFECT_CHANGE = "share", "change of the share", "endpoint", "change of the endpoint"
 _MONTHS = 12.0
+_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,11 @@ def what_if_of(trial: SurvivalTrial | ResponseTrial, cohort: Cohort, seed: int, 
     entry = follow_flow(cohort, trial.index, trial.criteria).entry
     divisions = demographics(cohort, days_of_reference(cohort, trial.index, entry))
     found = what_if(
-        failures(cohort, trial.index, trial.criteria), divisions, effect, generator=np.random.default_rng([seed, 9])
+        failures(cohort, trial.index, trial.criteria),
+        divisions,
+        effect,
+        generator=np.random.default_rng([seed, 9]),
+        num_resamples=_RESAMPLES,
     )
     withheld = [row.criterion for row in found.left_out if is_real and _tells_few(row)]
     kept = [row for row in found.left_out if row.criterion not in withheld]
@@ -216,10 +221,10 @@ def what_if_section(told: ToldWhatIf) -> Section:
         heads = ["", "group", "of the eligible", *(f"without {name}" for name in names[1:])]
         parts.append(Table(heads, lines, "Who would be represented", "Changes are in percentage points."))
     text = (
-        "The cohort's subjects are taken as a sample of the patients who might come; intervals are of 95 %. Shares "
-        "have exact ones (Clopper and Pearson); changes of shares and Shapley's values those of 1,000 resampled "
-        "cohorts (bootstrap of patients); the endpoint those of the infinitesimal jackknife. What a model that made "
-        "the cohort got wrong is in none of them."
+        "The cohort's subjects are taken as a sample of the patients who might come; intervals are of "
+        f"{100 * told.rows[0].level:g} %. Shares have exact ones (Clopper and Pearson); changes of shares and "
+        f"Shapley's values those of {_RESAMPLES:,} resampled cohorts (bootstrap of patients); the endpoint those of the "
+        "infinitesimal jackknife. What a model that made the cohort got wrong is in none of them."
     )
     withheld = [f"Of these nothing is told, as they tell of few real people: {', '.join(told.withheld)}."]
     return Section("What if a criterion were left out", [text, *(withheld if told.withheld else [])], parts)
