@@ -11,6 +11,7 @@
 | when events come | hazard, timing, two_arm_survival, event_driven |
 | non-proportional hazards | average_hazard_ratio, weighted_logrank_design, max_combo_design, milestone_design |
 | what the rest of a trial will bring | conditional_power |
-| p values and intervals after looks | repeated_intervals |
+| p values, estimates and intervals after looks | repeated_intervals; of many trials: stagewise_batch |
 | several hypotheses or arms, several stages | graph, dunnett, combination |
+| one arm; which dose | simon_two_stage; dose_finding (rules), continual_reassessment |
 """
