@@ -223,8 +223,8 @@ def what_if_section(told: ToldWhatIf) -> Section:
     text = (
         "The cohort's subjects are taken as a sample of the patients who might come; intervals are of "
         f"{100 * told.rows[0].level:g} %. Shares have exact ones (Clopper and Pearson); changes of shares and "
-        f"Shapley's values those of {_RESAMPLES:,} resampled cohorts (bootstrap of patients); the endpoint those of the "
-        "infinitesimal jackknife. What a model that made the cohort got wrong is in none of them."
+        f"Shapley's values those of {_RESAMPLES:,} resampled cohorts (bootstrap of patients); the endpoint those of "
+        "the infinitesimal jackknife. What a model that made the cohort got wrong is in none of them."
     )
     withheld = [f"Of these nothing is told, as they tell of few real people: {', '.join(told.withheld)}."]
     return Section("What if a criterion were left out", [text, *(withheld if told.withheld else [])], parts)
