@@ -208,7 +208,7 @@ def write_events(
     if not splits:
         raise SourceError("the source holds no patient event that can be read: see rejected/rejected.csv")
     write_table(folder / "metadata" / "codes.parquet", codes.table(descriptions or {}, parents or {}))
-    write_table(folder / "metadata" / "subject_splits.parquet", _splits_table(splits))
+    write_subject_splits(folder, splits)
     counts = Counter(splits.values())
     return WrittenEvents(dict(sorted(counts.items())), num_events, num_rows, +flags)
 
@@ -270,10 +270,12 @@ def write_event_table(path: Path, table: pa.Table) -> None:
         writer.write_table(table)
 
 
-def _splits_table(splits: Mapping[int, str]) -> pa.Table:
+def write_subject_splits(folder: Path, splits: Mapping[int, str]) -> None:
+    """Writes metadata/subject_splits.parquet: the split of every subject."""
     subjects = sorted(splits)
     schema = pa.schema([pa.field("subject_id", pa.int64()), pa.field("split", pa.string())])
-    return pa.table({"subject_id": subjects, "split": [splits[s] for s in subjects]}, schema=schema)
+    table = pa.table({"subject_id": subjects, "split": [splits[s] for s in subjects]}, schema=schema)
+    write_table(folder / "metadata" / "subject_splits.parquet", table)
 
 
 def write_dataset_metadata(folder: Path, name: str, origin: str, **more: Any) -> None:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from medtwin.check.attacks.planting import Canaries, Pool, make_canaries
 from medtwin.core.dataset import Dataset
-from medtwin.core.dataset_writer import write_dataset_metadata
+from medtwin.core.dataset_writer import write_dataset_metadata, write_subject_splits
 from medtwin.core.errors import ConfigError
 from medtwin.core.events import sort_events
 from medtwin.core.files import write_table
@@ -50,21 +50,15 @@ def plant_canaries(dataset: Dataset, number: int, *, seed: int, folder: Path) ->
 
 
 def _write_dataset(folder: Path, dataset: Dataset, members: pa.Table, splits: dict[int, str]) -> None:
-    for path in dataset.shards():
+    tables = [dataset.path / "metadata" / f"{name}.parquet" for name in ("codes", "actors")]
+    for path in (*dataset.shards(), *filter(Path.is_file, tables)):
         link = folder / path.relative_to(dataset.path)
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():
             link.symlink_to(path.resolve())
     write_table(folder / "data" / "train" / "canaries.parquet", sort_events(members))
     write_dataset_metadata(folder, dataset.path.name, dataset.origin)
-    for name in ("codes", "actors"):
-        source = dataset.path / "metadata" / f"{name}.parquet"
-        link = folder / "metadata" / source.name
-        if source.is_file() and not link.is_symlink():
-            link.symlink_to(source.resolve())
-    everybody = {**splits, **dict.fromkeys(members["subject_id"].unique().to_pylist(), "train")}
-    table = pa.table({"subject_id": list(everybody), "split": list(everybody.values())})
-    write_table(folder / "metadata" / "subject_splits.parquet", table)
+    write_subject_splits(folder, {**splits, **dict.fromkeys(members["subject_id"].unique().to_pylist(), "train")})
 
 
 def load_canaries(run: Path) -> Canaries:
