@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -43,17 +44,12 @@ def _watch(paths: Iterable[Path]) -> Iterable[Path]:
 
 def summary(scan: Scan) -> dict[str, Any]:
     """What may stand beside the files: no hash, no count of the source's people."""
-    kinds = sorted({(one.kind, one.source) for one in scan.hits})
-    found = [
-        {"kind": kind, "source": source, "hits": sum((one.kind, one.source) == (kind, source) for one in scan.hits)}
-        for kind, source in kinds
-    ]
-    looked_for = sorted(scan.known)
+    found = Counter((one.kind, one.source) for one in scan.hits)
     return {
         "files": scan.files,
         "texts": scan.texts,
-        "looked_for": looked_for,
-        "found": found,
+        "looked_for": sorted(scan.known),
+        "found": [{"kind": kind, "source": source, "hits": hits} for (kind, source), hits in sorted(found.items())],
         "unreadable": len(scan.unreadable),
     }
 

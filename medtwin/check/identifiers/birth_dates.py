@@ -14,8 +14,8 @@ SHIFTS = tuple(sign * 7 * week for week in range(1, 27) for sign in (1, -1))
 ALARM = 1e-4
 
 
-def too_many_birth_dates(dates: Sequence[date], known: Known) -> tuple[int, float]:
-    """How many dates of birth are some source patient's, where that is more than chance; 0 otherwise, and the p-value.
+def too_many_birth_dates(dates: Sequence[date], known: Known) -> int:
+    """How many dates of birth are some source patient's, where that is more than chance; 0 otherwise.
 
     Of 5,000 patients almost every day of a century is somebody's birthday: one equal date says nothing. The same dates
     moved by weeks say how many are equal by chance.
@@ -25,9 +25,9 @@ def too_many_birth_dates(dates: Sequence[date], known: Known) -> tuple[int, floa
         known: The source's.
     """
     if not dates or not known.hashes["date of birth"]:
-        return 0, 1.0
+        return 0
     observed = sum(known.is_birth_date(day.isoformat()) for day in dates)
     moved = [sum(known.is_birth_date((day + timedelta(days=shift)).isoformat()) for day in dates) for shift in SHIFTS]
     by_chance = (sum(moved) + 1) / (len(SHIFTS) * len(dates) + 1)
-    p = float(binom.sf(observed - 1, len(dates), by_chance)) if observed else 1.0
-    return (observed, p) if p < ALARM and observed > max(moved) else (0, p)
+    p = float(binom.sf(observed - 1, len(dates), by_chance))
+    return observed if p < ALARM and observed > max(moved) else 0

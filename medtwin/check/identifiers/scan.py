@@ -111,7 +111,7 @@ class Scanner:
 
     def finish(self, files: Counter[str], unreadable: Iterable[tuple[str, str]]) -> Scan:
         """Everything that was found."""
-        equal, _ = too_many_birth_dates(sorted(self._births), self.known)
+        equal = too_many_birth_dates(sorted(self._births), self.known)
         if equal:
             self._note("all files", "date of birth", "dates of birth, beyond chance", "source", "", equal)
         hits = tuple(Hit(*key, count) for key, count in sorted(self._hits.items()))
@@ -139,9 +139,9 @@ class Scanner:
                 return
 
     def _note(self, file: str, place: str, kind: str, source: str, part: str, count: int) -> None:
-        field_name = place if _PLAIN.fullmatch(place) and sum(map(str.isdigit, place)) < 9 else "*" if place else ""
+        is_plain = not place or (_PLAIN.fullmatch(place) and sum(map(str.isdigit, place)) < 9)
         digest = hashlib.blake2b(f"{kind}\x1f{part}".encode(), key=self._salt, digest_size=6).hexdigest()
-        self._hits[file, field_name, kind, source, digest] += count
+        self._hits[file, place if is_plain else "*", kind, source, digest] += count
 
 
 def scan_folder(folder: Path, known: Known | None = None, *, watch: Watch = lambda paths: paths) -> Scan:
