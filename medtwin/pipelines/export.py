@@ -68,7 +68,9 @@ def export(chosen: ExportSettings) -> Path:
     overridden = require_release(dataset, chosen.check, override_reason=chosen.override.reason)
     source = dataset.manifest_hash() if dataset.is_finished else fingerprint(dataset.path)
     config = {**_public_settings(chosen), "source_state": source}
-    if chosen.to in _CHECKS and (chosen.overwrite or not is_finished(chosen.out)):
+    begins = chosen.overwrite or not is_finished(chosen.out)
+    known = Known.load(chosen.identifiers) if begins and chosen.identifiers is not None else None
+    if begins and chosen.to in _CHECKS:
         _load(_CHECKS[chosen.to])(chosen)
     with writing(chosen.out, config, overwrite=chosen.overwrite) as output:
         if output is None:
@@ -80,13 +82,15 @@ def export(chosen: ExportSettings) -> Path:
             write: Writer = _load(_WRITERS[chosen.to])
             counts = {chosen.to: write(dataset, chosen, output)}
         write_json(output.path / "counts.json", counts)
-        overridden = _scanned(dataset, chosen, output.path, overridden)
+        overridden = _scanned(dataset, chosen, output.path, known, overridden)
         write_provenance(output.path, _provenance(dataset, chosen, config, overridden))
     _tell_result(chosen.out)
     return chosen.out
 
 
-def _scanned(dataset: Dataset, chosen: ExportSettings, folder: Path, overridden: str | None) -> str | None:
+def _scanned(
+    dataset: Dataset, chosen: ExportSettings, folder: Path, known: Known | None, overridden: str | None
+) -> str | None:
     """Looks for identifiers in what was written; returns what was overridden, for provenance.
 
     Simulated patients are nobody, and their files are not looked at.
@@ -96,7 +100,7 @@ def _scanned(dataset: Dataset, chosen: ExportSettings, folder: Path, overridden:
     """
     if dataset.origin == "simulated":
         return overridden
-    scan = scan_files(folder, None if chosen.identifiers is None else Known.load(chosen.identifiers))
+    scan = scan_files(folder, known)
     write_json(folder / "identifiers.json", summary(scan))
     if not scan.hits and not scan.unreadable:
         return overridden

@@ -75,6 +75,17 @@ def test_twins_with_an_identifier_do_not_leave_without_a_reason(known: Path, tmp
         assert "uilld" not in (out / "identifiers.json").read_text()
 
 
+def test_a_file_of_hashes_that_is_none_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    twins = samples.write_dataset(tmp_path / "twins", samples.hospital_table(12, seed=1), "synthetic")
+    write_verdict(tmp_path, Verdict(twins.manifest_hash(), "research", {"codes": "passed"}, "allowed"))
+    chosen = ExportSettings(
+        out=tmp_path / "out", dataset=twins.path, formats=("csv",), check=tmp_path, identifiers=tmp_path / "none"
+    )
+    with pytest.raises(ConfigError, match=r"identifiers=.*none must be a file that"):
+        export(chosen)
+    assert not list(tmp_path.glob("out*"))
+
+
 def test_what_lies_beside_the_dataset_is_used_and_its_own_ids_too(known: Path, tmp_path: Path) -> None:
     real = samples.write_dataset(tmp_path / "real", samples.hospital_table(12, seed=2), "real")
     own = known_of(real, None)
