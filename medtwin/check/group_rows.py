@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 OF_SOURCE, OF_TARGET, OF_RECORDS = "share of the source", "share of the target", "records"
+LOST, CALIBRATION = "AUROC lost", "calibration"
 OF_TWINS = (OF_SOURCE, OF_TARGET, OF_RECORDS)
 """Metrics of the twins of a group, beside its patients; of all others both numbers are of real people."""
 
@@ -14,7 +15,7 @@ class FairnessRow:
     """How one group of patients fares by one metric.
 
     Attributes:
-        metric: One of `OF_TWINS`, `AUROC lost`, `calibration`, or an attack.
+        metric: One of `OF_TWINS`, `LOST`, `CALIBRATION`, or the name of an attack.
         division, group: As in `sex` and `F`.
         num_patients: Real people of the group behind it: of the reference, of an attack training patients, of utility
             test patients. None: 1 to 10 real ones, who are not told of.

@@ -47,7 +47,8 @@ def small_cells(divisions: Sequence[Division], *, seed: int, num_resamples: int)
         return Measure(NAME, TITLE, None, 0, reason=f"needs {MIN_CONTROL} patients whom training did not see"), []
     rng = generator(seed, "check", "small cells")
     num_twins, num_control = (len(divisions[0].levels[side]) for side in (1, 2))
-    found = [_rare(keys) for keys in _combinations(divisions)]
+    combined = _combinations(divisions)
+    found = [_rare(keys) for keys in combined]
     rare = np.column_stack([is_rare for is_rare, _ in found]).astype(np.float64)  # (twins and control, combinations)
     side = np.repeat([True, False], [num_twins, num_control])
     excess = _excess(rare, side[None])[0]
@@ -56,7 +57,7 @@ def small_cells(divisions: Sequence[Division], *, seed: int, num_resamples: int)
     drawn = _resampled(rare, side, num_resamples, rng)
     usual = np.quantile(deals, LEVEL, axis=0)
     rows = []
-    for number, keys in enumerate(_combinations(divisions)):
+    for number, keys in enumerate(combined):
         shares = float(rare[side, number].mean()), float(rare[~side, number].mean())
         ends = interval_around(float(excess[number]), drawn[:, number])
         name = " x ".join(one.name for one in keys)

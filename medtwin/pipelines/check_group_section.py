@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medtwin.check import Findings
-from medtwin.check.group_rows import OF_TWINS, FairnessRow
-from medtwin.pipelines.report_text import Cells, interval, percent
+from medtwin.check.group_rows import CALIBRATION, LOST, OF_RECORDS, OF_SOURCE, OF_TARGET, OF_TWINS, FairnessRow
+from medtwin.pipelines.report_text import FEW, Cells, interval, percent
 from medtwin.report import Section, Table
 from medtwin.report.page import Part
 
 _WHAT = {
-    "share of the source": "Shares, against the source",
-    "share of the target": "Shares, against the stated population",
-    "records": "Records: standardised difference of twins from patients of the group",
-    "AUROC lost": "AUROC lost by training on twins, in test patients",
-    "calibration": "Calibration: predicted less observed risk, of models of twins",
+    OF_SOURCE: "Shares, against the source",
+    OF_TARGET: "Shares, against the stated population",
+    OF_RECORDS: "Records: standardised difference of twins from patients of the group",
+    LOST: "AUROC lost by training on twins, in test patients",
+    CALIBRATION: "Calibration: predicted less observed risk, of models of twins",
 }
-FEW = "1\N{EN DASH}10"
 
 
 def fairness_section(findings: Findings, of_task: Sequence[FairnessRow] = ()) -> Section | None:
@@ -66,12 +65,9 @@ def fairness_section(findings: Findings, of_task: Sequence[FairnessRow] = ()) ->
 
 def _columns(metric: str) -> list[str]:
     if metric in OF_TWINS:
-        sizes, others = ["patients", "twins"], "should be" if metric != "records" else "all others"
-    elif metric in ("AUROC lost", "calibration"):
-        sizes, others = (
-            ["test patients", "with the outcome"],
-            "all others" if metric != "calibration" else "model of real",
-        )
+        sizes, others = ["patients", "twins"], "all others" if metric == OF_RECORDS else "should be"
+    elif metric in (LOST, CALIBRATION):
+        sizes, others = ["test patients", "with the outcome"], "all others" if metric == LOST else "model of real"
     else:
         sizes, others = ["training patients", "others"], "all others"
     return ["", "group", *sizes, "value", "interval", others, "worse by", "interval", ""]

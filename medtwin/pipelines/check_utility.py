@@ -17,11 +17,11 @@ from medtwin.check.utility import NUM_SEEDS, Watch, utility_findings
 from medtwin.check.utility_rows import UtilityFindings, UtilityRow, shareable_sides
 from medtwin.core.dataset import Dataset
 from medtwin.core.errors import DatasetError
+from medtwin.pipelines.report_text import FEW, Cells
 from medtwin.report import Figure, Section, Table
 from medtwin.report.arm_plots import ArmPanel, arm_plot
 from medtwin.report.page import Part
 
-Cells = list[str | int | float | None]
 NUM_IMPORTANCES = 12
 _SCORES = {
     "auroc": "AUROC",
@@ -197,7 +197,7 @@ def _side_table(findings: UtilityFindings) -> Table:
     counts = ("num_subjects", "num_eligible", "num_rows", "num_positive")
     left_out = ("no_anchor", "record_over", "already_happened", "unknown", "not_drawn")
     rows: list[Cells] = [
-        [side.side, *("1\N{EN DASH}10" if (n := getattr(side, name)) is None else n for name in (*counts, *left_out))]
+        [side.side, *(FEW if (n := getattr(side, name)) is None else n for name in (*counts, *left_out))]
         for side in findings.sides
     ]
     columns = [

@@ -7,6 +7,8 @@ import re
 from medtwin.check import Estimate
 
 Cells = list[str | int | float | None]
+FEW = "1\N{EN DASH}10"
+"""In the place of a number of so few people that it is not told."""
 
 
 def interval(low: float, high: float) -> str:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from medtwin.check.disclosure import SMALLEST_CELL
 from medtwin.core.errors import ConfigError
 
 MIN_GROUP = 50
 """Patients of a group below which it is told, and not judged."""
-SMALLEST_FLOOR = 11
-"""A floor below this would tell of few people. Source: CMS cell size suppression policy (ResDAC), fewer than 11."""
+SMALLEST_FLOOR = SMALLEST_CELL
+"""A floor below this would tell of few people."""
 _TOLERANCE = 1e-6
 
 Target = Mapping[str, Mapping[str, float]]

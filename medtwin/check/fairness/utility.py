@@ -13,10 +13,9 @@ from medtwin.check.fairness.frames import group_and_rest
 from medtwin.check.fairness.gaps import Gap, worst_gap
 from medtwin.check.fairness.groups import ONE_GROUP, Division, below_floor
 from medtwin.check.fairness.settings import SMALLEST_FLOOR, Fairness
-from medtwin.check.group_rows import FairnessRow
+from medtwin.check.group_rows import CALIBRATION, LOST, FairnessRow
 from medtwin.check.scores import auroc
 
-LOST, CALIBRATION = "AUROC lost", "calibration"
 NAME = "fairness.utility"
 TITLE = "AUROC lost by training on twins in the group that loses most, beyond that of all others"
 
