@@ -18,7 +18,7 @@ from medtwin.report.page import State
 from medtwin.trials import Assumptions
 from medtwin.trials.engine.assumptions import DifferencePrior, EffectPrior
 from medtwin.trials.engine.batch import Estimate
-from medtwin.trials.engine.comparison import SHARES, AnyStudy, Comparison, GridLine, Paired
+from medtwin.trials.engine.comparison import EVENTS, SHARES, AnyStudy, Comparison, GridLine, Paired
 from medtwin.trials.engine.summaries import distributions
 from medtwin.trials.engine.survival_trial import Study
 
@@ -54,6 +54,11 @@ class Compared:
     def studies(self) -> dict[str, AnyStudy]:
         """Each design, as of the first scenario."""
         return {each.design: each.study for each in reversed(self.comparison.settings)}
+
+    @property
+    def effect(self) -> str:
+        """What the effect of the designs' endpoint is called."""
+        return "hazard ratio" if self.comparison.information == EVENTS else "difference"
 
 
 def comparison_page(compared: Compared) -> Page:
@@ -96,8 +101,9 @@ def _designs(compared: Compared) -> Section:
                 f"{study.plan.max_months:.4g}" if math.isfinite(study.plan.max_months) else "when all are read",
             ]
         )
-    heads = ["for HR", "events at looks"] if isinstance(study, Study) else ["for a difference of", "outcomes at looks"]
-    columns = ["design", "alpha", "power", *heads, "patients", "efficacy z", "futility z"]
+    planned = "for HR" if compared.effect == "hazard ratio" else "for a difference of"
+    looks = f"{compared.comparison.information} at looks"
+    columns = ["design", "alpha", "power", planned, looks, "patients", "efficacy z", "futility z"]
     first = compared.comparison.designs[0]
     text = f"As planned, one-sided alpha. Differences are to {first!r}, the first."
     return Section("Designs", [text], [Table([*columns, "last month"], rows)])
@@ -113,15 +119,13 @@ def _counts(study: AnyStudy) -> Sequence[int]:
 
 def _scenarios(compared: Compared) -> Section:
     rows: list[list[Cell]] = []
-    is_ratio = all(isinstance(each, Study) for each in compared.studies.values())
-    effect = "hazard ratio" if is_ratio else "difference"
+    effect = compared.effect
     for name, truth in compared.scenarios.items():
         told = "; ".join(truth.describe()) or "all as planned"
         setting = next(each for each in compared.comparison.settings if each.scenario == name)
-        if effect == "hazard ratio":
-            middle = f"{float(np.exp(np.log(setting.effects).mean())):.3g}"
-        else:
-            middle = f"{float(setting.effects.mean()):.3g}"
+        is_ratio = effect == "hazard ratio"
+        mean = np.exp(np.log(setting.effects).mean()) if is_ratio else setting.effects.mean()
+        middle = f"{float(mean):.3g}"
         if isinstance(truth.hazard_ratio, EffectPrior) or isinstance(truth.difference, DifferencePrior):
             middle = f"median {middle}"
         rows.append([name, middle, told])
@@ -228,8 +232,8 @@ def comparison_numbers(compared: Compared) -> dict[str, Any]:
                 "title": study.trial.title,
                 "alpha": study.trial.plan.alpha,
                 "power": study.trial.plan.power,
-                ("hazard_ratio" if isinstance(study, Study) else "difference"): _planned_effect(study),
-                ("events" if isinstance(study, Study) else "outcomes"): list(_counts(study)),
+                compared.effect.replace(" ", "_"): _planned_effect(study),
+                found.information: list(_counts(study)),
                 "num_subjects": study.plan.num_subjects,
                 "efficacy_z": study.plan.design.bounds.efficacy.tolist(),
                 "futility_z": study.plan.design.bounds.futility.tolist(),
