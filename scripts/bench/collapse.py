@@ -155,9 +155,9 @@ def main() -> None:
         f"before alone (replace), or from the {chosen.patients} real patients and all generations before (accumulate).",
         f"Anchors: {NUM_ANCHORS} other real patients. Mean over seeds of the value and of the ends of its 95 %",
         "interval, from leaving out patients in twenty groups; bold: seeds in which the generation is worse than the",
-        "first beyond chance. `real`: other real patients in the place of twins. Perplexities and entropy are of tokens",
-        "(a fact, a code with the fifth that its number lies in, a time), under check's own model: they say nothing but",
-        "by comparison.",
+        "first beyond chance. `real`: other real patients in the place of twins. Perplexities and entropy are of",
+        "tokens (a fact, a code with the fifth that its number lies in, a time), under check's own model: they say",
+        "nothing but by comparison.",
         "",
     ]
     for source, (loops, false) in found.items():
