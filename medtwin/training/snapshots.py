@@ -82,7 +82,7 @@ class Snapshots(Callback):
             return
         average = cast(nn.Module, pl_module.average)
         candidates: dict[float, dict[str, Tensor]] = {0.0: {n: p.clone() for n, p in average.named_parameters()}}
-        candidates |= {width: synthesise(trainer, step, width) for width in self._tried}
+        candidates |= {width: average_of(run_folder(trainer) / FOLDER, step, width) for width in self._tried}
         found = {width: losses(pl_module, weights) for width, weights in candidates.items()}
         best = min(found, key=lambda width: found[width])
         _take(average, candidates[best])
@@ -106,11 +106,6 @@ class Snapshots(Callback):
         averages = [average.weights for average in self._averages]
         with atomic_file(folder / f"{step:09d}.pt") as file:
             torch.save({"step": step, "widths": list(self._kept), "averages": averages}, file)
-
-
-def synthesise(trainer: Trainer, step: int, width: float) -> dict[str, Tensor]:
-    """The weights averaged with another width up to a step, from the snapshots of a training."""
-    return average_of(run_folder(trainer) / FOLDER, step, width)
 
 
 def average_of(folder: Path, step: int, width: float) -> dict[str, Tensor]:
