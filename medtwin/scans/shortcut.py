@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medtwin.scans.denoiser import Condition, Denoiser, without_findings
+from medtwin.scans.denoiser import Condition, without_findings
 from medtwin.scans.module import ScanBatch, ScanDiffusionModule, ScanTraining
 from medtwin.scans.samplers import even_sigmas
 
@@ -124,7 +124,7 @@ class ScanShortcutModule(ScanDiffusionModule):
             told = torch.where(is_last, start, end)  # the shortest halves are the denoiser's
             aimed = average.denoise_to(x, start, told, cond)
             if self.options.guidance != 1.0:
-                aimed = self._guided(average, x, start, aimed, is_last, null)
+                aimed = self._guided(x, start, aimed, is_last, null)
             r = (end / start).reshape(per_image)
             return r * x + (1 - r) * aimed
 
@@ -132,15 +132,13 @@ class ScanShortcutModule(ScanDiffusionModule):
         r = (after / sigma).reshape(per_image)
         return (landed - r * x) / (1 - r)
 
-    def _guided(
-        self, average: Denoiser, x: Tensor, sigma: Tensor, aimed: Tensor, is_last: Tensor, null: Condition
-    ) -> Tensor:
+    def _guided(self, x: Tensor, sigma: Tensor, aimed: Tensor, is_last: Tensor, null: Condition) -> Tensor:
         """Exaggerated where the denoiser itself steps; longer steps have learned it from those."""
         options = self.options
         acts = is_last & (sigma >= options.guidance_from) & (sigma <= options.guidance_to)
         if not bool(acts.any()):
             return aimed
-        plain = average.denoise(x[acts], sigma[acts], Condition(*(part[acts] for part in null)))
+        plain = self.average.denoise(x[acts], sigma[acts], Condition(*(part[acts] for part in null)))
         guided = aimed.clone()
         guided[acts] = plain + options.guidance * (aimed[acts] - plain)
         return guided

@@ -135,7 +135,7 @@ def test_guidance_is_learned_where_the_denoiser_steps() -> None:
     is_last, sigma = torch.tensor([True, True, False]), torch.tensor([0.5, 5.0, 0.5])
     null = Condition(torch.zeros(3, 16), torch.zeros(3, 1, 8, 8), torch.ones(3, 1))
     aimed = torch.ones(3, 1, 8, 8)
-    guided = made._guided(made.average, x, sigma, aimed, is_last, null)
+    guided = made._guided(x, sigma, aimed, is_last, null)
     plain = made.average.denoise(x, sigma, null)
     assert torch.allclose(guided[0], plain[0] + 3 * (1 - plain[0]), atol=1e-5)
     assert torch.equal(guided[1:], aimed[1:])
