@@ -7,7 +7,7 @@ import torch
 from medtwin.scans import ScanModel
 from medtwin.scans.baselines import ScanBaselineModule, ScanGan, ScanMixture
 from medtwin.scans.baselines.gan import GanTraining
-from medtwin.scans.drawing import ImageLaw
+from medtwin.scans.drawing import ImageLaw, Tile
 from tests.scans.test_generate import SPEC, description, drawn, requests, same
 
 
@@ -61,12 +61,8 @@ def test_the_mixture_finds_two_kinds_and_what_a_finding_does() -> None:
     law, data = made(ScanMixture(rank=6, most=3)), Data()
     law.count(data, seed=0)
     assert int((law.net.weights > 0).sum()) == 2
-    model = ScanModel(law, description())
-    model.description.poses.root.zero_()
     g = torch.Generator().manual_seed(9)
     values, known = (data.batch[name][:1].expand(400, -1) for name in ("values", "known"))
-    from medtwin.scans.drawing import Tile
-
     tile = Tile(values, known, lambda purpose, shape: torch.randn(400, *shape, generator=g))
     images = law.draw(tile)
     level = images[:, 0].flatten(1) @ torch.ones(16, 16).triu().flatten() / 136
