@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import lightning
@@ -10,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
 from medtwin.scans.sample_grid import SampleGrid
 from medtwin.training.callbacks import StepSeeds
@@ -56,8 +58,6 @@ def test_the_average_that_validates_best_is_taken_and_others_can_be_made_later(r
     folder, model, lines, _ = run
     assert [path.name for path in sorted((folder / FOLDER).glob("*.pt"))] == [f"{n:09d}.pt" for n in (2, 4, 6)]
     said = next(line for line in lines if "average/width" in line)
-    import json
-
     scores = json.loads(said)
     losses = {float(name.rsplit("_", 1)[1]): v for name, v in scores.items() if name.startswith("average/val_loss")}
     assert set(losses) == {0.0, 0.05, 0.25}
@@ -81,11 +81,7 @@ def test_a_checkpoint_holds_the_averages(run) -> None:
 
 
 def test_operations_are_counted_and_a_share_of_the_machine(run) -> None:
-    import json
-
     logged = {name: value for line in run[2] for name, value in json.loads(line).items()}
-    from torch.utils.flop_counter import FlopCounterMode
-
     model = module()
     model.log = lambda *given, **more: None
     with FlopCounterMode(display=False) as counter:
