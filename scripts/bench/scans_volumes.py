@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from timelines_report import SAID, said_in
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from medtwin.scans.conditions import ConditionSpec, ScanRequest
@@ -220,6 +219,3 @@ def page(steps: int, known: str = "") -> str:
         flipped,
     ]
     return "\n".join(lines) + "\n"
-
-
-__all__ = ["FINDING", "Geometry", "Phantoms", "Tensor", "drawn", "measure", "page", "phantom", "train", "untrained"]
