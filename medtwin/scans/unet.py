@@ -100,12 +100,12 @@ class UNet(nn.Module):
         def block(inputs: int, outputs: int, level: int) -> _Block:
             return _Block(spatial_dims, inputs, outputs, shape, dropout=dropout, attention=attention_levels[level])
 
-        self.stem = _conv(spatial_dims, shape.in_channels * pixels + COORDINATES * spatial_dims, channels[0], 3)
+        self.stem = convolution(spatial_dims, shape.in_channels * pixels + COORDINATES * spatial_dims, channels[0], 3)
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
         widths, width = [channels[0]], channels[0]
         for level, outputs in enumerate(channels):
             if level:
-                self.shrink.append(_conv(spatial_dims, width, outputs, 3, stride=2))
+                self.shrink.append(convolution(spatial_dims, width, outputs, 3, stride=2))
                 width = outputs
                 widths.append(width)
             blocks = nn.ModuleList()
@@ -123,10 +123,10 @@ class UNet(nn.Module):
                 width = channels[level]
             self.up.append(blocks)
             if level:
-                self.grow.append(_conv(spatial_dims, width, channels[level - 1], 3))
+                self.grow.append(convolution(spatial_dims, width, channels[level - 1], 3))
                 width = channels[level - 1]
         self.norm_out = make_norm(shape.norm, width, shape.norm_groups)
-        self.out = _zeroed(_conv(spatial_dims, width, shape.in_channels * pixels, 3))
+        self.out = _zeroed(convolution(spatial_dims, width, shape.in_channels * pixels, 3))
 
     def forward(self, x: Tensor, noise_level: Tensor, cond: Tensor) -> Tensor:
         """The raw output of the network, of the shape of `x`.
@@ -190,12 +190,12 @@ class _Block(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = make_norm(shape.norm, inputs, shape.norm_groups)
-        self.conv1 = _conv(dims, inputs, outputs, 3)
+        self.conv1 = convolution(dims, inputs, outputs, 3)
         self.film = nn.Linear(shape.cond_channels, 2 * outputs)
         self.norm2 = make_norm(shape.norm, outputs, shape.norm_groups)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = _conv(dims, outputs, outputs, 3)
-        self.skip = nn.Identity() if inputs == outputs else _conv(dims, inputs, outputs, 1)
+        self.conv2 = convolution(dims, outputs, outputs, 3)
+        self.skip = nn.Identity() if inputs == outputs else convolution(dims, inputs, outputs, 1)
         self.attention = _Attention(dims, outputs, shape) if attention else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
@@ -215,8 +215,8 @@ class _Attention(nn.Module):
         if width % self.num_heads:
             raise ValueError(f"channels with attention must be divisible by head_channels {shape.head_channels}")
         self.norm = make_norm(shape.norm, width, shape.norm_groups)
-        self.qkv = _conv(dims, width, 3 * width, 1)
-        self.out = _zeroed(_conv(dims, width, width, 1))
+        self.qkv = convolution(dims, width, 3 * width, 1)
+        self.out = _zeroed(convolution(dims, width, width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         batch, width = x.shape[:2]
@@ -290,7 +290,8 @@ def _check(
         raise ValueError(f"num_res_blocks and patch must be 1 or more, got {num_res_blocks!r} and {patch!r}")
 
 
-def _conv(dims: int, inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Module:
+def convolution(dims: int, inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Module:
+    """A convolution of images (dims 2) or volumes (3) that keeps their size, but for the stride; the kernel is odd."""
     return _CONVOLUTIONS[dims](inputs, outputs, kernel, stride=stride, padding=kernel // 2)
 
 

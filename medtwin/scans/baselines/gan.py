@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, cast
@@ -24,13 +24,12 @@ from torch.nn import functional
 from medtwin.scans.denoiser import ConditionEmbedding
 from medtwin.scans.drawing import Tile
 from medtwin.scans.module import ScanBatch
-from medtwin.scans.unet import crop, pad_to_multiple
+from medtwin.scans.unet import convolution, crop, pad_to_multiple
 from medtwin.training.averaging import Averaging
 from medtwin.training.batches import torch_seed
 
 _LEAK = 0.2
 _COARSEST = 4
-_CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 
 
 @dataclass(frozen=True)
@@ -132,14 +131,14 @@ class _Generator(nn.Module):
         self, condition_widths: Sequence[int], size: Sequence[int], latent: int, widths: Sequence[int]
     ) -> None:
         super().__init__()
-        conv, self.size = _CONVOLUTIONS[len(size)], tuple(size)
+        dims, self.size = len(size), tuple(size)
         self.start = [math.ceil(n / 2 ** (len(widths) - 1)) for n in size]
         self.embedding = ConditionEmbedding(condition_widths, latent)
         self.first = nn.Linear(2 * latent, widths[-1] * math.prod(self.start))
         self.grow = nn.ModuleList(
-            [conv(a, b, 3, padding=1) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)]
+            [convolution(dims, a, b, 3) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)]
         )
-        self.out = conv(widths[0], 1, 3, padding=1)
+        self.out = convolution(dims, widths[0], 1, 3)
 
     def forward(self, noise: Tensor, values: Tensor, known: Tensor) -> Tensor:
         given = torch.cat([noise, self.embedding(values, known)], dim=1)
@@ -155,10 +154,9 @@ class _Critic(nn.Module):
 
     def __init__(self, condition_widths: Sequence[int], dims: int, widths: Sequence[int]) -> None:
         super().__init__()
-        conv = _CONVOLUTIONS[dims]
         self.multiple = 2 ** (len(widths) - 1)
-        self.first = conv(1, widths[0], 3, padding=1)
-        self.shrink = nn.ModuleList([conv(a, b, 3, padding=1, stride=2) for a, b in pairwise(widths)])
+        self.first = convolution(dims, 1, widths[0], 3)
+        self.shrink = nn.ModuleList([convolution(dims, a, b, 3, stride=2) for a, b in pairwise(widths)])
         self.embedding = ConditionEmbedding(condition_widths, widths[-1])
         self.out = nn.Linear(widths[-1], 1)
 
