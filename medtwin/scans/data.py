@@ -22,12 +22,12 @@ from medtwin.core.files import write_json
 from medtwin.core.images import ImageRow, table_to_images
 from medtwin.core.squares import FITS, Fit
 from medtwin.scans.cache import CachedImages, read_cached
+from medtwin.scans.class_weights import class_weights
 from medtwin.scans.conditions import ConditionSpec, Encoded, ScanRequest, row_to_request
 from medtwin.scans.intensity import IntensityMap
 from medtwin.scans.module import ScanBatch
 from medtwin.scans.pose import PoseLaw, find_poses, find_template, warp
 from medtwin.scans.reader import Slices
-from medtwin.scans.sampling import class_weights
 from medtwin.scans.spacings import SpacingTable
 from medtwin.training.batches import ResumableBatches, ResumableLoader
 from medtwin.training.threads import torch_threads
@@ -111,7 +111,7 @@ class ScanDataModule(lightning.LightningDataModule):
             fit: How an image becomes square: pad its shorter side, or crop its longer one; it is never stretched.
             min_count: A category or finding of fewer training images is not learned.
             balance: How much images of rare findings are shown more often: 0 not at all, 1 as often as if all were
-                equally frequent; or powers by name, of `sampling.BALANCED`.
+                equally frequent; or powers by name, of `class_weights.BALANCED`.
             align: Lay the images on a template before they are learned, and move what is drawn (`pose.py`).
 
         Raises:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from medtwin.scans.class_weights import class_weights
 from medtwin.scans.conditions import ScanRequest
-from medtwin.scans.sampling import class_weights
 from medtwin.training.batches import ResumableBatches
 
 
