@@ -16,13 +16,13 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import gates_calibration_page as page
 import numpy as np
 from head_commit import head_commit
+from numpy.typing import NDArray
 
 from medtwin.check import Options, profile_from, rules_from, stratifications_from
 from medtwin.check.attacks.measures import attack_measures
@@ -68,29 +68,24 @@ class Source:
         return Comparison(sides[0], sides[1], sides[2], plan, options, {})
 
 
-@dataclass(frozen=True)
-class Subset:
+class Subset(RuleCounter):
     """What a counter of rules counted of some of its subjects."""
 
-    whole: RuleCounter
-    subjects: np.ndarray
-
-    @cached_property
-    def own(self) -> tuple[np.ndarray, np.ndarray]:
-        """Events and broken events of these subjects by rule, (subjects, rules) each."""
-        return self.whole.counts(self.subjects)
+    def __init__(self, whole: RuleCounter, subjects: NDArray[np.int64]) -> None:
+        super().__init__(whole.rules, len(subjects))
+        self._whole, self._own = whole, whole.counts(subjects)
 
     def tally(self, rule: Rule) -> Tally:
         """Of one rule."""
-        column = [one.name for one in self.whole.rules].index(rule.name)
-        events, broken = (part[:, column] for part in self.own)
-        tally = Tally(has_both=self.whole.tally(rule).has_both and bool(events.any()))
+        column = [one.name for one in self.rules].index(rule.name)
+        events, broken = (part[:, column] for part in self._own)
+        tally = Tally(has_both=self._whole.tally(rule).has_both and bool(events.any()))
         tally.add_counts(events, broken)
         return tally
 
-    def counts(self, subjects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of every rule and some subjects, as the counter has it."""
-        return self.whole.counts(subjects)
+    def counts(self, subjects: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Of every rule and some subjects, as the whole counter has it."""
+        return self._whole.counts(subjects)
 
 
 def of_stages(names: Sequence[str]) -> Callable[[Source, Comparison], dict[str, Any]]:
@@ -108,9 +103,11 @@ def of_stages(names: Sequence[str]) -> Callable[[Source, Comparison], dict[str, 
 
 def of_rules(source: Source, one: Comparison) -> dict[str, Any]:
     """What is not possible, and what does not happen."""
-    sides = [Subset(source.counter, side.subjects) for side in one.sides if side is not None]
-    measures = rule_measures(source.rules, tuple(sides), tuple(side.subjects for side in sides), one.plan)  # type: ignore[arg-type]
-    return {"measures": measures, "rules": rule_rows(source.rules, sides[0], sides[1])}  # type: ignore[arg-type]
+    assert one.control is not None
+    subjects = one.real.subjects, one.synthetic.subjects, one.control.subjects
+    real, twins, control = (Subset(source.counter, ids) for ids in subjects)
+    measures = rule_measures(source.rules, (real, twins, control), subjects, one.plan)
+    return {"measures": measures, "rules": rule_rows(source.rules, real, twins)}
 
 
 def of_attacks(_: Source, one: Comparison) -> dict[str, Any]:
