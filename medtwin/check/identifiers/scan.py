@@ -155,7 +155,9 @@ def scan_folder(folder: Path, known: Known | None = None, *, watch: Watch = lamb
     scanner = Scanner(known)
     files: Counter[str] = Counter()
     unreadable: list[tuple[str, str]] = []
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and ".state" not in path.parts)
+    paths = sorted(
+        path for path in folder.rglob("*") if path.is_file() and ".state" not in path.relative_to(folder).parts
+    )
     for number, path in enumerate(watch(paths)):
         files[path.suffix.lower() or "none"] += 1
         name = scanner.name_of(path.relative_to(folder).as_posix(), number)

@@ -198,6 +198,14 @@ def test_a_name_of_a_file_or_a_field_is_not_told_where_it_is_an_identifier(known
     assert "0098124555" not in repr(found)
 
 
+def test_files_are_passed_over_in_the_state_of_the_folder_alone(tmp_path: Path) -> None:
+    folder = tmp_path / ".state" / "files"
+    (folder / ".state").mkdir(parents=True)
+    for place in (folder, folder / ".state"):
+        (place / "mail.txt").write_text("jane@clinic.org")
+    assert [one.file for one in scan_folder(folder).hits] == ["mail.txt"]
+
+
 def test_a_broken_file_leaves_the_scan_unmeasured(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text('{"a": ')
     found = scan_folder(tmp_path)
