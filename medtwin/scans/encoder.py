@@ -24,6 +24,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from medtwin.scans.data import ScanDataModule
+from medtwin.scans.features import moved
 from medtwin.scans.intensity import HU_RANGE, IntensityMap, Window
 from medtwin.scans.module import ScanBatch
 
@@ -115,10 +116,7 @@ def random_view(images: Tensor, draws: torch.Generator) -> Tensor:
     angle, side = uniform(-MAX_ANGLE, MAX_ANGLE), uniform(MIN_SIDE, 1.05)
     reach = (1 - side).clamp(min=0) + MAX_SHIFT
     down, across = (reach * uniform(-1, 1) for _ in range(2))
-    cosine, sine = torch.cos(angle) * side, torch.sin(angle) * side
-    rows = [torch.stack([cosine, -sine, across], 1), torch.stack([sine, cosine, down], 1)]
-    grid = functional.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
-    seen = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    seen = moved(images, angle, side, across, down)
     exponent = torch.exp(uniform(-MAX_GAMMA, MAX_GAMMA))[:, None, None, None]
     return seen.clamp(1e-4, 1) ** exponent
 

@@ -184,14 +184,27 @@ def random_view(images: Tensor, draws: torch.Generator) -> Tensor:
         return (2 * torch.rand(count, generator=draws) - 1) * most
 
     angle, zoom = uniform(MAX_ANGLE), 1 + uniform(MAX_ZOOM)
-    cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    rows = [torch.stack([cosine, -sine, uniform(MAX_SHIFT)], 1), torch.stack([sine, cosine, uniform(MAX_SHIFT)], 1)]
-    grid = functional.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
-    moved = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    lit = moved.clamp(1e-4, 1) ** torch.exp(uniform(MAX_GAMMA))[:, None, None, None]
+    seen = moved(images, angle, zoom, uniform(MAX_SHIFT), uniform(MAX_SHIFT))
+    lit = seen.clamp(1e-4, 1) ** torch.exp(uniform(MAX_GAMMA))[:, None, None, None]
     lit = lit * (1 + uniform(MAX_GAIN))[:, None, None, None]
     grain = MAX_NOISE * torch.rand(count, 1, 1, 1, generator=draws)
     return lit + grain * torch.randn(lit.shape, generator=draws)
+
+
+def moved(images: Tensor, angle: Tensor, zoom: Tensor, across: Tensor, down: Tensor) -> Tensor:
+    """Images turned, zoomed and moved, (images, 1, size, size); what lies beyond the border repeats it.
+
+    Args:
+        images: (images, 1, size, size).
+        angle: Radians, (images,).
+        zoom: Share of the image's side that is seen, (images,).
+        across: Half image widths, (images,).
+        down: Half image heights, (images,).
+    """
+    cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
+    rows = [torch.stack([cosine, -sine, across], 1), torch.stack([sine, cosine, down], 1)]
+    grid = functional.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def contrastive_loss(embedded: Tensor) -> Tensor:
