@@ -1,4 +1,19 @@
-"""Images: MONAI loading, the U-Net diffusion model, its Lightning module, samplers, generation."""
+"""Images: MONAI loading, the U-Net diffusion model, its Lightning module, samplers, generation. See docs/scans.md.
+
+A map of the room:
+
+- Images to train on: `reader` reads a series as a square, `cache` keeps squares on disk, `intensity` scales them,
+  `pose` lays them on a template, `conditions` says what is known of each, `class_weights` how often each is shown;
+  `data` is the module.
+- What is measured of them: `effects` of the conditions on the mean image, the `gaussian` model of the rest, how
+  findings change its `spread`, on `folds`; pixel `spacings`.
+- The network: `unet` (with `norms`) or `monai_net`; the `denoiser` wraps either, by one of the `parameterizations`.
+- Training: `module`, with noise levels in `balance`; `shortcut` learns few steps; `sample_grid` shows what is drawn.
+- Drawing: `samplers` solve, `drawing` chooses what draws, `generate` draws for requests, `counterfactual` the same
+  patient under other conditions.
+- `baselines`: simpler laws behind the same door.
+- Features for `check`: `features` learns none or on the spot, `encoder` in a run of its own.
+"""
 
 from __future__ import annotations
 
