@@ -78,7 +78,7 @@ class Subset(RuleCounter):
     def tally(self, rule: Rule) -> Tally:
         """Of one rule."""
         column = [one.name for one in self.rules].index(rule.name)
-        events, broken = (part[:, column] for part in self._own)
+        events, broken = (part[:, column].astype(np.int64) for part in self._own)
         tally = Tally(has_both=self._whole.tally(rule).has_both and bool(events.any()))
         tally.add_counts(events, broken)
         return tally
@@ -113,12 +113,12 @@ def of_rules(source: Source, one: Comparison) -> dict[str, Any]:
 def of_attacks(_: Source, one: Comparison) -> dict[str, Any]:
     """What attacks gain."""
     assert one.control is not None
-    found = attack(one.real, one.synthetic, one.control, seed=one.options.seed, strata=one.options.strata)
     options = one.options
-    by_group, _ = attacks_by_group(
+    found = attack(one.real, one.synthetic, one.control, seed=options.seed, strata=options.strata)
+    by_group = attacks_by_group(
         found.by_person, options.fairness, seed=options.seed, num_resamples=options.num_resamples
     )
-    return {"measures": [*attack_measures(found), by_group]}
+    return {"measures": [*attack_measures(found), by_group[0]]}
 
 
 def of_utility(source: Source, one: Comparison) -> dict[str, Any]:
