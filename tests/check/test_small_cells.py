@@ -8,7 +8,7 @@ import pytest
 from medtwin.check.fairness.groups import Division
 from medtwin.check.gates import exact_interval
 from medtwin.check.small_cells import small_cells
-from tests.check.fairness.test_representation import Shipped, outcome
+from tests.check.fairness.outcomes import Shipped, outcome
 
 
 def people(number: int, seed: int) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from medtwin.check.attacks.suite import ByPerson
 from medtwin.check.fairness.attacks import attacks_by_group, gained_by_hits, gained_by_score
 from medtwin.check.fairness.settings import Fairness
 from medtwin.check.gates import exact_interval
-from tests.check.fairness.test_representation import Shipped, outcome
+from tests.check.fairness.outcomes import Shipped, outcome
 
 SIZES = 300, 150
 

@@ -14,7 +14,9 @@ from medtwin.check.group_rows import FairnessRow
 from medtwin.check.records import Records, Vocabulary
 from medtwin.check.resample import make_plan, weighted_sums
 from tests.check.fairness.laws import divisions, moved_group, people, without
-from tests.check.fairness.test_representation import DEFAULT, Shipped, outcome
+from tests.check.fairness.outcomes import Shipped, outcome
+
+DEFAULT = Fairness()
 
 
 def measured(

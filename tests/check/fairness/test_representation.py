@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medtwin.check import Findings, Measure, Profile, Rule, judge
+from medtwin.check import Measure
 from medtwin.check.fairness.groups import Division
 from medtwin.check.fairness.representation import source_representation, target_representation
 from medtwin.check.fairness.settings import Fairness, fairness_from
 from medtwin.check.gates import exact_interval
 from medtwin.check.resample import make_plan
 from medtwin.core.errors import ConfigError
+from tests.check.fairness.outcomes import Shipped, outcome
 
-Shipped = tuple[dict[str, Profile], tuple[Rule, ...]]
 DEFAULT = Fairness()
 WARDS, SHARES = ["A", "B", "C", "D"], [0.6, 0.25, 0.12, 0.03]
 
@@ -35,14 +35,6 @@ def measured(division: Division, settings: Fairness = DEFAULT, seed: int = 0) ->
     source, rows = source_representation([division], plan, settings)
     target, others = target_representation([division], plan, settings, seed=seed)
     return source, target, {(row.metric, row.group): row for row in [*rows, *others]}
-
-
-def outcome(measure: Measure, gate: str, shipped: Shipped, profile: str = "partner", *, number: int = 500) -> str:
-    one = shipped[0][profile]
-    gates = tuple(each for each in one.gates if each.name == gate)
-    assert [each.metric for each in gates] == [measure.name]
-    (found,) = judge(Findings(number, number, 0, (measure,)), Profile(one.name, one.about, one.unchecked, gates))
-    return found.outcome
 
 
 def test_a_share_of_half_of_what_it_was_lacks_half_and_the_small_group_is_told() -> None:

@@ -9,7 +9,7 @@ from medtwin.check.fairness.groups import Division
 from medtwin.check.fairness.settings import Fairness
 from medtwin.check.fairness.utility import Predicted, utility_by_group
 from medtwin.check.gates import exact_interval
-from tests.check.fairness.test_representation import Shipped, outcome
+from tests.check.fairness.outcomes import Shipped, outcome
 
 NUMBER = 600
 
