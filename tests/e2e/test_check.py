@@ -113,6 +113,7 @@ def test_the_report_needs_nothing_from_outside_and_shows_what_it_should(checked:
     assert "reference images" in html  # the source is simulated: its patients may be shown
 
 
+@pytest.mark.slow
 def test_a_task_and_further_seeds_are_measured_as_far_as_the_patients_go(
     medtwin: Medtwin, twins: Path, dataset: Path, tmp_path: Path
 ) -> None:
@@ -130,6 +131,7 @@ def test_a_task_and_further_seeds_are_measured_as_far_as_the_patients_go(
     assert {one["role"] for one in read_provenance(out)["inputs"]} == {"synthetic", "real", "also"}
 
 
+@pytest.mark.slow
 def test_a_changed_profile_bears_another_name(medtwin: Medtwin, twins: Path, dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "check"
     changes = ["gates=public", "gates.judge.gaps.bound=0.5", "gates.unchecked=allowed", "images=false", "resamples=20"]

@@ -87,6 +87,7 @@ def test_other_settings_do_not_mix_with_what_is_there(medtwin: Medtwin, made: tu
     assert "overwrite=true" in told
 
 
+@pytest.mark.slow
 def test_a_refused_export_leaves_the_rest(medtwin: Medtwin, made: tuple[Path, str], tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(made[0], out)

@@ -123,7 +123,7 @@ def test_stopped_killed_and_repeated_it_ends_as_if_it_had_not_been(meds: Path, t
     assert verify_manifest(run) == []
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
 def test_ctrl_c_and_sigterm_save_first(signum: int, meds: Path, tmp_path: Path) -> None:
     given = [*arguments(meds, tmp_path / "run"), "callbacks.checkpoints.every_steps=3"]
     stopped = strike(given, tmp_path / "run.partial", 3, signum)

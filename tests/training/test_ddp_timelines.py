@@ -45,6 +45,7 @@ def train(meds: Path, folder: Path, *extra: Callback, devices: int = 1) -> Train
     return trained(module, data, folder, *extra, devices=devices)
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(meds: Path, tmp_path: Path) -> None:
     whole = weights(train(meds, tmp_path / "whole"))
     for step in (2, 5):

@@ -94,7 +94,7 @@ def own_orthanc() -> Iterator[Orthanc]:
         yield server
 
 
-@pytest.mark.parametrize("by", WAYS)
+@pytest.mark.parametrize("by", [pytest.param(WAYS[0], marks=pytest.mark.slow), *WAYS[1:]])
 def test_killed_half_way_and_continued(own_orthanc: Orthanc, objects: Path, tmp_path: Path, by: str) -> None:
     orthanc = own_orthanc
     script = """

@@ -117,7 +117,7 @@ def check_all_there(resources: list[dict[str, Any]], server: FhirServer, tmp_pat
     assert sorted(own) == sorted(each["id"] for each in resources)
 
 
-@pytest.mark.parametrize("write", ["put", "if_none_exist"])
+@pytest.mark.parametrize("write", [pytest.param("put", marks=pytest.mark.slow), "if_none_exist"])
 def test_500_resources_under_faults_and_two_kills(tmp_path: Path, fhir_server: FhirServer, write: str) -> None:
     resources = samples.write_folder(tmp_path / "in", 63, observations=4)
     assert len(resources) == 507
