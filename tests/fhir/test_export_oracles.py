@@ -7,16 +7,15 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from medtwin.core.files import read_json
 from medtwin.fhir.profiles.table import load_profiles
+from tests.fhir.export_findings import sample
 from tests.fhir.profile_definitions import write_package
 from tests.peers import google_findings, medplum_findings, require_peer
 
-Resources = list[dict[str, Any]]
 _PUBLIC = {"mimic": "mimic4_demo_fhir", "synthea": "synthea_r4/ndjson"}
 
 
@@ -31,24 +30,14 @@ def _export(dataset: Path, profile: str, out: Path) -> tuple[Path, dict[str, int
     return out / "fhir", read_json(out / "counts.json")["fhir"]
 
 
-def _sample(folder: Path, num_each: int) -> Resources:
-    """Evenly spread resources of every type, the first and the last among them."""
-    found: Resources = []
-    for path in sorted(folder.glob("*.ndjson")):
-        lines = path.read_bytes().splitlines()
-        step = max(1, len(lines) // num_each)
-        found += [json.loads(line) for line in {*lines[::step], lines[-1]}]
-    return found
-
-
 def _require_clean(folder: Path, counts: dict[str, int], guide: Path, num_each: tuple[int, int]) -> None:
     assert {name: n for name, n in counts.items() if name.startswith(("error", "warning"))} == {}
     num_resources = sum(len(path.read_bytes().splitlines()) for path in folder.glob("*.ndjson"))
     assert counts["checked by schema"] == counts["checked by rules"] == num_resources
-    findings, summary = medplum_findings(_sample(folder, num_each[0]), guide)
+    findings, summary = medplum_findings(sample(folder, num_each[0]), guide)
     assert findings == []
     assert all(each["known"] for each in summary["profiles"].values())
-    few = _sample(folder, num_each[1])
+    few = sample(folder, num_each[1])
     findings, summary = google_findings(few)
     assert (findings, summary["resources"]) == ([], len(few))
 
