@@ -149,7 +149,7 @@ def _fairness(one: Comparison) -> Parts:
     options = one.options
     sides = [side for side in one.sides if side is not None]
     divisions = divisions_of(options.strata, *sides)
-    source, of_source = source_representation(divisions, one.plan, options.fairness)
+    source, of_source = source_representation(divisions, one.plan, options.fairness, seed=options.seed)
     target, of_target = target_representation(divisions, one.plan, options.fairness, seed=options.seed)
     fidelity, of_fidelity = fidelity_by_group(sides, divisions, one.plan, options.fairness)
     cells, of_cells = small_cells(divisions, seed=options.seed, num_resamples=options.num_resamples)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medtwin.check.estimates import LEVEL, Estimate, Measure
+from medtwin.check.estimates import Estimate, Measure
 from medtwin.check.fairness.frames import interval_around
 from medtwin.check.fairness.groups import ONE_GROUP, Division, below_floor
 from medtwin.check.fairness.settings import Fairness
+from medtwin.check.fairness.shortfall import NUM_DEALS, furthest, usual_shortfalls, usual_shortfalls_of
 from medtwin.check.group_rows import OF_SOURCE, OF_TARGET, FairnessRow
-from medtwin.check.resample import Plan, Sums, compare, weighted_sums
+from medtwin.check.resample import Plan, Sums, weighted_sums
 from medtwin.core.seeds import generator
 
 SOURCE, TARGET = "fairness.representation", "fairness.target"
@@ -21,7 +22,6 @@ TITLES = {
     SOURCE: "Part of its share in the source that the group lacks which is furthest short",
     TARGET: "Part of its share in the stated population that the group lacks which is furthest short",
 }
-NUM_DRAWS = 2000
 
 Floats = NDArray[np.float64]
 
@@ -50,7 +50,7 @@ def missing_share(real: Sums, synthetic: Sums) -> Floats:
 
 
 def source_representation(
-    divisions: Sequence[Division], plan: Plan, settings: Fairness
+    divisions: Sequence[Division], plan: Plan, settings: Fairness, *, seed: int
 ) -> tuple[Measure, list[FairnessRow]]:
     """The groups' shares against the source, the measure of the one that is furthest short, and a row per group.
 
@@ -61,25 +61,25 @@ def source_representation(
         divisions: Of reference, twins and, where there is one, control.
         plan: How subjects are drawn.
         settings: Floor and target.
+        seed: Decides what chance explains.
     """
     cells = [_Cell(one, group) for one in divisions if one.name not in settings.target for group in one.groups]
-    judged = [cell for cell in cells if cell.division.size(cell.group, 0) >= settings.floor]
+    is_judged = np.array([cell.division.size(cell.group, 0) >= settings.floor for cell in cells], np.bool_)
+    judged = [cell for cell, is_one in zip(cells, is_judged, strict=True) if is_one]
     if not judged:
         reason = f"no group has {settings.floor} patients" if divisions else ONE_GROUP
         return _unmeasured(SOURCE, reason, applicable=bool(cells)), _rows(cells, OF_SOURCE, settings)
-    features = [_indicators(judged, side) for side in range(len(divisions[0].levels))]
-    draws = compare(
-        plan,
-        features[0],
-        features[1],
-        features[2] if len(features) > 2 else None,
-        lambda real, synthetic: np.maximum(missing_share(real, synthetic).max(axis=1), 0.0),
-    )
-    sums = weighted_sums(plan.synthetic, features[1])
-    missing = missing_share(weighted_sums(plan.real, features[0]), sums)
+    sums = weighted_sums(plan.synthetic, _indicators(judged, 1))
+    missing = missing_share(weighted_sums(plan.real, _indicators(judged, 0)), sums)
     told = _told(judged, OF_SOURCE, sums[:, 1:] / sums[:, :1], missing)
-    measure = Measure(SOURCE, _title(SOURCE, judged, missing), draws.estimate(plan), len(judged))
-    return measure, _rows(cells, OF_SOURCE, settings, told)
+    real, twins = (_indicators(cells, side)[:, 1:] > 0 for side in (0, 1))
+    usual = usual_shortfalls(real, twins, settings.floor, generator(seed, "check", "fairness", "source"))
+    usual = usual[is_judged]
+    control = None
+    if len(divisions[0].levels) > 2 and plan.control_scale is not None:
+        known, other = (_indicators(judged, side).sum(axis=0, keepdims=True, dtype=np.float64) for side in (0, 2))
+        control = missing_share(known, other)[0] * plan.control_scale
+    return _measure(SOURCE, judged, missing, usual, control), _rows(cells, OF_SOURCE, settings, told)
 
 
 def target_representation(
@@ -87,14 +87,14 @@ def target_representation(
 ) -> tuple[Measure, list[FairnessRow]]:
     """The groups' shares against the stated population, the measure of the one that is furthest short, and their rows.
 
-    The baseline is of as many people drawn at random from that population. A group that nobody should be of has no
-    share to be short of, and is told of by its row.
+    What chance explains is of as many people drawn at random from that population. A group that nobody should be of
+    has no share to be short of, and is told of by its row.
 
     Args:
         divisions: Of reference, twins and, where there is one, control.
         plan: How subjects are drawn.
         settings: Floor and target.
-        seed: Decides the draws of the baseline.
+        seed: Decides what chance explains.
     """
     if not settings.target:
         return _unmeasured(TARGET, "no population is stated", applicable=False), []
@@ -114,25 +114,41 @@ def target_representation(
     sums = weighted_sums(plan.synthetic, _indicators(judged, 1))
     found = sums[:, 1:] / sums[:, :1]
     missing = 1 - found / wanted
-    most = np.maximum(missing.max(axis=1), 0.0)
-    chance = _chance(settings, judged, num_twins, seed)
-    low, high = interval_around(float(most[0]), most[1:])
-    estimate = Estimate(float(most[0]), max(low, 0.0), high, float(chance.mean()), float(np.quantile(chance, LEVEL)))
-    measure = Measure(TARGET, _title(TARGET, judged, missing), estimate, len(judged))
-    return measure, _rows(cells, OF_TARGET, settings, _told(judged, OF_TARGET, found, missing))
+    usual = usual_shortfalls_of(wanted, _drawn(settings, judged, num_twins, seed), num_twins)
+    told = _told(judged, OF_TARGET, found, missing)
+    return _measure(TARGET, judged, missing, usual), _rows(cells, OF_TARGET, settings, told)
 
 
-def _chance(settings: Fairness, judged: Sequence[_Cell], num_twins: int, seed: int) -> Floats:
-    """The measure of people drawn from the target, (draws,)."""
+def _drawn(settings: Fairness, judged: Sequence[_Cell], num_twins: int, seed: int) -> Floats:
+    """Shares of the judged groups among people drawn from the target, (draws, groups)."""
     rng = generator(seed, "check", "fairness", "target")
-    most = np.zeros(NUM_DRAWS)
-    for division, shares in settings.target.items():
-        names, wanted = list(shares), np.array(list(shares.values()), np.float64)
-        drawn = rng.multinomial(num_twins, wanted / wanted.sum(), NUM_DRAWS) / num_twins
-        chosen = [names.index(cell.group) for cell in judged if cell.division.name == division]
-        if chosen:
-            most = np.maximum(most, (1 - drawn[:, chosen] / wanted[chosen]).max(axis=1))
-    return most
+    shares: dict[tuple[str, str], Floats] = {}
+    for division, target in settings.target.items():
+        wanted = np.array(list(target.values()), np.float64)
+        drawn = rng.multinomial(num_twins, wanted / wanted.sum(), NUM_DEALS) / num_twins
+        shares |= {(division, group): column for group, column in zip(target, drawn.T, strict=True)}
+    return np.column_stack([shares[cell.division.name, cell.group] for cell in judged])
+
+
+def _measure(
+    name: str, judged: Sequence[_Cell], missing: Floats, usual: Floats, control: Floats | None = None
+) -> Measure:
+    """That of the group which is furthest short.
+
+    Args:
+        name: Of the measure.
+        judged: The groups.
+        missing: Part of its share that each lacks, as it is and of resampled people, (draws, groups).
+        usual: What each may lack by chance, (groups,).
+        control: What each lacks among the control, (groups,); None: there is none.
+    """
+    index = furthest(missing[0], usual)
+    most = max(float(missing[0, index]), 0.0)
+    low, high = interval_around(most, missing[1:, index])
+    of_control = None if control is None else max(float(control[index]), 0.0)
+    estimate = Estimate(most, max(low, 0.0), high, 0.0, float(usual[index]), of_control)
+    cell = judged[index]
+    return Measure(name, f"{TITLES[name]} ({cell.division.name}: {cell.group})", estimate, len(judged))
 
 
 def _indicators(cells: Sequence[_Cell], side: int) -> NDArray[np.float32]:
@@ -143,12 +159,6 @@ def _indicators(cells: Sequence[_Cell], side: int) -> NDArray[np.float32]:
 
 def _unmeasured(name: str, reason: str, *, applicable: bool = True) -> Measure:
     return Measure(name, TITLES[name], None, 0, reason=reason, applicable=applicable)
-
-
-def _title(name: str, judged: Sequence[_Cell], missing: Floats) -> str:
-    """That of a measure, with the group that is furthest short."""
-    furthest = judged[int(missing[0].argmax())]
-    return f"{TITLES[name]} ({furthest.division.name}: {furthest.group})"
 
 
 def _told(judged: Sequence[_Cell], metric: str, shares: Floats, missing: Floats) -> list[FairnessRow]:
