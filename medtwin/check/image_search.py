@@ -111,9 +111,20 @@ def _by_place() -> dict[tuple[int, int, int], tuple[int, ...]]:
     return {place: tuple(numbers) for place, numbers in found.items()}
 
 
-def _find(images: Pixels, training: Pixels, subject: Ints) -> Matches:
-    targets = local_contrast(training)
-    best = np.full((len(images), len(training)), -1.0, np.float32)
+def similarities(images: Pixels, training: Pixels) -> Pixels:
+    """Correlation of each image with each training image in its best position of whole pixels, (images, training).
+
+    Args:
+        images: (images, size, size), 0 to 1, of `SIZE`.
+        training: (training images, size, size).
+    """
+    parts = [_best_views(images[at : at + BLOCK], local_contrast(training))[0] for at in range(0, len(images), BLOCK)]
+    return np.concatenate([np.zeros((0, len(training)), np.float32), *parts])
+
+
+def _best_views(images: Pixels, targets: Pixels) -> tuple[Pixels, NDArray[np.int16]]:
+    """The correlation of each image with each target in its best view, and which that is, (images, targets)."""
+    best = np.full((len(images), len(targets)), -1.0, np.float32)
     best_view = np.zeros(best.shape, np.int16)
     middles: dict[tuple[bool, float], Pixels] = {}
     for (side, down, right), numbers in _by_place().items():
@@ -130,6 +141,12 @@ def _find(images: Pixels, training: Pixels, subject: Ints) -> Matches:
             is_better = similarity > best
             np.copyto(best, similarity, where=is_better)
             np.copyto(best_view, np.int16(number), where=is_better)
+    return best, best_view
+
+
+def _find(images: Pixels, training: Pixels, subject: Ints) -> Matches:
+    targets = local_contrast(training)
+    best, best_view = _best_views(images, targets)
     rows = np.arange(len(images))
     first = best.argmax(axis=1)
     others = np.where(subject[first][:, None] == subject[None], -1.0, best)
