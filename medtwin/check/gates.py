@@ -30,6 +30,7 @@ OTHER_CONTROLS = (
     "generations replaced",
     "identifiers planted",
     "every image copied",
+    "losses of training images halved",
     "outcomes of a group dealt anew",
     "numbers of a group moved",
     "a group copied",
@@ -54,6 +55,7 @@ class Gate:
         rules: Of the metric `rules`: those of what cannot be, or all of them.
         by_interval: It passes where all of the interval is within the bound, fails where all of it is beyond, and is
             unchecked between: a risk is to be excluded, not only not to be found.
+        is_exact: What chance does is known however few subjects there are: it fails below `min_subjects` too.
 
     Raises:
         ConfigError: If a number is missing or negative, or no control is named.
@@ -69,6 +71,7 @@ class Gate:
     blind_above: float | None = None
     rules: Literal["impossible", "all"] = "impossible"
     by_interval: bool = False
+    is_exact: bool = False
 
     def __post_init__(self) -> None:
         known = [*BREAKS, *IMAGE_BREAKS, *OTHER_CONTROLS]
@@ -222,6 +225,8 @@ def _judge_measure(gate: Gate, measure: Measure, findings: Findings) -> GateResu
         reason = (
             f"real subjects differ too much among themselves to tell: a limit above {gate.blind_above:g} finds nothing"
         )
+    if not is_within and gate.is_exact:
+        reason = ""
     outcome = "unchecked" if reason else "passed" if is_within else "failed"
     return _result(gate, outcome, estimate, limit, reason)
 

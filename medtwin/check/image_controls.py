@@ -18,6 +18,8 @@ LIGHT = 0.55
 """What is left of the light."""
 GRAIN = 0.05
 """Standard deviation of the noise, of an intensity of 0 to 1."""
+MEMORY_LIGHT, MEMORY_BLUR = 0.9, 0.5
+"""What is left of the light, and deviation of the blur in pixels, where images are remembered."""
 STOLEN = 0.1
 """Share of images that are replaced by real ones."""
 
@@ -62,6 +64,15 @@ def stolen(images: Pictures, real: Pictures, rng: np.random.Generator) -> list[P
     return [*copies, *images[len(copies) :]]
 
 
+def remembered(images: Pictures, real: Pictures, rng: np.random.Generator) -> list[Picture]:
+    """Every image a real one: mirrored, moved, a little darker and blurred."""
+    source = rng.permutation(len(real))[np.arange(len(images)) % len(real)]
+    return [
+        with_pixels(one, MEMORY_LIGHT * gaussian_filter(np.roll(real[i].pixels[:, ::-1], 1, axis=1), MEMORY_BLUR))
+        for one, i in zip(images, source, strict=True)
+    ]
+
+
 def dealt_labels(images: Pictures, real: Pictures, rng: np.random.Generator) -> list[Picture]:
     """Findings dealt anew over the images."""
     order = rng.permutation(len(images))
@@ -80,6 +91,7 @@ IMAGE_BREAKS: Mapping[str, ImageBreak] = {
     "grainy images": grainy,
     "one image": one_image,
     "copied images": stolen,
+    "remembered images": remembered,
     "random labels": dealt_labels,
     "one view": one_view,
 }

@@ -14,6 +14,8 @@ from medtwin.check.findings import CopyRow
 from medtwin.check.image_features import Encode, Encoded, encode_sides, feature_measures, projected, unmeasured_features
 from medtwin.check.image_labels import TITLES as LABEL_TITLES
 from medtwin.check.image_labels import label_measures, unmeasured_label
+from medtwin.check.image_losses import no_losses
+from medtwin.check.image_memory import image_memory, unmeasured_memory
 from medtwin.check.image_rows import ImageGroup, ImageLabelRow, ImageStratumRow
 from medtwin.check.image_strata import TITLES as STRATUM_TITLES
 from medtwin.check.image_strata import mixture_measure, stratum_rows, within_measure
@@ -93,6 +95,8 @@ def compare_images(
             attacks = attack_images(narrow[0], narrow[1], narrow[2], seed=seed)
         measures += attacks.measures
         risks, memberships = attacks.risks, attacks.memberships
+    measures += image_memory(real, synthetic, control, encoded, seed=seed, num_resamples=num_resamples)
+    measures.append(no_losses())
     strata = stratum_rows(real, synthetic, control, narrow, seed=seed, num_resamples=num_resamples)
     rows = tuple(groups), tuple(strata), tuple(labels), tuple(copies)
     return ImageFindings(tuple(measures), *rows, risks=risks, memberships=memberships)
@@ -108,6 +112,8 @@ def not_measured(reason: str, *, has_images: bool) -> ImageFindings:
             Measure(WITHIN, STRATUM_TITLES[WITHIN], None, 0, "lower", reason, has_images),
             *(unmeasured_label(name, reason, applicable=has_images) for name in LABEL_TITLES),
             *no_image_attacks(reason, applicable=has_images),
+            *unmeasured_memory(reason, applicable=has_images),
+            no_losses(),
         )
     )
 

@@ -9,21 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtwin.check.attack_rows import Membership
-from medtwin.check.attacks.membership import membership
+from medtwin.check.attacks.membership import MIN_PEOPLE, membership
 from medtwin.check.estimates import Estimate, Measure
 
 NAME = "images.losses"
 TITLE = "Who was in training, by the denoising losses of their images (area under ROC, 0.5: not at all)"
-NOT_GIVEN = "no model that made the images was named (scans=RUN)"
 _LEVEL = 1.645
 """Standard errors that 95 % of areas of chance stay below."""
 
 Floats = NDArray[np.float64]
 
 
-def no_losses(*, has_images: bool, reason: str = NOT_GIVEN) -> Measure:
-    """The measure where nothing was handed in: not applicable."""
-    return Measure(NAME, TITLE, None, 0, "lower", reason if has_images else "the twins have no images", False)
+def no_losses() -> Measure:
+    """The measure where no losses were handed in: not applicable."""
+    return Measure(NAME, TITLE, None, 0, "lower", "no model that made the images was named (scans=RUN)", False)
 
 
 def loss_scores(losses: Floats, subject: NDArray[np.int64], reference: Floats) -> Floats:
@@ -56,12 +55,17 @@ def loss_measure(
 ) -> tuple[Measure, Membership]:
     """The area under the ROC curve of training subjects' scores above the control's, and what is found at low error.
 
+    Not measured where either side has fewer than `MIN_PEOPLE` subjects.
+
     Args:
         training: Losses, (images, noise levels), and whose they are, of the images that the model learned from.
         control: The same of real images that it did not see.
     """
-    members = loss_scores(*training, control[0])
-    others = loss_scores(*control, control[0])
+    number = [len(np.unique(side[1])) for side in (training, control)]
+    if min(number) < MIN_PEOPLE:
+        members, others = (np.zeros(one) for one in number)
+    else:
+        members, others = (loss_scores(*side, control[0]) for side in (training, control))
     told = membership("denoising loss of images", members, others)
     if told.area is None or told.low is None or told.high is None:
         return Measure(NAME, TITLE, None, 0, reason=told.reason), told

@@ -59,6 +59,7 @@ class CheckSettings:
     attacks: bool = True
     encoder: str = "random"
     timelines: Path | None = None
+    scans: Path | None = None
     canaries: Path | None = None
     identifiers: Path | None = None
     show_real: bool = False
@@ -142,17 +143,7 @@ def check(chosen: CheckSettings) -> Path:
     parts = {name: _shipped("research")[name] if part is None else part for name, part in given.items()}
     profile, task = shipped_profile(parts["gates"]), task_from(chosen.task or {})
     options = _options(chosen, parts)
-    config = {**public_config(chosen), **parts, **sides.state(), "fairness": asdict(options.fairness)}
-    config["encoder"] = Path(chosen.encoder).name  # provenance holds no path of a machine
-    if task is not None:
-        config["task"] = asdict(without_path(task))
-    config["timelines_state"] = None if chosen.timelines is None else fingerprint(chosen.timelines)
-    if chosen.canaries is None:
-        del config["canaries"]  # checks of before knew none
-    else:
-        config["canaries_state"] = fingerprint(chosen.canaries)
-    if chosen.identifiers is None:
-        del config["identifiers"]
+    config = _recorded(chosen, {**parts, **sides.state(), "fairness": asdict(options.fairness)}, task)
     with writing(chosen.out, config, overwrite=chosen.overwrite) as output:
         if output is None:
             tell(f"{chosen.out} is finished already (overwrite=true redoes it)")
@@ -178,6 +169,28 @@ def check(chosen: CheckSettings) -> Path:
     return chosen.out
 
 
+def _recorded(chosen: CheckSettings, state: Mapping[str, Any], task: Task | None) -> dict[str, Any]:
+    """What provenance holds of the settings, and what a finished check must have been made with to be kept."""
+    config = {**public_config(chosen), **state}
+    config["encoder"] = Path(chosen.encoder).name  # provenance holds no path of a machine
+    if Path(chosen.encoder).is_dir():
+        config["encoder_state"] = fingerprint(Path(chosen.encoder))
+    if task is not None:
+        config["task"] = asdict(without_path(task))
+    config["timelines_state"] = None if chosen.timelines is None else fingerprint(chosen.timelines)
+    if chosen.scans is None:
+        del config["scans"]
+    else:
+        config["scans_state"] = fingerprint(chosen.scans)
+    if chosen.canaries is None:
+        del config["canaries"]  # checks of before knew none
+    else:
+        config["canaries_state"] = fingerprint(chosen.canaries)
+    if chosen.identifiers is None:
+        del config["identifiers"]
+    return config
+
+
 def _options(chosen: CheckSettings, parts: Mapping[str, Any]) -> Options:
     """What is measured, and how; features of images come later."""
     strata = stratifications_from(parts["strata"])
@@ -199,6 +212,8 @@ def _measured(
     findings = compare_datasets(sides.real, sides.synthetic, options, watch=_progress)
     if chosen.timelines is not None:
         findings = _with_likelihood(findings, chosen, sides.real, sides.synthetic)
+    if chosen.scans is not None:
+        findings = _with_losses(findings, chosen.scans, sides.real, chosen.seed)
     if chosen.canaries is not None:
         findings = _with_canaries(findings, chosen.canaries, sides.synthetic, chosen.seed)
     if task is None:
@@ -212,6 +227,8 @@ def _write_provenance(folder: Path, chosen: CheckSettings, config: Mapping[str, 
     inputs = [describe_input("synthetic", sides.synthetic.path), describe_input("real", sides.real.path)]
     if chosen.timelines is not None:
         inputs.append(describe_input("timelines", chosen.timelines))
+    if chosen.scans is not None:
+        inputs.append(describe_input("scans", chosen.scans))
     if chosen.canaries is not None:
         inputs.append(describe_input("canaries", chosen.canaries))
     inputs += [describe_input("also", other.path) for other in sides.others]
@@ -234,6 +251,13 @@ def _with_likelihood(findings: Findings, chosen: CheckSettings, real: Dataset, s
         distributions=(*findings.distributions, *shown),
         memberships=(*findings.memberships, told),
     )
+
+
+def _with_losses(findings: Findings, run: Path, real: Dataset, seed: int) -> Findings:
+    from medtwin.pipelines.check_scan_losses import measure_scan_losses  # loads torch
+
+    measure, told = measure_scan_losses(run, real, seed=seed)
+    return replace(findings.with_measures([measure]), memberships=(*findings.memberships, told))
 
 
 def _with_canaries(findings: Findings, run: Path, synthetic: Dataset, seed: int) -> Findings:

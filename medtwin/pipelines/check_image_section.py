@@ -6,7 +6,7 @@ from medtwin.check import Findings
 from medtwin.check.compare import reference_splits
 from medtwin.core.dataset import Dataset
 from medtwin.pipelines.check_timelines import sample_images
-from medtwin.pipelines.report_text import Cells, interval, percent, short
+from medtwin.pipelines.report_text import Cells, interval, interval_of, percent, short
 from medtwin.report import Figure, Section, SideBySide, Table
 from medtwin.report.comparisons import Curves, Panel, curve_multiples, histogram_multiples
 from medtwin.report.page import Part
@@ -52,6 +52,7 @@ def images_section(findings: Findings, real: Dataset, synthetic: Dataset, *, sho
         parts.append(_label_table(findings))
     if findings.image_strata:
         parts.append(_stratum_table(findings))
+    parts.append(_memory_table(findings))
     return Section("Images", [note] if note else [], parts)
 
 
@@ -77,6 +78,23 @@ def _label_table(findings: Findings) -> Table:
     )
     columns = ["what is seen", "", "area", "interval", "ceiling", "floor", "lost", "real lose"]
     return Table(columns, rows, "Do images show what they should?", note)
+
+
+def _memory_table(findings: Findings) -> Table:
+    of_memory = [one for one in findings.measures if one.name.startswith("images.memory")]
+    rows: list[Cells] = []
+    for one in of_memory:
+        space, estimate = one.title.rpartition(": ")[2], one.estimate
+        if estimate is None:
+            rows.append([space, None, one.reason, None])
+        else:
+            rows.append([space, estimate.value, interval_of(estimate), estimate.baseline_worst])
+    note = (
+        "Of how much nearer images lie to one real patient than to the next: the share that lies with training "
+        "patients rather than with others, beyond their number. 0: as real images of others; 1: all. Beside it what "
+        "95 % of deals of the patients to training and control stay within."
+    )
+    return Table(["by", "value", "interval", "chance within"], rows, "Are training images remembered?", note)
 
 
 def _stratum_table(findings: Findings) -> Table:
