@@ -16,6 +16,7 @@ from torch.nn import functional
 from medtwin.scans.balance import ExpectedError
 from medtwin.scans.denoiser import Denoiser, Net
 from medtwin.training.averaging import Averaging
+from medtwin.training.time_limit import time_spent
 
 _VAL_SEED = 20221001
 
@@ -117,8 +118,10 @@ class Augmentation:
 class LearningRate:
     """How the optimizer's rate goes: a linear start, a constant, and a linear end.
 
+    The end is that of the steps, or of the time where `trainer.max_time` limits it: what is over first.
+
     Attributes:
-        warmup_steps: Until the rate is full. decay_share: Share of all steps, the last ones, over which it falls.
+        warmup_steps: Until the rate is full. decay_share: Share of the whole, its end, over which the rate falls.
         floor: To which share of the full rate it falls.
     """
 
@@ -130,18 +133,25 @@ class LearningRate:
         if self.warmup_steps < 0 or not 0 <= self.decay_share <= 1 or not 0 <= self.floor <= 1:
             raise ValueError("warmup_steps must be 0 or more, decay_share and floor from 0 to 1")
 
-    def factor(self, step: int, total_steps: float) -> float:
-        """Of the rate, at step 0, 1, ...; where the number of steps is not limited (inf) it never falls.
+    def factor(self, step: int, total_steps: float, spent: float = 0.0) -> float:
+        """Of the rate, at step 0, 1, ...; where neither steps (inf) nor time are limited it never falls.
+
+        Args:
+            step: Steps done.
+            total_steps: Of the whole training.
+            spent: Share of the time that is allowed, 0 to 1.
 
         >>> rate = LearningRate(warmup_steps=1, decay_share=0.5, floor=0.1)
         >>> [round(rate.factor(step, 4), 2) for step in range(4)]
         [0.5, 1.0, 1.0, 0.5]
+        >>> [round(rate.factor(9, math.inf, spent), 2) for spent in (0.0, 0.5, 0.75, 1.0)]
+        [1.0, 1.0, 0.5, 0.1]
         """
         rising = min(1.0, (step + 1) / (self.warmup_steps + 1))
-        if not self.decay_share or math.isinf(total_steps):
+        if not self.decay_share:
             return rising
-        falling = (total_steps - step) / max(1.0, self.decay_share * total_steps)
-        return rising * min(1.0, max(self.floor, falling))
+        done = max(step / total_steps, spent)
+        return rising * min(1.0, max(self.floor, (1 - done) / max(self.decay_share, 1 / total_steps)))
 
 
 @dataclass(frozen=True)
@@ -288,11 +298,13 @@ class ScanDiffusionModule(lightning.LightningModule):
         return torch.stack(losses).mean()
 
     def configure_optimizers(self) -> Any:
-        """The optimizer, and the course of its rate by steps."""
+        """The optimizer, and the course of its rate by steps and time."""
         trained = [self.denoiser, *([] if self.expected_error is None else [self.expected_error])]
         optimizer = self.optimizer_factory([parameter for part in trained for parameter in part.parameters()])
         rate, total = self.options.learning_rate, float(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate.factor(step, total))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: rate.factor(step, total, time_spent(self._trainer))
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
-from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
@@ -20,6 +19,7 @@ from medtwin.timelines.network.net import Batch, Forgetting, Posterior, Temporal
 from medtwin.timelines.reading.data import TimelineDataModule
 from medtwin.timelines.training.collapse import Collapse, LatentUse
 from medtwin.training.averaging import Averaging
+from medtwin.training.time_limit import time_spent
 
 _STEADY = 0.98  # weight of the past in the running mean of the posterior means
 
@@ -243,14 +243,5 @@ class TemporalVAEModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimizer, with its schedule per step."""
         optimizer, schedule = self.optimizer_factory(self.net.parameters()), self.schedule
-        scheduler = LambdaLR(optimizer, lambda step: schedule(step, self._time_spent()) if schedule else 1.0)
+        scheduler = LambdaLR(optimizer, lambda step: schedule(step, time_spent(self._trainer)) if schedule else 1.0)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _time_spent(self) -> float:
-        """The share of `trainer.max_time` that was spent, the same in all processes; 0 where there is no limit."""
-        timers = [one for one in getattr(self._trainer, "callbacks", []) if isinstance(one, Timer)]
-        if not timers or (left := timers[0].time_remaining()) is None:
-            return 0.0
-        spent = timers[0].time_elapsed()
-        share = min(1.0, spent / max(spent + left, 1e-9))
-        return float(self.trainer.strategy.broadcast(share)) if self.trainer.world_size > 1 else share
