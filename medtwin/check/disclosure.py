@@ -8,9 +8,8 @@ from dataclasses import replace
 from medtwin.check.estimates import Distribution, Measure
 from medtwin.check.findings import AgeRow, CodeRow, Findings, MissingnessRow, RuleRow, SurvivalRow, ValueRow
 from medtwin.check.group_rows import OF_TWINS, FairnessRow
+from medtwin.core.disclosure import is_small
 
-SMALLEST_CELL = 11
-"""Counts of 1 to 10 real people are not told. Source: CMS cell size suppression policy (ResDAC), fewer than 11."""
 TAIL = 0.01
 """Curves of real values are told between these quantiles only: the ends are single people."""
 
@@ -55,15 +54,6 @@ def _group(row: FairnessRow) -> FairnessRow:
         num_patients=None if few[0] else row.num_patients,
         num_others=None if few[1] and others_are_real else row.num_others,
     )
-
-
-def is_small(count: int) -> bool:
-    """Whether a count tells of few people.
-
-    >>> is_small(0), is_small(10), is_small(11)
-    (False, True, False)
-    """
-    return 0 < count < SMALLEST_CELL
 
 
 def _num_small(rows: Sequence[CodeRow]) -> float:

@@ -12,12 +12,12 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from medtwin.check.disclosure import SMALLEST_CELL
 from medtwin.check.estimates import LEVEL, Estimate, Measure
 from medtwin.check.fairness.frames import interval_around
 from medtwin.check.fairness.groups import ONE_GROUP, Division
 from medtwin.check.group_rows import SmallCellRow
 from medtwin.check.resample import MIN_CONTROL
+from medtwin.core.disclosure import SMALLEST_CELL
 from medtwin.core.seeds import generator
 
 MOST_KEYS = 3

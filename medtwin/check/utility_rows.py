@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from medtwin.check.disclosure import is_small
 from medtwin.check.estimates import Measure
 from medtwin.check.group_rows import FairnessRow
 from medtwin.check.tasks import LabelAgreement, Task
+from medtwin.core.disclosure import is_small
 
 
 @dataclass(frozen=True, slots=True)

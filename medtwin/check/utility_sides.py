@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medtwin.check.disclosure import SMALLEST_CELL
 from medtwin.check.task_features import Matrix
+from medtwin.core.disclosure import SMALLEST_CELL
 
 MIN_OF_CLASS = SMALLEST_CELL
 """Subjects with, and without, the outcome that training and test data need."""

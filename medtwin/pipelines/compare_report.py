@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from medtwin import __version__
+from medtwin.core.provenance import Origin
+from medtwin.pipelines.simulate_disclosure import told_cohort
 from medtwin.pipelines.simulate_findings import Cell, shown
 from medtwin.pipelines.simulate_numbers import json_value
 from medtwin.report import Figure, Page, Section, Table
@@ -46,7 +48,7 @@ class Compared:
     comparison: Comparison
     scenarios: Mapping[str, Assumptions]
     seed: int
-    origin: str
+    origin: Origin
     banner: str = ""
     state: State = "none"
 
@@ -207,7 +209,8 @@ def _limits(compared: Compared) -> Section:
         "not how far the scenarios are true.",
         "Many differences are told: of those that are none, one in twenty lies outside its 95 % interval.",
     ]
-    sizes = {study.num_eligible for study in compared.studies.values() if study.attrition}
+    told = [told_cohort(study, compared.origin).eligible for study in compared.studies.values() if study.attrition]
+    sizes = {size for size in told if size is not None}
     if sizes:
         paragraphs.append(
             f"Patients are drawn with replacement from {min(sizes):,} eligible subjects of the cohort"

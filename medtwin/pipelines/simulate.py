@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from medtwin.check.disclosure import is_small
 from medtwin.config import build, compose, settings
 from medtwin.core.dataset import Dataset, open_dataset
 from medtwin.core.errors import ConfigError, OutputError
@@ -43,6 +42,7 @@ from medtwin.pipelines.replay import (
     write_replay,
 )
 from medtwin.pipelines.say import progress, tell
+from medtwin.pipelines.simulate_disclosure import ToldCohort, shown_count, told_cohort
 from medtwin.pipelines.simulate_findings import Findings
 from medtwin.pipelines.simulate_levels import (
     Request,
@@ -82,7 +82,6 @@ from medtwin.trials.engine.scenarios import (
 )
 from medtwin.trials.engine.survival_trial import example_patients
 from medtwin.trials.engine.target_error import simulated_until
-from medtwin.trials.population.attrition import GroupRow
 
 
 def main(config: Mapping[str, Any]) -> None:
@@ -141,7 +140,7 @@ def simulate(chosen: SimulateSettings) -> Path:
             return chosen.out
         found = _simulate_patients(output.path, chosen, (study, cohort), scenarios, dataset, remarks, (banner, state))
         write_provenance(output.path, _provenance(dataset, chosen, config, origin))
-    _tell_result(chosen.out, study, scenarios, found)
+    _tell_result(chosen.out, study, told_cohort(study, origin, chosen.smallest_cell), scenarios, found)
     return chosen.out
 
 
@@ -166,8 +165,8 @@ def _simulate_patients(
     lines = with_theory(study, lines)
     if chosen.level == "both":
         lines += statistic_lines(study, scenarios, (chosen.seed, chosen.workers, chosen.information))
-    groups = shareable_groups(study.attrition_by_group) if origin == "real" else study.attrition_by_group
-    write_tables(folder, study, scenarios, found, lines, groups)
+    told = told_cohort(study, origin, chosen.smallest_cell)
+    write_tables(folder, study, scenarios, found, lines, told)
     example = example_patients(
         study, chosen.seed, float(found[0].stops.months[0]), hazard_ratio=scenarios[0].hazard_ratio
     )
@@ -175,12 +174,14 @@ def _simulate_patients(
         remarks = [*remarks, "The cohort holds real patients: no patient table was written."]
     else:
         write_csv(folder / "patients.csv", example)
-    what_if = what_if_of(study.trial, cohort, chosen.seed, is_real=origin == "real") if cohort is not None else None
+    what_if = what_if_of(study.trial, cohort, chosen.seed, told) if cohort is not None else None
     write_csv(folder / "what_if.csv", what_if_columns(what_if))
-    divisions = pool_divisions(study, cohort, {row.division for row in groups}) if cohort is not None else {}
+    divisions = pool_divisions(study, cohort, {row.division for row in told.groups}) if cohort is not None else {}
     source, spread = source_of(dataset, chosen.source_subjects), as_spread(chosen.cohorts_differ_by)
     pairs = list(zip(scenarios, found, strict=True))
-    trust = write_trust(folder, prepared, pairs, source, (others, spread), chosen.seed)
+    trust = write_trust(
+        folder, prepared, pairs, source, (others, spread), chosen.seed, is_size_told=told.eligible is not None
+    )
     findings = Findings(
         study,
         scenarios,
@@ -190,7 +191,7 @@ def _simulate_patients(
         origin,
         remarks,
         *banner,
-        groups,
+        told,
         chosen.seed,
         divisions,
         trust,
@@ -226,7 +227,7 @@ def _other_request(
         return None
     else:
         study, cohort, remarks = _prepare(chosen, dataset)
-    groups = shareable_groups(study.attrition_by_group) if origin == "real" else study.attrition_by_group
+    told = told_cohort(study, origin, chosen.smallest_cell)
     return Request(
         study,
         as_level(chosen.level),
@@ -238,8 +239,8 @@ def _other_request(
         chosen.information,
         chosen.assumptions,
         chosen.replay_choice,
-        groups,
-        None if cohort is None else what_if_of(study.trial, cohort, chosen.seed, is_real=origin == "real"),
+        told,
+        None if cohort is None else what_if_of(study.trial, cohort, chosen.seed, told),
         remarks,
         *banner,
     )
@@ -259,6 +260,8 @@ def _config(chosen: SimulateSettings, dataset: Dataset | None) -> dict[str, Any]
         del config["scenario"]
     if chosen.level == "patient":
         del config["level"], config["observed"]
+    if dataset is None or dataset.origin != "real":
+        del config["smallest_cell"]  # everything is told
     return config
 
 
@@ -382,20 +385,13 @@ def _cohort(dataset: Dataset, trial: SurvivalTrial | ResponseTrial) -> Cohort:
     return read_cohort(shards, dataset.codes(), trial.codes())
 
 
-def shareable_groups(groups: Sequence[GroupRow]) -> list[GroupRow]:
-    """The rows of divisions none of whose counts tells of few real people; the total would give away a single one."""
-    few = {
-        row.division
-        for row in groups
-        if any(is_small(count) for count in (row.assessed, row.fails, row.not_evaluable, row.remaining))
-    }
-    return [row for row in groups if row.division not in few]
-
-
-def _tell_result(out: Path, study: Study, scenarios: Sequence[Scenario], found: Sequence[Characteristics]) -> None:
+def _tell_result(
+    out: Path, study: Study, cohort: ToldCohort, scenarios: Sequence[Scenario], found: Sequence[Characteristics]
+) -> None:
     tell(f"{out}: {study.trial.title}")
     if study.attrition:
-        tell(f"  {study.num_eligible:,} of {study.cohort_size:,} subjects eligible, drawn with replacement")
+        eligible, subjects = shown_count(cohort.eligible), shown_count(cohort.subjects)
+        tell(f"  eligible subjects, drawn with replacement: {eligible}, of {subjects}")
     tell(f"  {study.plan.num_subjects:,} patients, {study.plan.design.events[-1]:,} events")
     for scenario, each in zip(scenarios[:2], found[:2], strict=True):
         share, months = each.power, float(np.median(each.stops.months))

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from medtwin.pipelines.simulate_disclosure import ToldCohort
 from medtwin.pipelines.simulate_what_if import ToldWhatIf
 from medtwin.report.page import Section, State
 from medtwin.trials import Study
 from medtwin.trials.engine.batch import Characteristics, Estimate
 from medtwin.trials.engine.enrolled import Enrolled, enrolled_in
 from medtwin.trials.engine.scenarios import Line, Scenario
-from medtwin.trials.population.attrition import Division, GroupRow
+from medtwin.trials.population.attrition import Division
 
 Cell = str | int | float | None
 MAIN = ("alternative", "null")
@@ -28,7 +29,7 @@ class Findings:
         lines: Every operating characteristic. example: The patient table of one trial.
         origin: Of the cohort. remarks: What a reader must know first.
         banner: What the check of the cohort says, empty for nothing. state: How badly.
-        groups: The attrition by sex, age and race, as far as it may be told.
+        cohort: Its numbers, as far as they may be told.
         seed: Of the run. divisions: Of the pool's subjects into groups that may be told.
         trust: Sections on what is estimated, how well, and how precisely.
         what_if: What each criterion of eligibility costs; None without a cohort.
@@ -43,7 +44,7 @@ class Findings:
     remarks: Sequence[str] = ()
     banner: str = ""
     state: State = "none"
-    groups: Sequence[GroupRow] = ()
+    cohort: ToldCohort = field(default_factory=ToldCohort)
     seed: int = 0
     divisions: Mapping[str, Division] = field(default_factory=dict)
     trust: Sequence[Section] = ()

@@ -21,6 +21,7 @@ from medtwin.core.provenance import Origin
 from medtwin.core.shards import map_shards
 from medtwin.pipelines.replay import FOLDER, ReplayChoice
 from medtwin.pipelines.say import progress
+from medtwin.pipelines.simulate_disclosure import ToldCohort
 from medtwin.pipelines.simulate_page import Told, write_told
 from medtwin.pipelines.simulate_response_scores import (
     response_score_columns,
@@ -28,7 +29,7 @@ from medtwin.pipelines.simulate_response_scores import (
     response_score_section,
     scores_of_responses,
 )
-from medtwin.pipelines.simulate_tables import number, write_csv
+from medtwin.pipelines.simulate_tables import number, write_attrition, write_csv
 from medtwin.pipelines.simulate_what_if import ToldWhatIf, what_if_columns
 from medtwin.report import Section
 from medtwin.report.page import State
@@ -60,7 +61,6 @@ from medtwin.trials.engine.response_trial import ResponseStudy, example_patients
 from medtwin.trials.engine.scenarios import Line, Scenario, scenarios_of
 from medtwin.trials.engine.survival_trial import Study
 from medtwin.trials.engine.tasks import POWER_CURVE
-from medtwin.trials.population.attrition import GroupRow
 
 Floats = NDArray[np.float64]
 Level = Literal["patient", "statistic", "both"]
@@ -78,7 +78,7 @@ class Request:
         observed: Where the information of looks lies at the statistic's level; None: as planned.
         assumptions: What is true; the study of means or rates is already as it is then.
         replay: Which simulated trial is written out; None: none.
-        origin: Of the cohort. groups: Its attrition by sex, age and race, as far as it may be told.
+        origin: Of the cohort. cohort: Its numbers, as far as they may be told.
         what_if: What each criterion of eligibility costs; None without a cohort.
         remarks: What a reader must know first. banner, state: Of the cohort's check.
     """
@@ -93,7 +93,7 @@ class Request:
     observed: InformationRange | None = None
     assumptions: Assumptions = field(default_factory=Assumptions)
     replay: ReplayChoice | None = None
-    groups: Sequence[GroupRow] = ()
+    cohort: ToldCohort = field(default_factory=ToldCohort)
     what_if: ToldWhatIf | None = None
     remarks: Sequence[str] = ()
     banner: str = ""
@@ -274,8 +274,7 @@ def _write_survival(folder: Path, request: Request, study: Study) -> list[str]:
         lines=lines,
         paths=_paths(fast[0], request.seed),
         remarks=[_of_statistic(request), *request.remarks],
-        attrition=study.attrition,
-        groups=request.groups,
+        cohort=request.cohort,
         what_if=request.what_if,
         banner=request.banner,
         state=request.state,
@@ -298,7 +297,7 @@ def _write_responses(
     """A trial whose endpoint is read once, by its patients, its statistic or both."""
     lines: list[EffectLine] = []
     found: list[ResponseCharacteristics] = []
-    paths, remarks = np.zeros((0, len(study.plan.design.outcomes))), _remarks(study)
+    paths, remarks = np.zeros((0, len(study.plan.design.outcomes))), _remarks(study, request.cohort)
     if request.level != "statistic":
         tasks = response_tasks(study, scenarios, request.seed)
         results = map_shards(run_response_task, tasks, num_workers=request.workers)
@@ -331,10 +330,13 @@ def _write_responses(
     return _summary(told)
 
 
-def _remarks(study: ResponseStudy) -> list[str]:
+def _remarks(study: ResponseStudy, cohort: ToldCohort) -> list[str]:
     response = study.plan.response
     if study.fitted is not None:
-        told = f"The endpoint is as {study.fitted.num_readings:,} eligible subjects have it in the cohort's record"
+        count = study.fitted.num_readings
+        is_told = cohort.eligible is not None and not cohort.tells_few(count, cohort.eligible)
+        who = f"{count:,} eligible subjects" if is_told else "eligible subjects"
+        told = f"The endpoint is as {who} have it in the cohort's record"
     else:
         told = (
             "The endpoint is assumed"
@@ -390,8 +392,7 @@ def _response_page(
         paths=paths,
         durations={name: each.stops.months for name, each in zip(names, found, strict=False)},
         remarks=remarks,
-        attrition=study.attrition,
-        groups=request.groups,
+        cohort=request.cohort,
         what_if=request.what_if,
         banner=request.banner,
         state=request.state,
@@ -472,10 +473,7 @@ def _write(folder: Path, told: Told, effect: str) -> None:
         ],
     }
     write_csv(folder / "boundaries.csv", columns)
-    names: tuple[str, ...] = ("criterion", "assessed", "fails", "not_evaluable", "remaining", "excluded")
-    write_csv(folder / "attrition.csv", {name: [getattr(row, name) for row in told.attrition] for name in names})
-    names = ("division", "group", "criterion", "assessed", "fails", "not_evaluable", "remaining")
-    write_csv(folder / "attrition_by_group.csv", {name: [getattr(row, name) for row in told.groups] for name in names})
+    write_attrition(folder, told.cohort)
     write_csv(folder / "what_if.csv", what_if_columns(told.what_if))
     write_told(folder / "report.html", told)
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from medtwin.pipelines.simulate_disclosure import ToldCohort
 from medtwin.pipelines.simulate_findings import Cell, assumption
 from medtwin.report import Figure, Section, Table
 from medtwin.trials import Study
+from medtwin.trials.outcome.prognosis import FittedOutcome
 
 
-def outcome_section(study: Study) -> Section:
-    """How often the endpoint occurs, in whom, and what that rests on."""
+def outcome_section(study: Study, cohort: ToldCohort) -> Section:
+    """How often the endpoint occurs, in whom, and what that rests on.
+
+    Args:
+        study: The trial on its patients.
+        cohort: Its numbers, as far as they may be told.
+    """
     trial, pool = study.trial, study.plan.pool
     ends = [f"{start:g}" for start in pool.hazard.starts]
     rows: list[list[Cell]] = [
@@ -30,11 +37,9 @@ def outcome_section(study: Study) -> Section:
         f"whoever left the record alive is taken to be free of the event until month {horizon:g}, the last that counts"
     )  # fmt: skip
     text = (
-        f"Endpoint: {trial.endpoint.name}. {counts} In the cohort's own record, {study.num_eligible:,} eligible "
-        f"subjects have {fitted.num_events:,} first events in {fitted.person_months / 12:,.0f} patient-years after "
-        "entry. A piecewise-constant hazard and a prognostic score (Cox, ridge penalty "
-        f"{trial.ridge:g}) are fitted to them; {beyond}. The treatment multiplies every patient's hazard by the same "
-        "ratio; both arms of a patient use the same draw."
+        f"Endpoint: {trial.endpoint.name}. {counts} {_observed(fitted, cohort)} A piecewise-constant hazard and a "
+        f"prognostic score (Cox, ridge penalty {trial.ridge:g}) are fitted to them; {beyond}. The treatment multiplies "
+        "every patient's hazard by the same ratio; both arms of a patient use the same draw."
     )
     scores: list[list[Cell]] = [[name, f"{value:+.3f}", f"{math.exp(value):.2f}"] for name, value in
                                 fitted.coefficients.items()]  # fmt: skip
@@ -43,6 +48,15 @@ def outcome_section(study: Study) -> Section:
         parts.append(Table(["covariate", "log hazard ratio per SD", "hazard ratio"], scores, "Prognostic score", note))
     parts.append(_sensitivity(study))
     return Section("Outcome", [text], parts)
+
+
+def _observed(fitted: FittedOutcome, cohort: ToldCohort) -> str:
+    if cohort.eligible is None or cohort.events is None:
+        return "The endpoint is as eligible subjects have it in the cohort's own record; how many do is not told."
+    return (
+        f"In the cohort's own record, {cohort.eligible:,} eligible subjects have {cohort.events:,} first events in "
+        f"{fitted.person_months / 12:,.0f} patient-years after entry."
+    )
 
 
 def ends_rounded(texts: Sequence[str]) -> list[str]:

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtwin.core.files import write_json
+from medtwin.pipelines.simulate_disclosure import ToldCohort
 from medtwin.pipelines.simulate_findings import Cell, shown
+from medtwin.pipelines.simulate_patients import attrition_table
 from medtwin.pipelines.simulate_what_if import ToldWhatIf, what_if_record, what_if_section
 from medtwin.report import Figure, Page, Section, Table, write_page
 from medtwin.report.markdown import write_markdown
@@ -22,8 +24,6 @@ from medtwin.report.trial_plots import bounds_plot, curve_plot, flow_plot
 from medtwin.trials.design.boundaries import Bounds
 from medtwin.trials.engine.response_scenarios import EffectLine
 from medtwin.trials.engine.tasks import POWER_CURVE
-from medtwin.trials.population.attrition import GroupRow
-from medtwin.trials.population.criteria import AttritionRow
 
 Floats = NDArray[np.float64]
 _NUM_PATHS = 40
@@ -44,7 +44,7 @@ class Told:
         lines: Every operating characteristic.
         durations: Name of a scenario to the months of its trials, (trials,); empty for none.
         paths: (trials, looks) statistics of some trials of the alternative.
-        attrition: The flow of the cohort. groups: By sex, age, race, as far as it may be told.
+        cohort: Its numbers, as far as they may be told.
         banner: What the check of the cohort says. state: How badly.
         extra: Further sections. scores: How well the difference is estimated, as records.
         what_if: What each criterion of eligibility costs; None without a cohort.
@@ -66,8 +66,7 @@ class Told:
     paths: Floats
     durations: Mapping[str, Floats] = field(default_factory=dict)
     remarks: Sequence[str] = ()
-    attrition: Sequence[AttritionRow] = ()
-    groups: Sequence[GroupRow] = ()
+    cohort: ToldCohort = field(default_factory=ToldCohort)
     banner: str = ""
     state: State = "none"
     extra: Sequence[Section] = ()
@@ -101,7 +100,7 @@ def write_told(path: Path, told: Told) -> None:
 def _page(told: Told) -> Page:
     sections = [Section("Read this first", told.remarks)] if told.remarks else []
     sections.append(_design(told))
-    if told.attrition:
+    if told.cohort.attrition:
         sections.append(_patients(told))
     if told.what_if is not None:
         sections.append(what_if_section(told.what_if))
@@ -179,13 +178,9 @@ def _stopping(told: Told) -> Figure:
 
 
 def _patients(told: Told) -> Section:
-    steps = [(row.criterion, row.remaining, row.excluded, row.not_evaluable) for row in told.attrition]
+    steps = [(row.criterion, row.remaining, row.excluded, row.not_evaluable) for row in told.cohort.attrition]
     figure = Figure(flow_plot(steps), "Flow of subjects", alt="subjects remaining after each criterion of eligibility")
-    rows: list[list[Cell]] = [
-        [row.criterion, row.assessed, row.fails, row.not_evaluable, row.remaining] for row in told.attrition
-    ]
-    columns = ["criterion", "assessed", "not met", "not evaluable", "remaining"]
-    return Section("Who may take part", parts=[figure, Table(columns, rows, "Attrition")])
+    return Section("Who may take part", parts=[figure, attrition_table(told.cohort)])
 
 
 def _characteristics(told: Told) -> Section:

@@ -213,14 +213,20 @@ def _source_text(source: Source, study: Study, first: Precision) -> str:
             "Nobody recorded how many patients these twins were learned from. Intervals count every twin as a patient "
             "and are too narrow: set source_subjects."
         )
-    count = first.effective_subjects or study.num_eligible
     if source.origin != "synthetic":
-        return f"The {count:,} eligible subjects are a sample: intervals come from resampling them."
+        count = "" if first.effective_subjects is None else f"{first.effective_subjects:,} "
+        return f"The {count}eligible subjects are a sample: intervals come from resampling them."
+    count = f"{first.effective_subjects or study.num_eligible:,}"
     return (
         f"The twins were learned from {source.subjects:,} patients: {study.cohort_size:,} twins have the precision of "
-        f"at most as many, and the {study.num_eligible:,} eligible ones that of {count:,}. More twins or trials change "
+        f"at most as many, and the {study.num_eligible:,} eligible ones that of {count}. More twins or trials change "
         "nothing of that."
     )
+
+
+def without_size(results: Sequence[Result]) -> list[Result]:
+    """The results without how many subjects they rest on, where that is not told."""
+    return [replace(each, precision=replace(each.precision, effective_subjects=None)) for each in results]
 
 
 def precision_columns(results: Sequence[Result]) -> dict[str, Sequence[object]]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from medtwin.core.files import write_json
 from medtwin.pipelines.simulate_design import design_section
+from medtwin.pipelines.simulate_disclosure import shown_count
 from medtwin.pipelines.simulate_findings import Findings, assumption
 from medtwin.pipelines.simulate_numbers import report_numbers
 from medtwin.pipelines.simulate_outcome import outcome_section
@@ -56,7 +57,7 @@ def trial_page(findings: Findings) -> Page:
     if findings.what_if is not None:
         sections.append(what_if_section(findings.what_if))
     sections += [
-        outcome_section(study),
+        outcome_section(study, findings.cohort),
         characteristics_section(findings),
         power_section(findings),
         stops_section(findings),
@@ -65,7 +66,12 @@ def trial_page(findings: Findings) -> Page:
     ]
     sections += [*findings.trust, example_section(findings), _limits(study)]
     summary = [
-        ("eligible subjects", f"{study.num_eligible:,} of {study.cohort_size:,}" if study.attrition else "parametric"),
+        (
+            "eligible subjects",
+            f"{shown_count(findings.cohort.eligible)}, of {shown_count(findings.cohort.subjects)}"
+            if study.attrition
+            else "parametric",
+        ),
         ("patients in a trial", f"{study.plan.num_subjects:,}"),
         ("events wanted", f"{study.plan.design.events[-1]:,}"),
         *(
@@ -86,14 +92,19 @@ def _first(findings: Findings) -> Section | None:
     paragraphs = list(findings.remarks)
     if study.attrition and study.fitted is None:
         paragraphs.append(
-            f"The endpoint occurs {_times(study.num_events)} among the eligible subjects, too rarely to estimate a "
-            f"rate. The outcome is therefore assumed, not read from the cohort: {assumption(study)}."
+            f"The endpoint occurs {_times(findings.cohort.events)} among the eligible subjects, too rarely to estimate "
+            f"a rate. The outcome is therefore assumed, not read from the cohort: {assumption(study)}."
         )
     if not study.attrition:
         paragraphs.append(
             f"There is no cohort: patients are parametric, and the outcome is assumed: {assumption(study)}."
         )
-    if study.attrition and study.num_eligible < _SMALL_POOL:
+    if not findings.cohort.is_whole:
+        paragraphs.append(
+            f"The patients are real: counts of fewer than {findings.cohort.smallest} of them, and such as would give "
+            "one away, are not told (smallest_cell=1 tells them)."
+        )
+    if study.attrition and findings.cohort.eligible is not None and study.num_eligible < _SMALL_POOL:
         repeats = study.plan.num_subjects / study.num_eligible
         paragraphs.append(
             f"Only {study.num_eligible:,} subjects are eligible. Each simulated trial draws its "
@@ -102,16 +113,17 @@ def _first(findings: Findings) -> Section | None:
         )
     if study.fitted is not None:
         low, high = study.fitted.low, study.fitted.high
+        shown_events = "the" if findings.cohort.events is None else f"{findings.cohort.events}"
         paragraphs.append(
-            f"More simulated trials make the Monte-Carlo errors smaller, but not what {study.num_events} events in the "
+            f"More simulated trials make the Monte-Carlo errors smaller, but not what {shown_events} events in the "
             f"cohort leave open: the rate of the endpoint may be {low:.2f} to {high:.2f} times the one used here "
             "(95 % interval). What that does to the trial stands under Outcome."
         )
     return Section("Read this first", paragraphs) if paragraphs else None
 
 
-def _times(count: int) -> str:
-    return {0: "not once", 1: "once"}.get(count, f"{count} times")
+def _times(count: int | None) -> str:
+    return "few times" if count is None else {0: "not once", 1: "once"}.get(count, f"{count} times")
 
 
 def _truth_of(study: Study) -> str:

@@ -60,7 +60,7 @@ def pool_divisions(study: Study, cohort: Cohort, told: Collection[str]) -> dict[
 def represented(findings: Findings) -> list[Represented]:
     """Every group that anybody of the cohort belongs to, from the first and the last row of its attrition."""
     ends: dict[tuple[str, str], tuple[GroupRow, GroupRow]] = {}
-    for row in findings.groups:
+    for row in findings.cohort.groups:
         first, _ = ends.get((row.division, row.group), (row, row))
         ends[row.division, row.group] = first, row
     total, eligible = (

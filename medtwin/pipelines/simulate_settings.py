@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medtwin.config import build
+from medtwin.core.disclosure import SMALLEST_CELL
 from medtwin.core.errors import ConfigError
 from medtwin.pipelines.export_settings import Override
 from medtwin.pipelines.replay import ReplayChoice, replay_choice
@@ -34,6 +35,7 @@ class SimulateSettings:
         cohorts: Further cohorts of the same source; `cohorts_differ_by` `seeds` of one generator, or `bootstrap`:
             generators trained on resampled patients.
         source_subjects: How many patients twins were learned from; None: as their provenance records it.
+        smallest_cell: The least count of real people that is told; 1: everything is told.
         level: `patient`; `statistic`, the joint normal statistic of the looks alone; or `both`, in one table.
         observed: Where the information of looks lies at the statistic's level (`InformationRange`); None: as planned.
     """
@@ -57,9 +59,10 @@ class SimulateSettings:
     cohorts: tuple[Path, ...] = ()
     cohorts_differ_by: str = "seeds"
     source_subjects: int | None = None
+    smallest_cell: int = SMALLEST_CELL
 
     def __post_init__(self) -> None:
-        for name in ("num_trials", "num_curve", "workers"):
+        for name in ("num_trials", "num_curve", "workers", "smallest_cell"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if self.target_mcse is not None and not 0 < self.target_mcse < 1:

@@ -11,11 +11,11 @@ import pyarrow.csv as pa_csv
 from scipy.stats import norm
 
 from medtwin.core.files import atomic_file
+from medtwin.pipelines.simulate_disclosure import ToldCohort
 from medtwin.trials import Study
 from medtwin.trials.design.group_sequential import hazard_ratio_at_bound
 from medtwin.trials.engine.batch import Characteristics
 from medtwin.trials.engine.scenarios import Line, Scenario
-from medtwin.trials.population.attrition import GroupRow
 
 
 def write_tables(
@@ -24,7 +24,7 @@ def write_tables(
     scenarios: Sequence[Scenario],
     found: Sequence[Characteristics],
     lines: Sequence[Line],
-    groups: Sequence[GroupRow],
+    cohort: ToldCohort,
 ) -> None:
     """Writes the tables of a trial of times to an event.
 
@@ -34,14 +34,20 @@ def write_tables(
         scenarios: That were simulated.
         found: With what result.
         lines: Every operating characteristic.
-        groups: The attrition by sex, age and race, as far as it may be told.
+        cohort: Its attrition, as far as it may be told.
     """
     write_csv(folder / "operating_characteristics.csv", _line_columns(lines))
-    names: tuple[str, ...] = ("criterion", "assessed", "fails", "not_evaluable", "remaining", "excluded")
-    write_csv(folder / "attrition.csv", {name: [getattr(row, name) for row in study.attrition] for name in names})
-    names = ("division", "group", "criterion", "assessed", "fails", "not_evaluable", "remaining")
-    write_csv(folder / "attrition_by_group.csv", {name: [getattr(row, name) for row in groups] for name in names})
+    write_attrition(folder, cohort)
     write_csv(folder / "boundaries.csv", boundary_columns(study, scenarios, found))
+
+
+def write_attrition(folder: Path, cohort: ToldCohort) -> None:
+    """Writes attrition.csv and attrition_by_group.csv; what is not told is empty."""
+    names: tuple[str, ...] = ("criterion", "assessed", "fails", "not_evaluable", "remaining", "excluded")
+    write_csv(folder / "attrition.csv", {name: [getattr(row, name) for row in cohort.attrition] for name in names})
+    names = ("division", "group", "criterion", "assessed", "fails", "not_evaluable", "remaining")
+    columns = {name: [getattr(row, name) for row in cohort.groups] for name in names}
+    write_csv(folder / "attrition_by_group.csv", columns)
 
 
 def _line_columns(lines: Sequence[Line]) -> dict[str, Sequence[object]]:

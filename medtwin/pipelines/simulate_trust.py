@@ -17,7 +17,13 @@ from medtwin.core.shards import map_shards
 from medtwin.core.verdict import read_verdict
 from medtwin.pipelines.export_settings import Override
 from medtwin.pipelines.simulate_estimands import estimation, estimation_record, estimation_section, score_columns
-from medtwin.pipelines.simulate_precision import Source, precision_columns, precision_results, precision_section
+from medtwin.pipelines.simulate_precision import (
+    Source,
+    precision_columns,
+    precision_results,
+    precision_section,
+    without_size,
+)
 from medtwin.report import Section
 from medtwin.report.page import State
 from medtwin.trials import Cohort, Study
@@ -127,6 +133,8 @@ def write_trust(
     source: Source,
     others: tuple[Sequence[tuple[Study, Characteristics]], Spread],
     seed: int,
+    *,
+    is_size_told: bool = True,
 ) -> list[Section]:
     """Writes estimand.json, scores.csv and precision.csv; returns their sections of the report.
 
@@ -137,6 +145,7 @@ def write_trust(
         source: Of whom the cohort is.
         others: The same trial on other cohorts, and how they differ.
         seed: Of the run.
+        is_size_told: Whether the number of eligible subjects may be told.
     """
     study, cohort = prepared
     estimated = estimation(study, [pair for pair in pairs if pair[0].name in ("alternative", "null")], seed)
@@ -145,6 +154,7 @@ def write_trust(
     sections = [estimation_section(estimated)]
     if cohort is not None:
         results = precision_results((study, cohort), pairs[0][1], source, others[0], spread=others[1], seed=seed)
+        results = results if is_size_told else without_size(results)
         _write_csv(folder / "precision.csv", precision_columns(results))
         if (section := precision_section(results, source, study)) is not None:
             sections.append(section)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medtwin.check.disclosure import is_small
+from medtwin.core.disclosure import is_small
+from medtwin.pipelines.simulate_disclosure import ToldCohort
 from medtwin.report import Section, Table
 from medtwin.trials import Cohort, SurvivalTrial
 from medtwin.trials.engine.response_trial import ResponseTrial
@@ -66,19 +67,22 @@ class ToldWhatIf:
     withheld: Sequence[str] = ()
 
 
-def what_if_of(trial: SurvivalTrial | ResponseTrial, cohort: Cohort, seed: int, *, is_real: bool) -> ToldWhatIf | None:
-    """What each criterion of a trial costs on a cohort, as far as it may be told; None of a trial without criteria.
+def what_if_of(trial: SurvivalTrial | ResponseTrial, cohort: Cohort, seed: int, told: ToldCohort) -> ToldWhatIf | None:
+    """What each criterion of a trial costs on a cohort, as far as it may be told.
+
+    None of a trial without criteria, and of a cohort of which it is not told how many are eligible. Of a criterion or a
+    division nothing is told where that would tell of few people, or give away what the attrition does not tell.
 
     Args:
         trial: As configured.
         cohort: Its subjects.
         seed: Of the run.
-        is_real: Whether they are real: then nothing is told of a criterion or a division that tells of 1 to 10 people.
+        told: What may be told of them.
 
     Raises:
         ConfigError: If a code is unknown.
     """
-    if not trial.criteria:
+    if not trial.criteria or not told.is_flow_told:
         return None
     endpoint, effect = _endpoint(trial, cohort)
     entry = follow_flow(cohort, trial.index, trial.criteria).entry
@@ -90,17 +94,18 @@ def what_if_of(trial: SurvivalTrial | ResponseTrial, cohort: Cohort, seed: int, 
         generator=np.random.default_rng([seed, 9]),
         num_resamples=_RESAMPLES,
     )
-    withheld = [row.criterion for row in found.left_out if is_real and _tells_few(row)]
+    few = {row.criterion for row in found.left_out if told.tells_few(row.gained, row.pool.size)}
+    withheld = [row.criterion for row in found.left_out if row.criterion in {*few, *told.withheld}]
     kept = [row for row in found.left_out if row.criterion not in withheld]
-    told = [name for name in divisions if not (is_real and _division_tells_few(name, found.pool, kept))]
-    rows = _pool_rows(ALL, found.pool, told)
+    shown = [name for name in divisions if not _division_tells_few(name, found.pool, kept, told.smallest)]
+    rows = _pool_rows(ALL, found.pool, shown)
     for row in kept:
         rows += [
-            *_pool_rows(row.criterion, row.pool, told),
+            *_pool_rows(row.criterion, row.pool, shown),
             _row(row.criterion, GAINED, row.gained_share, row.gained),
             _row(row.criterion, SHAPLEY, row.contribution),
         ]
-        for name in told:
+        for name in shown:
             changes = row.share_changes[name].items()
             rows += [_row(row.criterion, SHARE_CHANGE, change, None, (name, group)) for group, change in changes]
         if row.effect_change is not None:
@@ -130,17 +135,13 @@ def _endpoint(trial: SurvivalTrial | ResponseTrial, cohort: Cohort) -> tuple[str
     return f"{name}, assumed: the record has none", None
 
 
-def _tells_few(row: LeftOut) -> bool:
-    return is_small(row.gained) or is_small(row.pool.size)
-
-
-def _division_tells_few(name: str, pool: Pool, rows: Sequence[LeftOut]) -> bool:
+def _division_tells_few(name: str, pool: Pool, rows: Sequence[LeftOut], smallest: int) -> bool:
     """Whether a group, or those whom a criterion keeps out of it, are few."""
     own = pool.composition[name]
     counts = list(own.values())
     for row in rows:
         counts += [number - own[group] for group, number in row.pool.composition[name].items()]
-    return any(is_small(count) for count in counts)
+    return any(is_small(count, smallest) for count in counts)
 
 
 def _pool_rows(left_out: str, pool: Pool, divisions: Sequence[str]) -> list[WhatIfRow]:

@@ -14,11 +14,11 @@ Floats = NDArray[np.float64]
 _BLUE, _ORANGE, _GREY, _GREEN = COLOURS[:4]
 
 
-def flow_plot(steps: Sequence[tuple[str, int, int, int]]) -> str:
+def flow_plot(steps: Sequence[tuple[str, int | None, int | None, int | None]]) -> str:
     """A CONSORT flow: a box for those who remain after each step, beside it those whom the step excluded.
 
     Args:
-        steps: What was demanded, how many remain, how many it excluded, of them without the data.
+        steps: What was demanded, how many remain, how many it excluded, of them without the data; None: not told.
     """
     figure, axes = canvas(7.5, 0.75 * len(steps) + 0.1)
     axes.set_axis_off()
@@ -29,14 +29,20 @@ def flow_plot(steps: Sequence[tuple[str, int, int, int]]) -> str:
     arrow = {"arrowstyle": "-|>", "color": _GREY, "shrinkA": 0, "shrinkB": 0}
     for row, (demand, remaining, excluded, unknown) in enumerate(steps):
         text = demand if len(demand) <= 62 else demand[:60] + " …"
-        axes.text(2.9, -row, f"{text}\nn = {remaining:,}", ha="center", va="center", bbox=box, fontsize=9)
+        axes.text(2.9, -row, f"{text}\nn = {_count(remaining)}", ha="center", va="center", bbox=box, fontsize=9)
         if row + 1 < len(steps):
             axes.annotate("", (2.9, -row - 0.68), (2.9, -row - 0.32), arrowprops=arrow)
-        if excluded:
+        if excluded != 0:
             gap = f"\n({unknown:,} lacked the data)" if unknown else ""
-            axes.text(8.3, -row + 0.5, f"excluded: {excluded:,}{gap}", ha="center", va="center", bbox=side, fontsize=9)
+            axes.text(
+                8.3, -row + 0.5, f"excluded: {_count(excluded)}{gap}", ha="center", va="center", bbox=side, fontsize=9
+            )
             axes.annotate("", (7.2, -row + 0.5), (2.9, -row + 0.5), arrowprops=arrow)
     return to_svg(figure)
+
+
+def _count(number: int | None) -> str:
+    return "not told" if number is None else f"{number:,}"
 
 
 def bounds_plot(

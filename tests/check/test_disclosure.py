@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from medtwin.check.disclosure import SMALLEST_CELL, is_small, shareable
+from medtwin.check.disclosure import shareable
 from medtwin.check.estimates import Estimate, Measure
 from medtwin.check.findings import Findings, MissingnessRow, RuleRow, StratumRow, SurvivalRow, UnitRow
 from medtwin.check.group_rows import FairnessRow
 from medtwin.check.image_rows import ImageStratumRow
+from medtwin.core.disclosure import SMALLEST_CELL, is_small
 
 SOME = Estimate(0.1, 0.0, 0.2, 0.05, 0.1)
 

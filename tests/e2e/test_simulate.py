@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import shutil
 import signal
 import subprocess
@@ -16,13 +17,15 @@ import pytest
 
 from medtwin.core.errors import ConfigError
 from medtwin.core.events import Event, events_to_table
-from medtwin.core.files import manifest_hash, verify_manifest, write_json, write_manifest
+from medtwin.core.files import manifest_hash, read_json, verify_manifest, write_json, write_manifest
 from medtwin.core.provenance import read_provenance
 from medtwin.core.verdict import Verdict, write_verdict
 from medtwin.pipelines.export_settings import Override
-from medtwin.pipelines.simulate import shareable_groups, simulate, trial_config
-from medtwin.pipelines.simulate_settings import SimulateSettings
-from medtwin.trials.population.attrition import GroupRow
+from medtwin.pipelines.simulate import simulate, trial_config
+from medtwin.pipelines.simulate_disclosure import told_cohort
+from medtwin.pipelines.simulate_settings import SimulateSettings, built_trial
+from medtwin.trials import prepare
+from medtwin.trials.population.criteria import AttritionRow
 from tests.e2e.conftest import Medtwin, command, environment
 
 FEW = ("num_trials=100", "num_curve=100")
@@ -41,13 +44,13 @@ def trial(medtwin: Medtwin, dataset: Path, tmp_path_factory: pytest.TempPathFact
     return out
 
 
-def meds(folder: Path, num_deaths: int, count: int = 60) -> Path:
+def meds(folder: Path, num_deaths: int, count: int = 60, num_men: int = 0) -> Path:
     """A bare MEDS dataset: no encounters, no codes.parquet, no manifest; therefore real."""
     events = []
     for number in range(1, count + 1):
         start = datetime(2020, 1, 1) + timedelta(days=number)
         events += [
-            Event(number, None, "GENDER//F"),
+            Event(number, None, "GENDER//M" if number > count - num_men else "GENDER//F"),
             Event(number, start - timedelta(days=365 * 50), "MEDS_BIRTH"),
             Event(number, start, "LAB//1", 1.0),
             Event(number, start + timedelta(days=500), "LAB//1", 2.0),
@@ -135,10 +138,41 @@ def test_of_real_patients_no_row_leaves(tmp_path: Path) -> None:
     assert "The cohort holds real patients: no patient table was written." in page
     told = rows_of(out / "attrition_by_group.csv")
     assert {row["division"] for row in told} == {"sex", "age", "race"}  # 60 alike: no group is small
-    few = [GroupRow("sex", sex, "any", count, 0, 0, count) for sex, count in (("F", 57), ("M", 3))]
-    rest = [GroupRow("age", "18 to 39", "any", 60, 0, 0, 60)]
-    assert shareable_groups([*few, *rest]) == rest
     assert read_provenance(out)["origin"] == "real"
+
+
+def test_few_real_people_are_not_counted(tmp_path: Path) -> None:
+    cohort = meds(tmp_path / "meds", num_deaths=20, num_men=5)
+    women = "trial.eligibility=[{_target_: medtwin.trials.Sex, sex: F}, {_target_: medtwin.trials.Age, minimum: 18}]"
+    chosen = SimulateSettings(cohort, trial_config("any_adult", [women]), tmp_path / "trial", 100, 100)
+    out = simulate(chosen)
+    assert [row["remaining"] for row in rows_of(out / "attrition.csv")] == ["60", "60", "", ""]
+    assert [row["excluded"] for row in rows_of(out / "attrition.csv")] == ["0", "0", "", ""]
+    assert rows_of(out / "attrition_by_group.csv") == []
+    assert rows_of(out / "what_if.csv") == []
+    numbers = read_json(out / "report.json")
+    assert numbers["cohort"] == {"subjects": 60, "eligible": None, "events": None}
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "counts of fewer than 11 of them, and such as would give one away, are not told" in page
+    for path in (out / "report.md", out / "precision.csv"):
+        assert not re.search(r"\b55\b", path.read_text()), path.name
+    assert read_provenance(out)["config"]["smallest_cell"] == 11
+    with pytest.raises(ConfigError, match="smallest_cell must be 1 or more, got 0"):
+        replace(chosen, smallest_cell=0)
+
+
+def test_everybody_is_counted_where_that_is_asked_for_or_nobody_is_real() -> None:
+    trial = built_trial(trial_config("any_adult"), "trial")
+    rows = [AttritionRow("all", 60, 0, 0), AttritionRow("index", 60, 0, 0), AttritionRow("women", 55, 5, 0)]
+    study = replace(prepare(trial, None, 0), attrition=rows, cohort_size=60, num_eligible=55, num_events=4)
+    assert told_cohort(study, "real").eligible is None
+    for told in (
+        told_cohort(study, "real", smallest=1),
+        *(told_cohort(study, one) for one in ("simulated", "synthetic")),
+    ):
+        assert (told.subjects, told.eligible, told.events) == (60, 55, 4)
+        assert [row.excluded for row in told.attrition] == [0, 0, 5]
+        assert told.is_whole
 
 
 def synthetic(source: Path, folder: Path) -> Path:

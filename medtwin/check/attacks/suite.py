@@ -20,10 +20,10 @@ from medtwin.check.attacks.membership_scores import (
 from medtwin.check.attacks.singling_out import singling_out
 from medtwin.check.attacks.table import Bools, Floats, Ints, People, Scales, attributes_of, nearest_distances, people_of
 from medtwin.check.copies import longest_runs, tokens_of
-from medtwin.check.disclosure import SMALLEST_CELL
 from medtwin.check.near_copies import rhythm_scores
 from medtwin.check.records import Records
 from medtwin.check.strata import Stratification
+from medtwin.core.disclosure import SMALLEST_CELL
 from medtwin.core.seeds import generator
 
 MAX_PEOPLE = 4000

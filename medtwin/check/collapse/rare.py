@@ -10,8 +10,8 @@ from scipy.stats import hypergeom
 
 from medtwin.check.collapse.jackknife import Jackknifed, group_weights
 from medtwin.check.collapse_rows import RareRow
-from medtwin.check.disclosure import SMALLEST_CELL
 from medtwin.check.records import Records
+from medtwin.core.disclosure import SMALLEST_CELL
 
 RARE = 0.1
 """A code is rare where at most this share of patients and twins together have it."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from medtwin.check.disclosure import SMALLEST_CELL
+from medtwin.core.disclosure import SMALLEST_CELL
 from medtwin.core.errors import ConfigError
 
 MIN_GROUP = 50

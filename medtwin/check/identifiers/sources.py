@@ -11,10 +11,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from medtwin.check.disclosure import SMALLEST_CELL
 from medtwin.check.identifiers.known import TEXT_WORDS, Known
 from medtwin.check.identifiers.words import words_of
 from medtwin.core.dataset import Dataset
+from medtwin.core.disclosure import SMALLEST_CELL
 from medtwin.core.errors import SourceError
 from medtwin.dicom.reading.texts import element_texts, read_whole
 
