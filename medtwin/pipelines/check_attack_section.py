@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from medtwin.check import Findings
-from medtwin.check.attack_rows import Membership, Risk, TruePositives
+from medtwin.check.attack_rows import GroupRisk, Membership, Risk, TruePositives
 from medtwin.pipelines.report_text import Cells
 from medtwin.report import Section, Table
 
@@ -30,11 +32,10 @@ def attacks_section(findings: Findings) -> Section | None:
         Table(_RISKS, [_risk(one.title, one) for one in general], "What is learned of everybody"),
         Table(_RISKS, [_risk(one.name, one) for one in single], "Attributes that are inferred most"),
     ]
-    groups: list[Cells] = [
-        _risk(f"{one.risk.name}, {one.division} {one.group}", one.risk) for one in findings.group_risks
-    ]
-    if groups:
-        parts.append(Table(_RISKS, groups, "The same in groups"))
+    known = [one for one in findings.group_risks if one.risk.risk is not None]
+    groups: list[Cells] = [_risk(f"{one.risk.name}, {one.division} {one.group}", one.risk) for one in known]
+    if findings.group_risks:
+        parts.append(Table(_RISKS, groups, "The same in groups", _unknown(findings.group_risks)))
     columns = [
         "score",
         "patients",
@@ -55,6 +56,13 @@ def attacks_section(findings: Findings) -> Section | None:
         )
     )
     return Section("What an attacker learns", [text], parts)
+
+
+def _unknown(risks: Sequence[GroupRisk]) -> str:
+    """How many risks of groups are not known, and why, in a sentence; empty of none."""
+    counts = Counter(one.risk.reason for one in risks if one.risk.risk is None)
+    told = "; ".join(f"{number}: {reason}" for reason, number in counts.most_common())
+    return f"Not estimable, and in tables/risks.csv: {told}." if told else ""
 
 
 def attack_tables(findings: Findings) -> dict[str, list[dict[str, Any]]]:

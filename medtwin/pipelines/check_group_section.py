@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from medtwin.check import Findings
@@ -30,10 +31,18 @@ def fairness_section(findings: Findings, of_task: Sequence[FairnessRow] = ()) ->
     if not rows and not findings.small_cells:
         return None
     parts: list[Part] = []
+    silent: list[str] = []
+    named = [row.division for row in findings.strata], [row.division for row in rows]
+    divisions = list(dict.fromkeys([*named[0], *named[1]]))
     for metric in dict.fromkeys(row.metric for row in rows):
         chosen = [row for row in rows if row.metric == metric]
-        title = _WHAT.get(metric, f"Attack: {metric}")
-        parts.append(Table(_columns(metric), [_cells(row) for row in chosen], title))
+        chosen.sort(key=lambda row: (divisions.index(row.division), row.group))
+        title, judged = _WHAT.get(metric, f"Attack: {metric}"), [row for row in chosen if not row.reason]
+        unjudged = _unjudged([row for row in chosen if row.reason])
+        if judged:
+            parts.append(Table(_columns(metric), [_cells(row) for row in judged], title, unjudged))
+        else:
+            silent.append(f"{title}: {unjudged[0].lower()}{unjudged[1:]}")
     if findings.small_cells:
         note = (
             "Cells: what several things that others may know of a patient are together. Small: 1 to 10 twins. In rare "
@@ -57,10 +66,19 @@ def fairness_section(findings: Findings, of_task: Sequence[FairnessRow] = ()) ->
         parts.append(Table(columns, cells, "Cells of few people", note))
     text = (
         "Each group is held against all patients who are not of it, or its share against what it should be. Worse by: "
-        "how much worse the group fares, with its interval from resampled patients. A group that is too small to judge "
-        "is told of all the same."
+        "how much worse the group fares, with its interval from resampled patients. Groups that are too small to judge "
+        "are counted here; their sizes are in tables/fairness.csv."
     )
-    return Section("Does every group fare alike?", [text], parts)
+    return Section("Does every group fare alike?", [text, *silent], parts)
+
+
+def _unjudged(rows: Sequence[FairnessRow]) -> str:
+    """How many groups are not judged, and why, in a sentence; empty of none."""
+    if not rows:
+        return ""
+    counts = Counter(row.reason.removeprefix("not judged: ") for row in rows)
+    told = "; ".join(f"{number}: {reason}" if len(counts) > 1 else reason for reason, number in counts.most_common())
+    return f"Not judged: {len(rows)} group{'s' * (len(rows) > 1)} ({told})."
 
 
 def _columns(metric: str) -> list[str]:
@@ -70,7 +88,7 @@ def _columns(metric: str) -> list[str]:
         sizes, others = ["test patients", "with the outcome"], "all others" if metric == LOST else "model of real"
     else:
         sizes, others = ["training patients", "others"], "all others"
-    return ["", "group", *sizes, "value", "interval", others, "worse by", "interval", ""]
+    return ["", "group", *sizes, "value", "interval", others, "worse by", "interval"]
 
 
 def _cells(row: FairnessRow) -> Cells:
@@ -84,7 +102,6 @@ def _cells(row: FairnessRow) -> Cells:
         row.reference,
         row.gap,
         _ends(row.gap_low, row.gap_high),
-        row.reason,
     ]
 
 
