@@ -56,18 +56,26 @@ def fit_square(image: Floats, pixel: tuple[float, float], size: int, fit: Fit = 
     extent = [number * length for number, length in zip(image.shape, pixel, strict=True)]
     step = (max(extent) if fit == "pad" else min(extent)) / size
     dark = image.min()
-    rows, columns = (_weights(number, length / step, size) for number, length in zip(image.shape, pixel, strict=True))
+    both = zip(image.shape, pixel, strict=True)
+    rows, columns = (axis_weights(number, length / step, size) for number, length in both)
     values = rows @ (image.astype(np.float64) - dark) @ columns.T + dark
     return Square(np.clip(values, dark, image.max()).astype(np.float32), step)
 
 
-def _weights(number: int, length: float, size: int) -> NDArray[np.float64]:
-    """What each pixel of the grid takes of each pixel of an axis of that many, (size, number).
+def axis_weights(number: int, length: float, size: int) -> NDArray[np.float64]:
+    """What each pixel of the grid takes of each pixel of an axis, (size, number); the middle lies in the middle.
+
+    The mean of what it covers where the grid is coarser, linear between the nearest two where it is finer. A pixel of
+    the grid that the axis does not reach takes nothing.
 
     Args:
         number: Pixels of the image.
         length: Of one, in pixels of the grid.
         size: Pixels of the grid.
+
+    >>> axis_weights(4, 0.5, 2)
+    array([[0.5, 0.5, 0. , 0. ],
+           [0. , 0. , 0.5, 0.5]])
     """
     start = (size - number * length) / 2
     if length > 1:  # finer than the image: between the two nearest, the border repeated within half a pixel of it

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from medtwin import __version__
 from medtwin.core.codes import BIRTH
 from medtwin.core.events import Event, events_to_table
 from medtwin.core.images import ImageRow, accession_number, image_path
 from medtwin.core.output import Output
-from medtwin.dicom import Patient, ProjectionImage, Study, projection_to_dataset, write_series
+from medtwin.dicom import Patient, ProjectionImage, Study, Volume, projection_to_dataset, write_series, write_volume
 from medtwin.dicom.write import can_be_dx
 from medtwin.pipelines.generate_blocks import read_block, records_of
 from medtwin.pipelines.generate_settings import GenerateSettings
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from medtwin.scans.conditions import ScanRequest
     from medtwin.scans.generate import GeneratedScan, ScanModel
 
-_WRITTEN = ("CR", "DX")  # modalities of one image, which this form writes
+_OF_ONE_IMAGE, _OF_SLICES = ("CR", "DX"), ("CT", "MR")
 
 
 class Scans:
@@ -77,7 +77,7 @@ class Scans:
         for drawn, _ in wanted:
             row = self._image_row(drawn, people[drawn.call.subject_id])
             self.images.append(row)
-            written = replace(drawn, written_modality=row.modality)
+            written = replace(drawn, written_modality=row.modality, num_images=row.num_slices)
             found.setdefault(drawn.call.subject_id, []).append(written)
         return found
 
@@ -88,15 +88,16 @@ class Scans:
         from medtwin.scans.conditions import ScanRequest
         from medtwin.timelines.priors.latents import latents_at
 
-        module, spec = load_timelines(self.chosen.timelines)
+        modalities = _OF_ONE_IMAGE if model.description.voxel_ratio is None else _OF_SLICES
         has_latents = model.description.conditions.latent_width > 0
+        module, spec = load_timelines(self.chosen.timelines) if has_latents else (None, None)
         found: dict[int, list[tuple[Drawn, ScanRequest]]] = {}
         for events in records_of(read_block(block)):
             subject = events[0].subject_id
             here = calls[subject]
             people[subject] = person = person_of(events)
             latents: list[Any] = [None] * len(here)
-            if has_latents and here:
+            if module is not None and spec is not None and here:
                 moments = {subject: [_minute(call.time) for call in here]}
                 latents = latents_at(module.average, spec, events_to_table(_sorted(events)), moments)[subject]
             for number, (call, latent) in enumerate(zip(here, latents, strict=True)):
@@ -111,17 +112,13 @@ class Scans:
                     labels=call.labels,
                     latent=latent,
                 )
-                if call.modality in _WRITTEN and model.can_make(request):
+                if call.modality in modalities and model.can_make(request):
                     found.setdefault(subject, []).append((Drawn(call, str(study), str(series)), request))
         return found
 
     def _write_scan(self, drawn: Drawn, scan: GeneratedScan, person: Person) -> None:
         """Writes a scan whole or not at all."""
         call = drawn.call
-        pixels = scan.pixels.astype("uint8") if scan.bits_stored <= 8 else scan.pixels
-        image = ProjectionImage(pixels, scan.bits_stored, call.view, scan.spacing_mm)
-        if call.modality == "DX" and can_be_dx(image, call.body_part):
-            image = replace(image, modality="DX")
         study = Study(
             drawn.study_uid,
             drawn.series_uid,
@@ -137,7 +134,10 @@ class Scans:
         patient = Patient(str(call.subject_id), sex=person.sex, birth_date=birth, age_years=person.age_at(call.time))
         part = self.output.scratch("series") / drawn.series_uid
         shutil.rmtree(part, ignore_errors=True)
-        write_series(part, [projection_to_dataset(image, patient, study)])
+        if scan.pixels.ndim == 3:
+            write_volume(part, volume_of(scan), patient, study)
+        else:
+            write_series(part, [projection_to_dataset(_projection_of(scan, call), patient, study)])
         final = self.output.path / _path(drawn)
         final.parent.mkdir(parents=True, exist_ok=True)
         part.rename(final)
@@ -156,13 +156,13 @@ class Scans:
             view=call.view,
             rows=shape.rows,
             columns=shape.columns,
-            num_slices=1,
+            num_slices=shape.num_slices,
             pixel_spacing_row_mm=shape.pixel_spacing_row_mm,
             pixel_spacing_column_mm=shape.pixel_spacing_column_mm,
             spacing_source=shape.spacing_source,
-            slice_spacing_mm=None,
-            slice_thickness_mm=None,
-            intensity_unit=None,
+            slice_spacing_mm=shape.slice_spacing_mm,
+            slice_thickness_mm=series.header.slice_thickness_mm,
+            intensity_unit=series.header.intensity_unit,
             photometric="MONOCHROME2",
             bits_stored=pixel.bits_stored,
             sex=person.sex,
@@ -172,6 +172,30 @@ class Scans:
             series_uid=drawn.series_uid,
             path=_path(drawn),
         )
+
+
+def volume_of(scan: GeneratedScan) -> Volume:
+    """A drawn volume as it is written: axial, its middle at the origin of its frame of reference.
+
+    Slices run from the feet to the head, rows to the back, columns to the patient's left: so they were learned.
+
+    Raises:
+        ValueError: If the distances of its voxels are unknown: they are not made up.
+    """
+    if scan.spacing_mm is None or scan.slice_spacing_mm is None:
+        raise ValueError(f"scan {scan.key}: a volume must have a spacing of rows, columns and slices")
+    spacing = (scan.slice_spacing_mm, *scan.spacing_mm)
+    z, y, x = (-(number - 1) / 2 * mm for number, mm in zip(scan.pixels.shape, spacing, strict=True))
+    modality: Literal["CT", "MR"] = "CT" if scan.modality == "CT" else "MR"
+    return Volume(
+        scan.pixels, modality, scan.spacing_mm, scan.slice_spacing_mm, origin_mm=(x, y, z), bits_stored=scan.bits_stored
+    )
+
+
+def _projection_of(scan: GeneratedScan, call: ScanCall) -> ProjectionImage:
+    pixels = scan.pixels.astype("uint8") if scan.bits_stored <= 8 else scan.pixels
+    image = ProjectionImage(pixels, scan.bits_stored, call.view, scan.spacing_mm)
+    return replace(image, modality="DX") if call.modality == "DX" and can_be_dx(image, call.body_part) else image
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ A map of the room:
 
 - Images to train on: `reader` reads a series as a square, `cache` keeps squares on disk, `intensity` scales them,
   `pose` lays them on a template, `conditions` says what is known of each, `class_weights` how often each is shown;
-  `data` is the module.
+  `data` is the module. Series of slices as volumes: `volumes` reads them, `volume_data` is the module.
 - What is measured of them: `effects` of the conditions on the mean image, the `gaussian` model of the rest, how
   findings change its `spread`, on `folds`; pixel `spacings`.
 - The network: `unet` (with `norms`) or `monai_net`; the `denoiser` wraps either, by one of the `parameterizations`.

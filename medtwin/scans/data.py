@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from medtwin.core.errors import DatasetError
 from medtwin.core.files import write_json
 from medtwin.core.images import ImageRow, table_to_images
 from medtwin.core.squares import FITS, Fit
-from medtwin.scans.cache import CachedImages, read_cached
+from medtwin.scans.cache import CachedImages, Form, read_cached_as
 from medtwin.scans.class_weights import class_weights
 from medtwin.scans.conditions import ConditionSpec, Encoded, ScanRequest, row_to_request
 from medtwin.scans.intensity import IntensityMap
@@ -37,6 +38,7 @@ DESCRIPTION = "scans.json"
 
 _CHUNK = 256
 _MAX_MEASURED = 4096
+_VALUES_MEASURED = 2**28
 _MIN_TRAIN_IMAGES = 8
 Split = Literal["train", "tuning"]
 Array = NDArray[np.float32]
@@ -44,11 +46,22 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class _Images:
-    """The images of one split: pixels on disk, the rest in memory."""
+    """The images of one split: pixels on disk, the rest in memory.
+
+    Attributes:
+        places: Of each image in the pixels.
+        num_left_out: Series that were read and cannot be learned.
+    """
 
     rows: list[ImageRow]
     pixels: CachedImages
     requests: list[ScanRequest]
+    places: Sequence[int]
+    num_left_out: int = 0
+
+    def values(self, index: int) -> Array:
+        """Modality values of an image, (*shape)."""
+        return self.pixels.values(self.places[index])
 
 
 class _Split(TorchDataset[Any]):
@@ -72,19 +85,22 @@ class _Split(TorchDataset[Any]):
         }
 
     def images(self, indices: Iterable[int]) -> Tensor:
-        """Some images in the scale of the network as they are, (n, 1, size, size)."""
+        """Some images in the scale of the network as they are, (n, 1, *shape)."""
         return torch.from_numpy(np.stack([self.image(int(index)) for index in indices])[:, None])
 
     def image(self, index: int) -> Array:
-        """One image in the scale of the network as it is, (size, size)."""
+        """One image in the scale of the network as it is, (*shape)."""
         row = self._images.rows[index]
-        return self._intensity.to_model(self._images.pixels.values(index), row.modality, bits_of(row))
+        return self._intensity.to_model(self._images.values(index), row.modality, bits_of(row))
 
 
 class ScanDataModule(lightning.LightningDataModule):
     """Batches of images of some modalities, with their conditions.
 
     Vocabularies, scales and intensity windows come from the train split alone; tuning validates; held_out is not read.
+
+    Attributes:
+        form: What series are brought to.
     """
 
     shares_cache = True
@@ -133,6 +149,7 @@ class ScanDataModule(lightning.LightningDataModule):
         self.align = align
         self.modalities, self.slices, self.fit = tuple(modalities), slices, fit
         self._seed = 0
+        self.form = Form.squares(size, fit)
 
     def attach(self, dataset: Dataset, *, seed: int, cache: Path, latents: Path | None = None) -> None:
         """Reads the images of a dataset, and fits on its train split all that is fitted.
@@ -150,21 +167,19 @@ class ScanDataModule(lightning.LightningDataModule):
         """
         self._seed = seed
         splits = dataset.subject_splits()
-        rows = [row for row in table_to_images(dataset.images()) if self._wanted(row)]
+        rows = [row for row in table_to_images(dataset.images()) if self.wants(row)]
         latent_of = _read_latents(latents)
         self._splits: dict[Split, _Images] = {}
         for split in ("train", "tuning"):
             chosen = [row for row in rows if splits.get(row.subject_id) == split]
-            if split == "train" and len(chosen) < _MIN_TRAIN_IMAGES:
-                raise DatasetError(
-                    f"{dataset.path} must have {_MIN_TRAIN_IMAGES} training images or more of "
-                    f"{', '.join(self.modalities)}, got {len(chosen)}: set data.modalities to what it has"
-                )
+            if split == "train":
+                self._require(dataset, len(chosen), "set data.modalities to what it has")
             self._splits[split] = self._read(dataset, chosen, cache, latent_of)
         train = self._splits["train"]
+        self._require(dataset, len(train.rows), f"{train.num_left_out} more cannot be used, as docs/scans.md says")
         self.spec = ConditionSpec.fit(train.requests, min_count=self.min_count)
         self.intensity = self.fit_intensity(
-            (train.pixels.values(i), row.modality, bits_of(row)) for i, row in enumerate(train.rows)
+            (train.values(i), row.modality, bits_of(row)) for i, row in enumerate(train.rows)
         )
         self.spacings = SpacingTable.fit(train.requests)
         self._sets = {
@@ -172,6 +187,13 @@ class ScanDataModule(lightning.LightningDataModule):
             for split, images in self._splits.items()
         }
         self.poses = self._find_poses() if self.align else None
+
+    def _require(self, dataset: Dataset, number: int, hint: str) -> None:
+        if number < _MIN_TRAIN_IMAGES:
+            raise DatasetError(
+                f"{dataset.path} must have {_MIN_TRAIN_IMAGES} training images or more of "
+                f"{', '.join(self.modalities)}, got {number}: {hint}"
+            )
 
     def fit_intensity(self, images: Iterable[tuple[Array, str, int]]) -> IntensityMap:
         """The map of training images: values, modality, bits stored. A data module for another use may see them so."""
@@ -194,7 +216,7 @@ class ScanDataModule(lightning.LightningDataModule):
     @property
     def sizes(self) -> dict[str, Any]:
         """What only the data knows, for the constructors of the net and the module."""
-        return {"model": {"size": [self.size] * 2, "condition_widths": list(self.spec.widths)}}
+        return {"model": {"size": list(self.form.shape), "condition_widths": list(self.spec.widths)}}
 
     @property
     def num_images(self) -> dict[str, int]:
@@ -202,20 +224,30 @@ class ScanDataModule(lightning.LightningDataModule):
         return {split: len(images.rows) for split, images in self._splits.items()}
 
     def images_to_measure(self) -> ScanBatch:
-        """Training images in the scale of the network with their conditions, thinned out evenly beyond 4096."""
+        """Training images in the scale of the network with their conditions.
+
+        They are thinned out evenly beyond 4096, and beyond what a gigabyte holds.
+        """
         data = self._sets["train"]
-        step = -(-len(data) // _MAX_MEASURED)
+        most = max(_MIN_TRAIN_IMAGES, min(_MAX_MEASURED, _VALUES_MEASURED // math.prod(self.form.shape)))
+        step = -(-len(data) // most)
         return data.__getitems__(range(0, len(data), step))
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """The shape of the images, for scans.json."""
+        return {"size": self.size}
 
     def save(self, folder: Path) -> None:
         """Writes scans.json: conditions, intensity windows, spacings, size; all that generation needs."""
         description = {
-            "size": self.size,
+            **self.geometry,
             "conditions": self.spec.to_json(),
             "intensity": self.intensity.to_json(),
             "spacings": self.spacings.to_json(),
             "poses": None if self.poses is None else self.poses.to_json(),
             "num_train_images": len(self._splits["train"].rows),
+            "num_left_out": {split: images.num_left_out for split, images in self._splits.items()},
         }
         write_json(folder / DESCRIPTION, description)
 
@@ -235,16 +267,23 @@ class ScanDataModule(lightning.LightningDataModule):
         data = self._sets["tuning"]
         return [DataLoader(data, batch_size=self.batch_size, collate_fn=_as_it_is)] if len(data) else []
 
-    def _wanted(self, row: ImageRow) -> bool:
+    def wants(self, row: ImageRow) -> bool:
+        """Whether a series is one to learn, by what the image table says of it."""
         return row.modality in self.modalities and (row.num_slices == 1 or self.slices == "middle")
 
+    def keeps(self, spacing_mm: tuple[float, float] | None) -> bool:
+        """Whether an image that was read can be learned, by its spacing."""
+        return True
+
     def _read(self, dataset: Dataset, rows: list[ImageRow], cache: Path, latent_of: dict[str, Array]) -> _Images:
-        images = read_cached(dataset, rows, cache, size=self.size, fit=self.fit)
+        images = read_cached_as(dataset, rows, cache, self.form)
+        found = [(i, spacing) for i, spacing in enumerate(images.spacings()) if self.keeps(spacing)]
+        kept = [rows[i] for i, _ in found]
         requests = [
             row_to_request(row, spacing, latent_of.get(row.series_uid))
-            for row, spacing in zip(rows, images.spacings(), strict=True)
+            for row, (_, spacing) in zip(kept, found, strict=True)
         ]
-        return _Images(rows, images, requests)
+        return _Images(kept, images, requests, [i for i, _ in found], len(rows) - len(kept))
 
 
 def bits_of(row: ImageRow) -> int:

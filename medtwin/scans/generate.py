@@ -36,6 +36,7 @@ class GeneratedScan:
         pixels: (rows, columns), or (slices, rows, columns) of a volume. Hounsfield units (int16) for CT, else stored
             values (uint16) of `bits_stored` bits.
         spacing_mm: Row and column, under which it was drawn; None: the training images state none.
+        slice_spacing_mm: Distance of the slices of a volume.
     """
 
     key: str
@@ -45,6 +46,7 @@ class GeneratedScan:
     body_part: str | None
     view: str | None
     bits_stored: int = BITS_WRITTEN
+    slice_spacing_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,26 +54,33 @@ class ScanDescription:
     """What of the training data generation needs; `data.ScanDataModule.save` writes it.
 
     Attributes:
-        size: Rows and columns of an image.
+        size: Rows and columns of an image, or (slices, rows, columns) of a volume.
         poses: How the training images lie on their template; None: they were learned as they are.
+        voxel_ratio: Of volumes, distance of slices over that of rows and columns; None: the images are single ones.
     """
 
-    size: int
+    size: int | tuple[int, ...]
     conditions: ConditionSpec
     intensity: IntensityMap
     spacings: SpacingTable
     poses: PoseLaw | None = None
+    voxel_ratio: float | None = None
+
+    def slice_spacing_mm(self, spacing: Spacing) -> float | None:
+        """Distance of the slices of a volume with such rows and columns; None of a single image."""
+        return None if self.voxel_ratio is None or spacing is None else self.voxel_ratio * spacing[0]
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ScanDescription:
         """From what was written."""
-        conditions, poses = ConditionSpec.from_json(value["conditions"]), value.get("poses")
+        conditions, poses, size = ConditionSpec.from_json(value["conditions"]), value.get("poses"), value["size"]
         return cls(
-            size=value["size"],
+            size=size if isinstance(size, int) else tuple(size),
             conditions=conditions,
             intensity=IntensityMap.from_json(value["intensity"]),
             spacings=SpacingTable.from_json(value["spacings"]),
             poses=None if poses is None else PoseLaw.from_json(poses, conditions.widths),
+            voxel_ratio=value.get("voxel_ratio"),
         )
 
 
@@ -161,6 +170,7 @@ class ScanModel:
                     body_part=request.body_part,
                     view=request.view,
                     bits_stored=self.description.intensity.bits_written(request.modality),
+                    slice_spacing_mm=self.description.slice_spacing_mm(request.spacing_mm),
                 )
 
     @torch.inference_mode()

@@ -32,6 +32,9 @@ SPACING = "pixel_spacing_mm"
 ASPECT = "pixel_aspect_ratio"
 """Key of the metadata: height to width of a pixel, (vertical, horizontal), where only that is known; else None."""
 
+AFFINE = "affine_lps"
+"""Key of the metadata: 4 x 4, from (column, row, slice, 1) to mm; None where the files do not say or no one is true."""
+
 Slices = Literal["skip", "middle"]
 
 
@@ -73,7 +76,7 @@ class SeriesReader(ImageReader):
             SPACING: None if row is None or column is None else (row, column),
             ASPECT: geometry.pixel_aspect_ratio,
             "slice_spacing_mm": geometry.slice_spacing_mm,
-            "affine_lps": img.affine(),
+            AFFINE: img.affine(),
             "modality": img.header.modality,
             "bits_stored": img.instances[0].pixel.bits_stored,
         }
@@ -141,7 +144,8 @@ class LoadedImage(NamedTuple):
     """An image ready for the cache.
 
     Attributes:
-        values: Modality values, (size, size). spacing_mm: Row and column of its pixels; None: unknown.
+        values: Modality values, (size, size) or (slices, rows, columns).
+        spacing_mm: Row and column of its pixels; None: unknown.
     """
 
     values: NDArray[np.float32]
@@ -154,7 +158,7 @@ def image_transform(size: int, fit: Fit = "pad") -> Transform:
 
 
 def load_image(folder: Path, transform: Transform) -> LoadedImage:
-    """The square image of a series' folder.
+    """The image of a series' folder, as a transform makes it.
 
     Raises:
         SourceError: If the series cannot be read or decoded; the message names the series.

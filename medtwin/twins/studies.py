@@ -34,6 +34,7 @@ class Drawn:
     study_uid: str
     series_uid: str
     written_modality: str | None = None
+    num_images: int = 1
 
     @property
     def modality(self) -> str:
@@ -82,7 +83,7 @@ def _series_rows(study: Event, drawn: Drawn) -> list[Event]:
         study.child("studyInstanceUID", text_value=drawn.study_uid),
         study.child("series", text_value=drawn.series_uid),
         study.child("series.modality", f"DCM//{drawn.modality}"),
-        study.child("series.numberOfInstances", numeric_value=1.0),
+        study.child("series.numberOfInstances", numeric_value=float(drawn.num_images)),
     ]
     if call.view is not None:
         rows.append(study.child("series.view", text_value=call.view))
