@@ -105,13 +105,14 @@ class StratumRow:
 
     Attributes:
         division, level: As in `sex` and `F`.
-        num_real, num_synthetic: Subjects of the group on both sides.
+        num_real, num_synthetic: Subjects of the group on both sides. None: not told, as it would give away few real
+            ones of another group.
         measure: Name of the measure; empty where the group is too small for any, and only its size is told.
     """
 
     division: str
     level: str
-    num_real: int
+    num_real: int | None
     num_synthetic: int
     measure: str
     estimate: Estimate | None
@@ -133,7 +134,7 @@ class RuleRow:
         kind: What is looked for. soft: Why real records break it; empty: a hard rule.
         outcome: `not_applicable` where it applies to nobody on either side, `untested` where it applies to real
             subjects and to no twin, or is soft and applies to no real subject.
-        applicable: Subjects to whom it applies. events: Items that were judged.
+        applicable: Subjects to whom it applies. events: Items that were judged. None: of few real people.
         broken_events, event_shares: Those that break it. unknown: Items that could not be judged: in a unit that is not
             listed, or several numbers at once.
         detail: The codes of the twins that break it most often.
@@ -150,12 +151,12 @@ class RuleRow:
     kind: str = ""
     soft: str = ""
     outcome: RuleOutcome = "kept"
-    applicable: tuple[int, int] = (0, 0)
-    events: tuple[int, int] = (0, 0)
+    applicable: tuple[int | None, int] = (0, 0)
+    events: tuple[int | None, int] = (0, 0)
     broken_events: tuple[int | None, int] = (0, 0)
     event_shares: tuple[float | None, float] = (0.0, 0.0)
     event_share_high: float = 0.0
-    unknown: tuple[int, int] = (0, 0)
+    unknown: tuple[int | None, int] = (0, 0)
     detail: str = ""
 
 

@@ -18,7 +18,7 @@ class FairnessRow:
         metric: One of `OF_TWINS`, `LOST`, `CALIBRATION`, or the name of an attack.
         division, group: As in `sex` and `F`.
         num_patients: Real people of the group behind it: of the reference, of an attack training patients, of utility
-            test patients. None: 1 to 10 real ones, who are not told of.
+            test patients. None: 1 to 10 real ones, who are not told of, nor a group that would give them away.
         num_others: Beside them: twins of the group; of an attack patients whom training did not see, of utility test
             patients with the outcome. None: as above.
         value, low, high: The metric in the group, with its 95 % interval; None where it is not judged.

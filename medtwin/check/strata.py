@@ -170,7 +170,7 @@ def _worst_measures(rows: list[StratumRow]) -> list[Measure]:
     measures = []
     for name, (of, title) in WORST.items():
         candidates = [
-            (row, Measure(name, f"{title} ({row.division}: {row.level})", row.estimate, row.num_real))
+            (row, Measure(name, f"{title} ({row.division}: {row.level})", row.estimate, row.num_real or 0))
             for row in rows
             if row.measure == of and row.estimate is not None
         ]

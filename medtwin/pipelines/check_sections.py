@@ -166,7 +166,7 @@ def times_section(findings: Findings) -> Section:
     rows: list[Cells] = [
         [
             row.band,
-            row.num_real if row.num_real is not None else "fewer than 11",
+            row.num_real if row.num_real is not None else "not told",
             row.num_synthetic,
             row.events_real,
             row.events_synthetic,
@@ -321,11 +321,12 @@ def strata_section(findings: Findings) -> Section | None:
     table = []
     for (division, level), rows in groups.items():
         found = {row.measure: row for row in rows}
-        sizes: Cells = [
-            rows[0].num_real / max(findings.num_real, 1),
-            rows[0].num_synthetic / max(findings.num_synthetic, 1),
-        ]
-        table.append([division, level, *map(percent, sizes), *(_marked(found.get(name)) for name in names)])  # type: ignore[arg-type]
+        real, twins = rows[0].num_real, rows[0].num_synthetic
+        sizes = (
+            None if real is None else percent(real / max(findings.num_real, 1)),
+            percent(twins / max(findings.num_synthetic, 1)),
+        )
+        table.append([division, level, *sizes, *(_marked(found.get(name)) for name in names)])
     columns = ["", "group", "reference", "twins", *(titles.get(name, name) for name in names)]
     note = (
         f"Marked \N{BLACK DOWN-POINTING TRIANGLE}: beyond {MARGIN:g} times what 95 % of comparisons among real "
