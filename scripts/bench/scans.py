@@ -3,7 +3,7 @@
 
   .venv/bin/python scripts/bench/scans.py samplers [--seeds 5] [--write docs/results/scans_samplers.md]
   .venv/bin/python scripts/bench/scans.py few-steps [--steps 1000] [--seeds 3] [--write docs/results/scans_few_steps.md]
-  .venv/bin/python scripts/bench/scans.py volumes [--steps 600] [--write docs/results/scans_volumes.md]
+  .venv/bin/python scripts/bench/scans.py volumes [--steps 600] [--minutes 12] [--write docs/results/scans_volumes.md]
 
 samplers   every sampler with an exact denoiser and no network, beside MONAI's schedulers in the same run
 few-steps  the few-step model beside the denoiser that it starts from, on images whose law is known
@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("part", choices=["samplers", "few-steps", "volumes"])
     parser.add_argument("--seeds", type=int, default=5, help="runs with noise of their own")
     parser.add_argument("--steps", type=int, default=600, help="of training")
+    parser.add_argument("--minutes", type=float, help="after which training of volumes ends, if its steps have not")
     parser.add_argument("--write", type=Path, help="write the page to this Markdown file; what it says by hand stays")
     chosen = parser.parse_args()
     known = chosen.write.read_text(encoding="utf-8") if chosen.write and chosen.write.is_file() else ""
@@ -34,7 +35,7 @@ def main() -> None:
     elif chosen.part == "few-steps":
         text = scans_few_steps.page(chosen.steps, chosen.seeds, known)
     else:
-        text = scans_volumes.page(chosen.steps, known)
+        text = scans_volumes.page(chosen.steps, chosen.minutes, known)
     print(text)
     if chosen.write:
         chosen.write.write_text(text, encoding="utf-8")
