@@ -180,7 +180,7 @@ def image_memory(
 def spaces_of(real: Sequence[Picture], twins: Sequence[Picture]) -> dict[str, Nearest]:
     """The nearest of the real subjects by local contrast and by patches."""
     owner, images = subjects_of(real), [stacked(side, SIZE) for side in (real, twins)]
-    of_real, of_twins = _components(images[0], images[1])
+    of_real, of_twins = components(images[0], images[1])
     patches = np.maximum(1 - similarities(images[1], images[0]).astype(np.float64), 0)
     return {PIXELS: nearest_of(cdist(of_twins, of_real), owner), PATCHES: nearest_of(patches, owner)}
 
@@ -199,7 +199,7 @@ def _features(encoded: Sequence[Encoded] | None, twins: Sequence[Picture]) -> Ne
     return nearest_of(cdist(features, np.concatenate([side.features for side in known])), owner)
 
 
-def _components(real: NDArray[np.float32], twins: NDArray[np.float32]) -> tuple[Floats, Floats]:
+def components(real: NDArray[np.float32], twins: NDArray[np.float32]) -> tuple[Floats, Floats]:
     """Local contrast on the principal components of the real images: real, then twins."""
     flat = [local_contrast(side).reshape(len(side), -1).astype(np.float64) for side in (real, twins)]
     mean = flat[0].mean(axis=0)

@@ -39,10 +39,21 @@ NUM_DRAWS = 2
 MAX_IMAGES = 300
 """Of each side, a random choice above."""
 _BATCH = 32
+Losses = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 
 def measure_scan_losses(run: Path, real: Dataset, *, seed: int) -> tuple[Measure, Membership]:
     """The attack by losses, from a run of model=scan_diffusion or scan_shortcut; too few patients: not measured.
+
+    Raises:
+        ConfigError: As `scan_losses`.
+        MedtwinError: If it is no finished run.
+    """
+    return loss_measure(*scan_losses(run, real, seed=seed))
+
+
+def scan_losses(run: Path, real: Dataset, *, seed: int) -> tuple[Losses, Losses]:
+    """Denoising losses of training images and of the control, each with whose they are; 1 where there are too few.
 
     The control is every split of `real` that is not train; tuning has chosen the weights, which is all that the model
     has seen of it. Latents of patients, if it knows some, are left out.
@@ -63,7 +74,8 @@ def measure_scan_losses(run: Path, real: Dataset, *, seed: int) -> tuple[Measure
     sides = [_rows(real, splits, description, seed) for splits in reference_splits(real)]
     subjects = [np.array([row.subject_id for row in rows], np.int64) for rows in sides]
     if min(len(np.unique(one)) for one in subjects) < MIN_PEOPLE:
-        return loss_measure(*((np.ones((len(one), len(SIGMAS))), one) for one in subjects))  # which says so
+        ones = [np.ones((len(one), len(SIGMAS))) for one in subjects]  # nothing will be said of them
+        return (ones[0], subjects[0]), (ones[1], subjects[1])
     with TemporaryDirectory() as folder, torch_threads(1):
         cached = [read_cached(real, rows, Path(folder), size=size, fit=fit) for rows in sides]
         images = [_scaled(one, rows, description) for one, rows in zip(cached, sides, strict=True)]
@@ -74,7 +86,7 @@ def measure_scan_losses(run: Path, real: Dataset, *, seed: int) -> tuple[Measure
             denoising_losses(module, side, _encoded(rows, one, description), seed)
             for side, rows, one in progress(list(zip(images, sides, cached, strict=True)), "losses", 2, "side")
         )
-    return loss_measure((training, subjects[0]), (control, subjects[1]))
+    return (training, subjects[0]), (control, subjects[1])
 
 
 def _require_source(run: Path, real: Dataset) -> None:
