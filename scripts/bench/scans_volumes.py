@@ -208,8 +208,10 @@ def faults(big: Volume, little: Volume, true_big: Volume, true_little: Volume, m
     """What of the geometry of volumes is wrong, in words; nothing where it is right.
 
     Args:
-        big: With the finding, in HU. little: Without.
-        true_big, true_little: Phantoms that were not trained on.
+        big: With the finding, in HU.
+        little: Without.
+        true_big: Phantoms that were not trained on, with the finding.
+        true_little: Without.
         most: What is tolerated.
     """
     found, true = (measure(np.concatenate(pair)) for pair in ((big, little), (true_big, true_little)))
@@ -271,13 +273,13 @@ def page(steps: int, minutes: float | None = None, known: str = "") -> str:
     lines = [
         "# A small volume model",
         "",
-        f"Command: `scripts/bench/scans.py volumes {asked}`; commit {head_commit()}; {time.process_time() - start:.0f} s "
-        f"of CPU, one thread. 160 phantoms of {SIZE}^3 voxels to learn from; drawn by 20 evaluations of dpmpp_2m, half of "
-        "them with the finding; means over volumes, in voxels (slice row column) or HU.",
+        f"Command: `scripts/bench/scans.py volumes {asked}`; commit {head_commit()}; "
+        f"{time.process_time() - start:.0f} s of CPU, one thread. 160 phantoms of {SIZE}^3 voxels to learn from; drawn by "
+        "20 evaluations of dpmpp_2m, half of them with the finding; means over volumes, in voxels (slice row column) or HU.",
         "",
-        f"Wrong is what differs from phantoms that were not trained on by more than {most.voxels} voxels (middles along "
-        f"each axis, mean radii), {most.lung_share:.0%} of the volume of the lungs, {most.hu:g} HU (peaks), or a spine in "
-        f"fewer than {most.spine_slices:.0%} of the slices.",
+        f"Wrong is what differs from phantoms that were not trained on by more than {most.voxels} voxels (middles "
+        f"along each axis, mean radii), {most.lung_share:.0%} of the volume of the lungs, {most.hu:g} HU (peaks), or by a "
+        f"spine in fewer than {most.spine_slices:.0%} of the slices.",
         "",
         *([SAID, "", said, ""] if (said := said_in(known)) else []),
         "| | organ's middle | radius with finding | without | spine's middle | slices with spine | lung voxels "
