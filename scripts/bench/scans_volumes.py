@@ -275,8 +275,8 @@ def page(steps: int, minutes: float | None = None, known: str = "") -> str:
         "",
         f"Command: `scripts/bench/scans.py volumes {asked}`; commit {head_commit()}; "
         f"{time.process_time() - start:.0f} s of CPU, one thread. 160 phantoms of {SIZE}^3 voxels to learn from; drawn "
-        "by 20 evaluations of dpmpp_2m, half of them with the finding; means over volumes, in voxels (slice row column) "
-        "or HU.",
+        "by 20 evaluations of dpmpp_2m, half of them with the finding; means over volumes, in voxels (slice row "
+        "column) or HU.",
         "",
         f"Wrong is what differs from phantoms that were not trained on by more than {most.voxels} voxels (middles "
         f"along each axis, mean radii), {most.lung_share:.0%} of the volume of the lungs, {most.hu:g} HU (peaks), or "
