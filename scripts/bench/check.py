@@ -4,8 +4,9 @@
     .venv/bin/python scripts/bench/check.py [--sizes 1000 2000 4000 8000] [--write docs/results/check_cost.md]
 
 The source is physionet2012_meds (8,000 stays), found through MEDTWIN_DATA (default ../shared/data). Half of its stays
-are the reference and the other half stand for the twins; a size above 4,000 takes every stay more than once, which is a
-cost like any other but no sensible comparison. Each size is one `medtwin check` in a process of its own.
+are the reference, a quarter of as many others the control that attacks need, and the rest stand for the twins; a size
+that takes stays more than once is a cost like any other but no sensible comparison. Each size is one `medtwin check` in
+a process of its own.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from head_commit import head_commit
 
 from medtwin.core.dataset import open_dataset
@@ -40,36 +42,50 @@ def measure(arguments: list[str]) -> tuple[float, float, float]:
     return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20
 
 
-def write_stays(folder: Path, stays: pa.Table, number: int, origin: str) -> int:
-    """A finished dataset of so many stays, some of them repeatedly if there are too few; returns its events."""
+def first_stays(stays: pa.Table, number: int) -> pa.Table:
+    """So many stays, some of them repeatedly under other ids if there are too few."""
     subjects = stays["subject_id"].to_numpy()
     known = np.unique(subjects)
-    spill = EventSpill(folder.with_name(folder.name + "-spill"), 4)
+    parts = []
     for turn, start in enumerate(range(0, number, len(known))):
         chosen = stays.filter(pa.array(np.isin(subjects, known[: number - start])))
         ids = pa.array(chosen["subject_id"].to_numpy() + turn * 10_000_000, pa.int64())
-        spill.add(chosen.set_column(0, chosen.schema.field(0), ids))
-    written = write_events(folder, spill.close(), split_of=lambda one: "train")
+        parts.append(chosen.set_column(0, chosen.schema.field(0), ids))
+    return pa.concat_tables(parts)
+
+
+def write_stays(folder: Path, origin: str, train: pa.Table, held_out: pa.Table | None = None) -> int:
+    """A finished dataset of some stays; returns its events of the train split."""
+    spill = EventSpill(folder.with_name(folder.name + "-spill"), 4)
+    spill.add(train)
+    others = set() if held_out is None else set(held_out["subject_id"].unique().to_pylist())
+    if held_out is not None:
+        spill.add(held_out)
+    write_events(folder, spill.close(), split_of=lambda one: "held_out" if one in others else "train")
     write_dataset_metadata(folder, "bench", origin)
     write_manifest(folder)
-    return written.num_events
+    return len(train)
 
 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 2000, 4000, 8000], help="patients of each side")
+    parser.add_argument("--task", default="icu_mortality_48h", help="a task of configs/task")
+    parser.add_argument("--resamples", type=int, default=200)
     parser.add_argument("--write", type=Path, help="write the table to this Markdown file")
     chosen = parser.parse_args()
     data = Path(os.environ.get("MEDTWIN_DATA", ROOT.parent / "shared" / "data")) / "physionet2012_meds"
     source = open_dataset(data)
     halves = pa.concat_tables([source.events("train"), source.events("tuning")]), source.events("held_out")
+    unseen = np.unique(halves[1]["subject_id"].to_numpy())
     commit = head_commit()
     lines = [
         "# What a check costs",
         "",
         f"Command: `.venv/bin/python scripts/bench/check.py --write docs/results/check_cost.md`, at {commit},",
-        f"on {os.cpu_count()} cores; real ICU stays (physionet2012) on both sides, 200 resamples, no images.",
+        f"on {os.cpu_count()} cores; real ICU stays (physionet2012) on both sides, a quarter as many for the control;",
+        f"attacks, groups, collapse, the task {chosen.task}, {chosen.resamples} resamples, no images.",
         "",
         "| patients | events of each side | wall s | CPU s | peak GiB | wall s per 1,000 patients |",
         "|---|---|---|---|---|---|",
@@ -78,11 +94,14 @@ def main() -> None:
     try:
         for size in chosen.sizes:
             sides = [folder / f"{name}{size}" for name in ("real", "twins")]
+            is_control = pa.array(np.isin(halves[1]["subject_id"].to_numpy(), unseen[-(size // 4) :]))
+            others, control = (halves[1].filter(mask) for mask in (pc.invert(is_control), is_control))
             events = [
-                write_stays(side, half, size, origin)
-                for side, half, origin in zip(sides, halves, ("real", "synthetic"), strict=True)
+                write_stays(sides[0], "real", first_stays(halves[0], size), control),
+                write_stays(sides[1], "synthetic", first_stays(others, size)),
             ]
             arguments = ["check", f"synthetic={sides[1]}", f"real={sides[0]}", f"out={folder / f'check{size}'}"]
+            arguments += [f"task={chosen.task}", f"resamples={chosen.resamples}"]
             wall, cpu, peak = measure(arguments)
             counts = f"{events[0] / 1e6:.2f} and {events[1] / 1e6:.2f} million"
             lines.append(
