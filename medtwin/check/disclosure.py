@@ -153,7 +153,7 @@ def _deaths(row: SurvivalRow) -> SurvivalRow:
 
 
 def _without_count(one: Measure, findings: Findings, hidden: Keys) -> Measure:
-    """Without the size of a group that is not counted, and without deaths of both sides, as those of twins are known."""
+    """Without the size of a group that is not counted, and without deaths of both sides: those of twins are known."""
     if one.name.startswith("strata.") and any(one.title.endswith(f"({name}: {group})") for name, group in hidden):
         return replace(one, num_compared=0)
     few = any(row.deaths_real is not None and is_small(row.deaths_real) for row in findings.survival)
