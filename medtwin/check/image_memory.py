@@ -173,8 +173,8 @@ def image_memory(
         spaces[FEATURES] = features
     found = memory_measures(spaces, training, unseen, subjects_of(twins), seed=seed, num_resamples=num_resamples)
     reason = "no encoder of images was given" if encoded is None else f"{kind} has too few images for features"
-    missing = sorted(TITLES.keys() - {one.name for one in found})
-    return [*found, *(Measure(name, TITLES[name], None, 0, reason=reason) for name in missing)]
+    measures = {one.name: one for one in found}
+    return [measures.get(name) or Measure(name, TITLES[name], None, 0, reason=reason) for name in TITLES]
 
 
 def spaces_of(real: Sequence[Picture], twins: Sequence[Picture]) -> dict[str, Nearest]:
