@@ -23,6 +23,7 @@ from medtwin.core.disclosure import hidden_parts, is_small
 
 Keys: TypeAlias = "set[tuple[str, ...]]"
 Row = TypeVar("Row")
+Curve = TypeVar("Curve", Distribution, ValueRow)
 
 TAIL = 0.01
 """Curves of real values are told between these quantiles only: the ends are single people."""
@@ -38,8 +39,9 @@ def shareable(findings: Findings) -> Findings:
     return replace(
         findings,
         codes=tuple(row for row in findings.codes if not is_small(row.num_real)),
-        values=tuple(_trim_values(row) for row in findings.values),
-        distributions=tuple(_trim(row) for row in findings.distributions),
+        values=tuple(_trim(row) for row in findings.values),
+        # Survival stands at times of a grid of quantiles, in shares of everybody.
+        distributions=tuple(row if row.name == "survival" else _trim(row) for row in findings.distributions),
         ages=_ages(findings.ages),
         rules=tuple(_rule(row) for row in findings.rules),
         units=tuple(row for row in findings.units if row.side != "real" or not is_small(row.num_subjects)),
@@ -116,21 +118,8 @@ def _num_small(rows: Sequence[CodeRow]) -> float:
     return float(sum(is_small(row.num_real) for row in rows))
 
 
-def _inside(row: Distribution | ValueRow) -> list[int]:
-    return [i for i, share in enumerate(row.cdf_real) if TAIL <= share <= 1 - TAIL]
-
-
-def _trim(row: Distribution) -> Distribution:
-    if row.name == "survival":
-        return row  # times of a grid of quantiles, shares of everybody
-    kept = _inside(row)
-    columns = ([values[i] for i in kept] for values in (row.support, row.cdf_real, row.cdf_synthetic))
-    support, cdf_real, cdf_synthetic = columns
-    return replace(row, support=support, cdf_real=cdf_real, cdf_synthetic=cdf_synthetic)
-
-
-def _trim_values(row: ValueRow) -> ValueRow:
-    kept = _inside(row)
+def _trim(row: Curve) -> Curve:
+    kept = [i for i, share in enumerate(row.cdf_real) if TAIL <= share <= 1 - TAIL]
     columns = ([values[i] for i in kept] for values in (row.support, row.cdf_real, row.cdf_synthetic))
     support, cdf_real, cdf_synthetic = columns
     return replace(row, support=support, cdf_real=cdf_real, cdf_synthetic=cdf_synthetic)
