@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import torch
@@ -50,15 +51,15 @@ class KillAt(Callback):
             raise RuntimeError("killed")
 
 
-class Seen(Callback):
+class Seen(Callback, ABC):
     """Writes down what a process reads, by `names`, and its weights at the end."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @abstractmethod
     def names(self, batch, module: LightningModule) -> list[str]:
         """What tells the subjects of a batch from all others."""
-        raise NotImplementedError
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch, *given: object) -> None:
         with (self.folder / f"seen-{trainer.global_rank}").open("a") as file:
