@@ -5,9 +5,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from medtwin.timelines.heads import mixture_log_prob, sample_mixture
-from medtwin.timelines.network.event_heads import GAIN, NUM_COMPONENTS, ValueHead
-from medtwin.timelines.reading.heaps import MAX_HEAPS, HeapCounts, Heaps, find_heaps
+from medtwin.timelines.heads import FINE, mixture_log_prob, sample_mixture
+from medtwin.timelines.network.event_heads import GAIN, NUM_COMPONENTS, NumberMemory, ValueHead
+from medtwin.timelines.reading.heaps import DAYS, MAX_HEAPS, HeapCounts, Heaps, find_heaps
 from medtwin.timelines.reading.scales import Scale, fit_scale
 
 OXYGEN = np.array([0.21, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0])
@@ -87,9 +87,10 @@ def bound(heaps: Heaps, scale: Scale) -> ValueHead:
     return head
 
 
-def parameters_of(head: ValueHead, num: int, token: int = 0) -> torch.Tensor:
+def parameters_of(head: ValueHead, num: int, token: int = 0, age_start: torch.Tensor | None = None) -> torch.Tensor:
     known = (torch.zeros(num, head.loading.embedding_dim), torch.zeros(num, 16))
-    memory = (torch.zeros(num), torch.zeros(num, 3), torch.zeros(num), torch.zeros(num))
+    ages = torch.full((num,), torch.nan, dtype=torch.float64) if age_start is None else age_start
+    memory = NumberMemory(torch.zeros(num), torch.zeros(num, 3), torch.zeros(num), torch.zeros(num), ages)
     return head(torch.full((num,), token), torch.zeros(num, 8), memory, known)
 
 
@@ -139,3 +140,41 @@ def test_heaps_are_learned_and_drawn() -> None:
         assert GAIN * float(head.heaped.weight.detach().abs().max()) < 10
     assert errors[0] < 0.06
     assert errors[1] > 3 * errors[0]
+
+
+def test_a_history_heaps_at_the_age_at_which_it_began() -> None:
+    """A fifth are told of what began when they came of age: the same day of all lives."""
+    rng = np.random.default_rng(7)
+    start = rng.uniform(25.0, 70.0, 3000)
+    coming_of_age = rng.random(3000) < 0.2
+    began = np.where(coming_of_age, 6574.0, np.rint(rng.uniform(19.0, start) * 365.25))  # days
+    ago = np.rint(start * 525_960 - began * 1440)
+    scale = fit_scale(ago, is_duration=True)
+    assert counted(scale, ago, np.arange(3000)) == Heaps()  # not how long ago
+    days = counted(DAYS, began, np.arange(3000))
+    heaps = Heaps(tuple(DAYS.decode(np.array(days.values)).tolist()), days.log_odds, are_ages=True)
+    assert heaps.values == (6574.0,)
+
+    value, age = torch.from_numpy(scale.encode(ago)).float(), torch.from_numpy(start)
+    half = torch.from_numpy(scale.half_width(ago)).float()
+    bounds = [torch.full((3000,), limit, dtype=torch.float64) for limit in (scale.low, scale.high)]
+    uniforms = torch.from_numpy(rng.random((3000, 2)))
+    shares = []
+    for known in (heaps, Heaps()):
+        head = bound(known, scale)
+        optimizer = torch.optim.Adam(head.parameters(), lr=1e-2)
+        for _ in range(200):
+            law = parameters_of(head, 3000, age_start=age)
+            loss = -mixture_log_prob(law, value + (2 * torch.rand(3000) - 1) * half, FINE).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            law = parameters_of(head, 3000, age_start=age)
+            drawn = scale.decode(sample_mixture(law, uniforms, *bounds, least=FINE).numpy())
+        shares.append(np.mean(np.abs(start * 365.25 - drawn / 1440 - 6574.0) < 0.5))
+    assert shares[0] == pytest.approx(0.2, abs=0.03)
+    assert shares[1] < 0.05  # the control
+    unknown = parameters_of(bound(heaps, scale), 2, age_start=torch.tensor([torch.nan, 17.0], dtype=torch.float64))
+    assert torch.isfinite(unknown).all()
+    assert (unknown.chunk(3, dim=-1)[0][:, NUM_COMPONENTS + 1 :] < -30).all()  # nobody is told of what is to come

@@ -63,7 +63,13 @@ def test_an_untrained_head_draws_first_numbers_as_they_are() -> None:
         torch.manual_seed(0)
         head = ValueHead(1, 4, 8)
         head.bind(torch.arange(1), ([scale], [Heaps()], known, np.full(1, np.nan)))
-        memory = (torch.zeros(3000), torch.zeros(3000, 3), torch.zeros(3000), torch.full((3000,), torch.inf))
+        memory = (
+            torch.zeros(3000),
+            torch.zeros(3000, 3),
+            torch.zeros(3000),
+            torch.full((3000,), torch.inf),
+            torch.zeros(3000),
+        )
         of_person = (torch.zeros(3000, head.loading.embedding_dim), torch.zeros(3000, 16))
         with torch.no_grad():
             law = head(torch.zeros(3000, dtype=torch.long), torch.zeros(3000, 8), memory, of_person)

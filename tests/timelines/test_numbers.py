@@ -68,7 +68,7 @@ def test_what_follows_hidden_numbers_is_no_first_number(
 def test_a_level_after_hidden_numbers_is_of_training_alone(short_model: TimelineModel) -> None:
     values, width = copy.deepcopy(short_model.net.values), short_model.net.width
     above = torch.tensor([[0.0, 0.0, count] for count in (0.0, 1.0, -1.0)])
-    memory = (torch.zeros(3), above, torch.zeros(3), torch.full((3,), torch.inf))
+    memory = (torch.zeros(3), above, torch.zeros(3), torch.full((3,), torch.inf), torch.zeros(3))
     known = torch.zeros(3, values.loading.embedding_dim), torch.zeros(3, 2 * width)
     laws = []
     with torch.no_grad():
@@ -135,7 +135,10 @@ def test_a_number_that_is_charted_again_rounds_to_what_it_was(short_model: Timel
             of_step = torch.zeros(num, 2 * net.width)
             known = (torch.zeros(num, values.loading.embedding_dim), of_step)
             parameters = values(
-                token, torch.zeros(num, net.width), NumberMemory(torch.zeros(num), above, last, torch.zeros(num)), known
+                token,
+                torch.zeros(num, net.width),
+                NumberMemory(torch.zeros(num), above, last, torch.zeros(num), torch.full((num,), 50.0)),
+                known,
             )
             logits, means, widths = (part[:, NUM_COMPONENTS] for part in parameters.chunk(3, dim=-1))
             assert (logits < -30).all() if not count else (logits > -10).all()
@@ -157,7 +160,7 @@ def test_what_a_number_lay_above_the_expected_is_carried_on_less_the_longer_ago_
         values.out.weight.zero_()
         values.recall.weight.zero_()
         values.fading.weight.copy_(torch.tensor([0.0, 0.5, 0.0]) / GAIN)  # half of it, for a week
-        memory = (torch.zeros(4), above, torch.zeros(4), since)
+        memory = (torch.zeros(4), above, torch.zeros(4), since, torch.zeros(4))
         known = torch.zeros(4, values.loading.embedding_dim), torch.zeros(4, 2 * net.width)
         parameters = values(torch.zeros(4, dtype=torch.long), torch.zeros(4, net.width), memory, known)
     means = parameters.chunk(3, dim=-1)[1][:, 0]

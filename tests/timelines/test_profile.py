@@ -19,7 +19,8 @@ from medtwin.timelines.generation.plans import Target
 from medtwin.timelines.reading import profile
 from medtwin.timelines.reading.attributes import Attributes
 from medtwin.timelines.reading.openings import Openings
-from medtwin.timelines.reading.profile import ProfileLaw, Quantiles, fit_profile
+from medtwin.timelines.reading.profile import ProfileLaw, fit_profile
+from medtwin.timelines.reading.quantiles import Quantiles
 
 SEXES = ("GENDER//U", "GENDER//F", "GENDER//M")
 FACTS = ("DISEASE", "RACE//A", "WOMEN")
@@ -279,3 +280,27 @@ def test_death_ends_a_window_at_any_time() -> None:
     assert made["window_minutes"][old].mean() == pytest.approx(window[age > 70].mean(), rel=0.03)
     few = fit_profile([replace(one, facts=(0,)) for one in known], SEXES, (DEATH,), np.array([False]))
     assert np.array_equal(few.windows_by_death[1].knots, few.windows.knots)
+
+
+def test_an_age_that_many_share_keeps_its_share() -> None:
+    """A fifth join on the day of coming of age, most of them men; the mixtures of scores are smooth all the same."""
+    rng = np.random.default_rng(6)
+    sex = rng.choice([1, 2], 3000)
+    joins = rng.random(3000) < np.where(sex == 2, 0.3, 0.1)
+    age = np.where(joins, 18.0, rng.gamma(4.0, 8.0, 3000) + 18.5)
+    window = np.where(rng.random(3000) < 0.4, 2 * YEAR, rng.lognormal(np.log(YEAR), 0.5, 3000))
+    rows = zip(sex, age, window, strict=True)
+    known = [Attributes(int(s), float(a), FIRST + 60 * n, int(w), ()) for n, (s, a, w) in enumerate(rows)]
+    law = fit_profile(known, SEXES, (), np.zeros(0, dtype=bool))
+    made = columns(drawn(law, 6000))
+    for code in (1, 2):
+        mine = made["age_start_years"][made["sex"] == code]
+        assert np.mean(mine == 18.0) == pytest.approx(
+            np.mean(joins[sex == code]), abs=0.04
+        )  # but for a knot on its edge
+        assert np.mean(mine < 18.6) == pytest.approx(np.mean(joins[sex == code]), abs=0.03)
+    assert np.mean(made["window_minutes"] == 2 * YEAR) == pytest.approx(0.4, abs=0.03)
+    noise = law.abduct(known, np.random.default_rng(0))
+    again = np.array([one.window_minutes for one in law.draw(noise, known)])
+    assert (again[window == 2 * YEAR] == 2 * YEAR).all()
+    assert np.isclose(again, window, rtol=0.02).mean() > 0.95

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from medtwin.timelines.reading.profile import Quantiles
+from medtwin.timelines.reading.quantiles import Quantiles
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -276,7 +276,7 @@ class Sampler:
         )
         elapsed = torch.from_numpy((self.minute - self.start)[who])
         since = (elapsed.float() - self.last_said[at, token]).clamp(min=0)
-        earlier = NumberMemory(expected, above, memory[:, 0], since)
+        earlier = NumberMemory(expected, above, memory[:, 0], since, torch.from_numpy(self.age_start[who]))
         parameters = self.net.values(token, state, earlier, (ledger, context.of_values))
         high = self.known.scales.high[token]
         if (self.known.is_past[what]).any():

@@ -16,6 +16,8 @@ from medtwin.timelines.heads import FINE, LEAST_WIDTH, mixture_log_prob
 from medtwin.timelines.network.embedding import LEDGER
 from medtwin.timelines.network.layers import NUM_TIME_FEATURES
 from medtwin.timelines.network.time_heads import GAIN
+from medtwin.timelines.reading.attributes import MINUTES_PER_YEAR
+from medtwin.timelines.reading.gaps import MINUTES_PER_DAY
 from medtwin.timelines.reading.heaps import MAX_HEAPS, Heaps
 from medtwin.timelines.reading.levels import NUM_LEVELS
 from medtwin.timelines.reading.scales import Scale
@@ -40,6 +42,7 @@ _LEAST_SPREAD = -3.0  # log, to begin with
 # Of the component that repeats the last number: log odds to begin with, and without a last number; its width as a
 # share of half the rounding, so that 19 of 20 draws round to it.
 _AGAIN, _NEVER, _SHARE = -3.0, -40.0, 0.5
+_MINUTES = 15.0  # standard deviation of what is of a certain age to the day: numbers are float32
 
 
 class CodeHeads(nn.Module):
@@ -167,12 +170,30 @@ class NumberMemory(NamedTuple):
             of values), or 0, 0, -1 where there were some and training hides them.
         last: (n,) the last number, scaled; 0 where there was none.
         since: (n,) minutes since the token was last said, or inf.
+        age_start: (n,) age in years when the subject was first seen, or nan.
     """
 
     expected: Tensor
     above: Tensor
     last: Tensor
     since: Tensor
+    age_start: Tensor
+
+
+class HeapsOf(NamedTuple):
+    """Where the numbers of n events heap.
+
+    Attributes:
+        at: (n, MAX_HEAPS) scaled.
+        width: (n, MAX_HEAPS) log of half of what counts as the heap, scaled.
+        narrow: (n, MAX_HEAPS) log of the standard deviation of what is drawn from it, scaled.
+        exist: (n, MAX_HEAPS) bool.
+    """
+
+    at: Tensor
+    width: Tensor
+    narrow: Tensor
+    exist: Tensor
 
 
 class ValueHead(nn.Module):
@@ -182,10 +203,10 @@ class ValueHead(nn.Module):
     number, and its mean so far, lay above what was expected *then* is carried on: a drug shifts the level, and what is
     the person's own stays (an autoregression with explanatory variables, Box & Tiao 1975). The latest numbers of other
     tokens move it (a body mass index follows from them), and a network adds the rest. One component of the mixture is
-    the last number itself: what was charted again and not measured. Others are the values at which numbers heap: each
-    takes in proportion to the smooth density there. How far numbers spread is a matter of the token, and of whether the
-    subject has had one before. In training the earlier ones are hidden at times; what is then said is no first number,
-    and has a level and a spread of its own.
+    the last number itself: what was charted again and not measured. Others are the values, or the ages at which a
+    history begins, at which numbers heap: each takes in proportion to the smooth density there. How far numbers spread
+    is a matter of the token, and of whether the subject has had one before. In training the earlier ones are hidden at
+    times; what is then said is no first number, and has a level and a spread of its own.
 
     Args:
         num_codes: Of the vocabulary.
@@ -199,6 +220,7 @@ class ValueHead(nn.Module):
     heap_at: Tensor
     heap_width: Tensor
     is_heap: Tensor
+    heaps_at_ages: Tensor
 
     def __init__(self, num_codes: int, num_person: int, width: int) -> None:
         super().__init__()
@@ -222,6 +244,7 @@ class ValueHead(nn.Module):
         self.register_buffer("heap_at", torch.zeros(num_codes, MAX_HEAPS))
         self.register_buffer("heap_width", torch.zeros(num_codes, MAX_HEAPS))
         self.register_buffer("is_heap", torch.zeros(num_codes, MAX_HEAPS, dtype=torch.bool))
+        self.register_buffer("heaps_at_ages", torch.zeros(num_codes, dtype=torch.bool))
         for level in (self.heaped, self.spread, self.fading, self.forgotten):
             nn.init.zeros_(level.weight)
         nn.init.normal_(self.of_token.weight, std=0.1)
@@ -261,8 +284,9 @@ class ValueHead(nn.Module):
             if count := len(each.values):
                 self.is_heap[token, :count] = True
                 self.heap_at[token, :count] = torch.tensor(each.values)
+                self.heaps_at_ages[token] = each.are_ages
                 half = self._log_half(torch.full((count,), token), self.heap_at[token, :count])
-                self.heap_width[token, :count] = half
+                self.heap_width[token, :count] = 0.0 if each.are_ages else half
                 with torch.no_grad():
                     self.heaped.weight[token, :count] = torch.tensor(each.log_odds) / GAIN
 
@@ -285,10 +309,26 @@ class ValueHead(nn.Module):
         slope = torch.where(self.is_log[token], torch.exp(-(last * width + centre)).clamp(max=1 / half), 1.0)
         return torch.log((half * slope / width).clamp(min=1e-6))
 
-    def _heaps(self, token: Tensor, smooth: Tensor, heaping: Tensor) -> Tensor:
+    def _heaps(self, token: Tensor, age_start: Tensor) -> HeapsOf:
+        """The heaps of tokens (n,), of subjects first seen at an age (n,)."""
+        at, width, exist = self.heap_at[token], self.heap_width[token], self.is_heap[token]
+        narrow = width + math.log(_SHARE)
+        rows = torch.nonzero(self.heaps_at_ages[token])[:, 0]
+        if len(rows):
+            _, centre, scale = self.rounding[token[rows], None].double().unbind(-1)
+            ago = age_start[rows, None].double() * MINUTES_PER_YEAR - at[rows].double() * MINUTES_PER_DAY
+            scaled = ((torch.log1p(ago.clamp(min=0)) - centre) / scale).to(at.dtype)
+            minute = self._log_half(token[rows, None], scaled) + math.log(2)
+            at = at.index_copy(0, rows, torch.nan_to_num(scaled))
+            width = width.index_copy(0, rows, torch.nan_to_num(minute + math.log(MINUTES_PER_DAY / 2)))
+            narrow = narrow.index_copy(0, rows, torch.nan_to_num(minute + math.log(_MINUTES)))
+            exist = exist.index_copy(0, rows, exist[rows] & (ago > 0))
+        return HeapsOf(at, width, narrow, exist)
+
+    def _masses(self, token: Tensor, heaps: HeapsOf, smooth: Tensor, heaping: Tensor) -> Tensor:
         """Log masses, (n, MAX_HEAPS), of the heaps of tokens (n,) beside a mixture (n, 3K) of mass one."""
-        inside = mixture_log_prob(smooth[:, None], self.heap_at[token]) + self.heap_width[token] + math.log(2)
-        masses: Tensor = (inside + heaping + GAIN * self.heaped(token)).masked_fill(~self.is_heap[token], _NEVER)
+        inside = mixture_log_prob(smooth[:, None], heaps.at) + heaps.width + math.log(2)
+        masses: Tensor = (inside + heaping + GAIN * self.heaped(token)).masked_fill(~heaps.exist, _NEVER)
         return masses
 
     def step(self, person: Tensor, clock: Tensor) -> Tensor:
@@ -343,7 +383,7 @@ class ValueHead(nn.Module):
             known: The ledger (n, 2 LEDGER), and `step` (n, 2 width).
         """
         ledger, of_step = known
-        expected, above, last, since = memory
+        expected, above, last, since, age_start = memory
         faded = torch.stack([torch.exp(-since / time) for time in _FADING], dim=-1) * (above[:, 2:] > 0)
         recent = torch.cat([above, faded], dim=-1)
         x = self.of_token(token) + self.of_state(state) + self.of_ledger(ledger) + self.of_memory(recent) + of_step
@@ -359,10 +399,12 @@ class ValueHead(nn.Module):
         widths = (widths + spread).clamp(min=LEAST_WIDTH)
         again = (again + _AGAIN).masked_fill(above[:, 2:] <= 0, _NEVER)
         logits = functional.log_softmax(logits, dim=-1)
-        at, half = self.heap_at[token], self.heap_width[token]
-        rows = torch.nonzero(self.is_heap[token, 0])[:, 0]
+        heaps = self._heaps(token, age_start)
+        rows = torch.nonzero(heaps.exist.any(dim=-1))[:, 0]
         mixture = torch.cat([logits, means, widths], dim=-1)
-        heaps = self._heaps(token[rows], mixture[rows], heaping[rows])
-        heaps = torch.full_like(at, _NEVER).index_copy(0, rows, heaps.to(at.dtype))
-        narrow = torch.cat([self._log_half(token, last)[:, None], half], dim=-1) + math.log(_SHARE)
-        return torch.cat([logits, again, heaps, means, last[:, None], at, widths, narrow.clamp(min=FINE)], dim=-1)
+        there = HeapsOf(*(part[rows] for part in heaps))
+        masses = self._masses(token[rows], there, mixture[rows], heaping[rows])
+        masses = torch.full_like(heaps.at, _NEVER).index_copy(0, rows, masses.to(heaps.at.dtype))
+        repeated = self._log_half(token, last)[:, None] + math.log(_SHARE)
+        narrow = torch.cat([repeated, heaps.narrow], dim=-1).clamp(min=FINE)
+        return torch.cat([logits, again, masses, means, last[:, None], heaps.at, widths, narrow], dim=-1)

@@ -415,7 +415,8 @@ class TemporalVAE(nn.Module):
         above = above_expected(batch, told, memory, expected)
         above = torch.cat([above[:, :2], torch.where(is_hidden, -1.0, above[:, 2])[:, None]], dim=-1)
         state, ledger = decided
-        earlier = NumberMemory(expected, above, memory[:, 0], known.since[at, token])
+        age_start = batch["age_start_years"][batch["event_row"][told]]
+        earlier = NumberMemory(expected, above, memory[:, 0], known.since[at, token], age_start)
         parameters = self.values(token, state, earlier, (ledger, of_step))
         return mixture_log_prob(parameters, value, FINE)
 

@@ -1,8 +1,9 @@
 """Values at which the numbers of a token heap: scores, settings of machines, what is read off in tens.
 
 A density that is smooth cannot say that oxygen is given at 40, 50 or 100 %. Heaps are found in the training subjects,
-by how many subjects have a value, so that what one subject has many times is none. Source of the term: Heitjan & Rubin
-1990, J Am Stat Assoc 85:304.
+by how many subjects have a value, so that what one subject has many times is none. What a history tells of heaps at
+ages, such as at birth or where adults' records begin, and not at how long ago it was. Source of the term: Heitjan &
+Rubin 1990, J Am Stat Assoc 85:304.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ _MIN_Z, _BANDWIDTH, _STEPS = 4.0, 0.25, 2.0
 _LEAST, _MOST = -2.0, 4.0
 _MANY = 4_000_000
 _ROUNDING = 1e-4  # scaled values are float32
+_YEAR = 365.25  # days
+DAYS = Scale("linear", 0.0, 4 * _YEAR, 0.0, 150 * _YEAR, 0)
+"""Of ages: what is common within a year of an age tells whether many are of that age to the day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +36,14 @@ class Heaps:
     """The heaps of one token, at most `MAX_HEAPS`.
 
     Attributes:
-        values: Scaled.
+        values: Scaled; or ages in days.
         log_odds: How many more numbers there are than the smooth density around has, as a log ratio.
+        are_ages: Whether the values are ages, at which what the number dates began.
     """
 
     values: tuple[float, ...] = ()
     log_odds: tuple[float, ...] = ()
+    are_ages: bool = False
 
 
 @dataclass

@@ -30,15 +30,14 @@ from medtwin.core.seeds import generator
 from medtwin.timelines.heads import abduct_mixture, linear, mixture_log_prob, sample_categories, sample_mixture
 from medtwin.timelines.reading.attributes import Attributes
 from medtwin.timelines.reading.openings import NUM_UNIFORMS, Openings
+from medtwin.timelines.reading.quantiles import Quantiles
 
 Floats = NDArray[np.float64]
 FILE = "profile.npz"
 MAX_SUBJECTS = 20_000
 """Subjects that the law is fitted to."""
-_MAX_KNOTS = 128
 _BY_DEATH = ("windows_alive", "windows_dead")
 _FEW_DEATHS = 50  # where fewer die, their windows are not told apart
-_PER_KNOT = 5  # a knot is the mean of so many subjects at least, so that it is nobody's own
 _AGE_CENTRES = np.arange(0.0, 100.0, 5.0)
 _AGE_WIDTH = 6.0
 _HIDDEN = 24
@@ -52,57 +51,25 @@ _NEVER = -40.0  # log odds
 _EXPECTED = 5.0  # two static facts that so many would have both of by chance, and nobody has, exclude each other
 
 
-@dataclass(frozen=True)
-class Quantiles:
-    """A distribution as means of equally many sorted values each.
+class _Table:
+    """The subjects of a fit as tensors: float64, (n, ...) each.
 
-    Attributes:
-        knots: (q,) ascending.
+    What follows from age or start is told of one score for each value; what age, start and window follow from is told
+    of scores that lie anywhere in the span of a value that many share, so that a mixture of normals can give the value
+    the share that it has.
     """
 
-    knots: Floats
-
-    @classmethod
-    def of(cls, values: Floats) -> Quantiles:
-        """Those of some values, (n,), n at least 1."""
-        num = int(np.clip(len(values) // _PER_KNOT, 1, _MAX_KNOTS))
-        return cls(np.array([part.mean() for part in np.array_split(np.sort(values), num)]))
-
-    def _parts(self) -> Floats:
-        return (np.arange(len(self.knots)) + 0.5) / len(self.knots)
-
-    def score(self, values: Floats) -> Floats:
-        """Normal scores of values, same shape."""
-        p = self._parts()
-        left = np.interp(values, self.knots, p)
-        right = 1 - np.interp(-values, -self.knots[::-1], 1 - p[::-1])
-        part = torch.from_numpy(np.clip((left + right) / 2, 0.5 / (len(p) + 1), 1 - 0.5 / (len(p) + 1)))
-        return np.asarray(torch.special.ndtri(part).numpy())
-
-    def value(self, scores: Floats) -> Floats:
-        """Values of normal scores, same shape; beyond the outer knots by half a step at most."""
-        part = torch.special.ndtr(torch.from_numpy(np.asarray(scores, np.float64))).numpy()
-        if len(self.knots) == 1:
-            return np.full(np.shape(scores), self.knots[0])
-        first, last = self.knots[0], self.knots[-1]
-        low, high = first - (self.knots[1] - first) / 2, last + (last - self.knots[-2]) / 2
-        parts, knots = np.concatenate([[0.0], self._parts(), [1.0]]), np.concatenate([[low], self.knots, [high]])
-        return np.asarray(np.interp(part, parts, knots))
-
-
-class _Table:
-    """The subjects of a fit as tensors: float64, (n, ...) each."""
-
-    def __init__(self, law: ProfileLaw, subjects: Sequence[Attributes]) -> None:
+    def __init__(self, law: ProfileLaw, subjects: Sequence[Attributes], rng: np.random.Generator) -> None:
         columns = np.array([[s.sex, s.age_start_years, s.start_minute, s.window_minutes] for s in subjects])
         facts = np.array([s.facts for s in subjects], dtype=np.float64).reshape(len(subjects), -1)
         self.sex = torch.from_numpy(columns[:, 0].astype(np.int64))
         self.age = torch.from_numpy(columns[:, 1])
         self.has_age = torch.isfinite(self.age)
-        self.age_score = torch.from_numpy(law.ages.score(np.nan_to_num(columns[:, 1])))
-        self.start_score = torch.from_numpy(law.starts.score(columns[:, 2]))
+        self.age_score = torch.from_numpy(law.ages.spread(np.nan_to_num(columns[:, 1]), rng.random(len(subjects))))
+        self.start = torch.from_numpy(law.starts.score(columns[:, 2]))
+        self.start_score = torch.from_numpy(law.starts.spread(columns[:, 2], rng.random(len(subjects))))
         self.has_window = torch.from_numpy(columns[:, 3] > 0)
-        self.window_score = torch.from_numpy(law.window_score(columns[:, 3], law.dies(facts)))
+        self.window_score = torch.from_numpy(law.window_spread(columns[:, 3], law.dies(facts), rng))
         self.static = torch.from_numpy(facts[:, law.is_static])
         self.later = torch.from_numpy(facts[:, ~law.is_static])
 
@@ -200,7 +167,7 @@ class ProfileNet(nn.Module):
         """Log probability of each subject's attributes in nats, (n, parts), in the order of `parts`."""
         first = self.first(table.sex, table.static)
         aged = self.aged(first, table.age)
-        roots = torch.cat([aged, table.start_score[:, None]], dim=-1)
+        roots = torch.cat([aged, table.start[:, None]], dim=-1)
         static = functional.log_softmax(self.sex, dim=-1)[table.sex]
         for index in range(table.static.shape[1]):
             static = static + _bernoulli(self.static_logit(table.sex, table.static, index), table.static[:, index])
@@ -276,6 +243,12 @@ class ProfileLaw:
         lives, dead = (one.score(minutes) for one in self.windows_by_death)
         return np.where(dies, dead, lives)
 
+    def window_spread(self, minutes: Floats, dies: NDArray[np.bool_], rng: np.random.Generator) -> Floats:
+        """As `window_score`, anywhere in the span of a window that many have."""
+        uniforms = rng.random(len(minutes))
+        lives, dead = (one.spread(minutes, uniforms) for one in self.windows_by_death)
+        return np.where(dies, dead, lives)
+
     def window_value(self, scores: Floats, dies: NDArray[np.bool_]) -> Floats:
         """Windows, (n,) minutes, of normal scores."""
         lives, dead = (one.value(scores) for one in self.windows_by_death)
@@ -311,7 +284,7 @@ class ProfileLaw:
 
         Those of the roots are drawn afresh: a counterfactual takes roots over, or sets them.
         """
-        table = _Table(self, subjects)
+        table = _Table(self, subjects, rng)
         num_static = int(self.is_static.sum())
         u = torch.from_numpy(rng.random((len(subjects), self.num_uniforms)))
         rest = u[:, num_static + _ROOTS :]
@@ -331,7 +304,7 @@ class ProfileLaw:
 
     def features(self, attributes: Sequence[Attributes]) -> Floats:
         """What distinguishes subjects, (n, F): sex, facts, age as a smooth basis, calendar time."""
-        table = _Table(self, attributes)
+        table = _Table(self, attributes, generator(0, "features"))  # the same at any place of a score's span
         start = torch.tensor([one.start_minute for one in attributes], dtype=torch.float64)
         roots = self._roots(table.sex, table.static, table.age, start)
         return np.asarray(torch.cat([roots, table.later], dim=-1).numpy())
@@ -432,10 +405,11 @@ def fit_profile(
         Openings.of(columns[:, 1].astype(np.int64)),
         net,
     )
-    order = generator(0, "profile").permutation(len(subjects))[:MAX_SUBJECTS]
-    shuffled = [subjects[index] for index in order]
+    rng = generator(0, "profile")
+    shuffled = [subjects[index] for index in rng.permutation(len(subjects))[:MAX_SUBJECTS]]
     num_judges = len(shuffled) // 10
-    _maximise(net, _Table(law, shuffled[num_judges:]), _Table(law, shuffled[:num_judges]) if num_judges else None)
+    learned = _Table(law, shuffled[num_judges:], rng)
+    _maximise(net, learned, _Table(law, shuffled[:num_judges], rng) if num_judges else None)
     net.requires_grad_(False)
     return law
 

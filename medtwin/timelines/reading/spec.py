@@ -158,7 +158,7 @@ class TimelineSpec:
         """Writes timelines.json and profile.npz."""
         self.profile.save(folder)
         record = {
-            "version": 6,
+            "version": 7,
             "vocabulary": self.vocabulary.to_json(),
             "scales": [scale and scale.to_json() for scale in self.scales],
             "heaps": [asdict(heaps) for heaps in self.heaps],
@@ -184,7 +184,7 @@ class TimelineSpec:
             DatasetError: If it is missing or no such file.
         """
         record = read_json(folder / FILE)
-        if record.get("version") != 6:
+        if record.get("version") != 7:
             raise DatasetError(f"{folder / FILE} was written by another version of medtwin: train again")
         known: dict[str, Any] = {
             name: np.array(record[name], dtype=np.float64) for name in (*_KNOWN_OF_SOME, *_TABLES_OF_SOME)
@@ -194,7 +194,10 @@ class TimelineSpec:
         return cls(
             vocabulary=Vocabulary.from_json(record["vocabulary"]),
             scales=tuple(Scale(**scale) if scale else None for scale in record["scales"]),
-            heaps=tuple(Heaps(*(tuple(each[name]) for name in ("values", "log_odds"))) for each in record["heaps"]),
+            heaps=tuple(
+                Heaps(tuple(each["values"]), tuple(each["log_odds"]), are_ages=each["are_ages"])
+                for each in record["heaps"]
+            ),
             templates=tuple(Template.from_json(template) for template in record["templates"]),
             gaps=GapLaw.from_json(record["gaps"]),
             profile=ProfileLaw.load(folder, record["profile"]),
@@ -305,7 +308,7 @@ def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings, f
     return TimelineSpec(
         vocabulary=vocabulary,
         scales=reader.scales,
-        heaps=sums.heaps.heaps(reader.scales),
+        heaps=sums.heaps(reader.scales),
         templates=tuple(templates.templates(len(vocabulary), min_subjects=settings.min_subjects)),
         levels=sums.first.mixtures(reader.scales),
         changes=np.where(sums.changes[0] > 0, sums.changes[1] / np.maximum(sums.changes[0], 1), np.nan),

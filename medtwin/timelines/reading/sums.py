@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 
 from medtwin.core.seeds import generator
 from medtwin.timelines.reading.attributes import MINUTES_PER_YEAR, Attributes
-from medtwin.timelines.reading.gaps import GapCounts
-from medtwin.timelines.reading.heaps import HeapCounts
+from medtwin.timelines.reading.gaps import MINUTES_PER_DAY, GapCounts
+from medtwin.timelines.reading.heaps import DAYS, HeapCounts, Heaps
 from medtwin.timelines.reading.levels import FirstNumbers
 from medtwin.timelines.reading.profile import MAX_SUBJECTS
 from medtwin.timelines.reading.scales import Scale
 from medtwin.timelines.reading.sequences import Sequences
 from medtwin.timelines.reading.vocabulary import Vocabulary
+
+_MINUTES_OFF = 20.0  # scaled values are float32: how long ago something was decades ago is known to some minutes
 
 
 class SequenceSums:
@@ -26,7 +28,7 @@ class SequenceSums:
             ages are infinite where none is known.
         changes: (2, V) number and sum of absolute changes of numbers.
         youngest_onset: (V,) infinite where none is known.
-        gaps: Counts of gaps. heaps: Of values. first: First numbers.
+        gaps: Counts of gaps. first: First numbers.
         subjects: Attributes of a random sample of subjects.
     """
 
@@ -50,7 +52,8 @@ class SequenceSums:
         self.changes = np.zeros((2, num_tokens))
         self._said = np.zeros((num_tokens, 2), dtype=np.int64)  # first, and again
         self._steps_after, self._num_steps = np.zeros(num_tokens, dtype=np.int64), 0
-        self.gaps, self.heaps, self.first = GapCounts(), HeapCounts(), FirstNumbers()
+        self.gaps, self.first = GapCounts(), FirstNumbers()
+        self._heaps, self._onsets = HeapCounts(), HeapCounts()
         self.subjects: list[Attributes] = []
         self._num_subjects = 0
 
@@ -72,9 +75,9 @@ class SequenceSums:
         later = np.flatnonzero(np.arange(len(subject_of_step)) > part.step_offsets[:-1][subject_of_step] + 1)
         self.gaps.add(part.minute[later - 1], part.minute[later])
         self._add_repetitions(part, subject, step)
-        self._add_onsets(part, part.age_start_years[subject])
+        self._add_onsets(part, subject)
         told = part.has_value
-        self.heaps.add(subject[told], part.token[told].astype(np.int64), part.value[told].astype(np.float32))
+        self._heaps.add(subject[told], part.token[told].astype(np.int64), part.value[told].astype(np.float32))
         known = told & (part.memory[:, 2] > 0)
         begins = told & ~known
         self.first.add(part.token[begins].astype(np.int64), part.value[begins].astype(np.float32), len(self._said))
@@ -99,11 +102,24 @@ class SequenceSums:
         steps = np.stack([self._num_steps - self._steps_after, self._steps_after], axis=1)
         return np.stack([steps, self._said], axis=2)
 
-    def _add_onsets(self, part: Sequences, age_start: NDArray[np.float64]) -> None:
+    def heaps(self, scales: Sequence[Scale | None]) -> tuple[Heaps, ...]:
+        """The heaps of every token, of scales (V,)."""
+        values = self._heaps.heaps(scales)
+        ages = self._onsets.heaps([DAYS if token in self._past else None for token in range(len(scales))])
+        days = [Heaps(tuple(DAYS.decode(np.array(age.values)).tolist()), age.log_odds, are_ages=True) for age in ages]
+        return tuple(age if age.values else value for value, age in zip(values, days, strict=True))
+
+    def _add_onsets(self, part: Sequences, subject: NDArray[np.int64]) -> None:
+        age_start = part.age_start_years[subject]
         for token, scale in self._past.items():
             rows = np.flatnonzero((part.token == token) & part.has_value & np.isfinite(age_start))
             ago = scale.decode(part.value[rows].astype(np.float64)) / MINUTES_PER_YEAR
-            self.youngest_onset[token] = np.min(age_start[rows] - ago, initial=self.youngest_onset[token])
+            years = age_start[rows] - ago
+            self.youngest_onset[token] = np.min(years, initial=self.youngest_onset[token])
+            days = years * MINUTES_PER_YEAR / MINUTES_PER_DAY
+            whole = np.abs(days - np.rint(days)) < _MINUTES_OFF / MINUTES_PER_DAY
+            scaled = DAYS.encode(np.rint(days[whole])).astype(np.float32)
+            self._onsets.add(subject[rows[whole]], np.full(len(scaled), token), scaled)
 
     def _add_subjects(self, part: Sequences) -> None:
         for attributes in part.attributes():  # a reservoir (Vitter 1985, algorithm R)
