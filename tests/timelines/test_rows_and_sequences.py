@@ -9,18 +9,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from medtwin.core.codes import DEATH
 from medtwin.core.dataset import open_dataset
 from medtwin.core.errors import DatasetError
 from medtwin.core.events import Event, events_to_table, sort_events
-from medtwin.timelines.generation.generate import TimelineModel
+from medtwin.timelines.generation.generate import MaskedMass, TimelineModel, noise_keys
+from medtwin.timelines.generation.masks import build_masks
+from medtwin.timelines.generation.noise import Noise
+from medtwin.timelines.generation.sampler import Sampler
+from medtwin.timelines.generation.tile import Tile
+from medtwin.timelines.reading.batches import collate
 from medtwin.timelines.reading.data import TimelineDataModule
 from medtwin.timelines.reading.rows import read_rows, row_tokens
 from medtwin.timelines.reading.sequences import SequenceFiles, Sequences
 from medtwin.timelines.reading.spec import TimelineSpec
 from medtwin.timelines.reading.vocabulary import Token, Vocabulary
-from tests.timelines.conftest import SETTINGS, Fitted, fit, one_patient
+from tests.timelines.conftest import SETTINGS, Fitted, fit, one_patient, small_net
 
 START = datetime(2020, 5, 4, 9, 30)
 
@@ -258,7 +264,7 @@ def test_the_spec_comes_back_from_disk(spec: TimelineSpec, tmp_path: Path) -> No
         one, other = (np.asarray(getattr(each, name)) for each in (back, spec))
         assert np.array_equal(one, other, equal_nan=one.dtype.kind == "f"), name
     assert (back.profile.sexes, back.profile.facts) == (spec.profile.sexes, spec.profile.facts)
-    old = (tmp_path / "timelines.json").read_text().replace('"version": 6', '"version": 5')
+    old = (tmp_path / "timelines.json").read_text().replace('"version": 7', '"version": 6')
     (tmp_path / "timelines.json").write_text(old)
     with pytest.raises(DatasetError, match="another version of medtwin: train again"):
         TimelineSpec.load(tmp_path)
@@ -288,12 +294,54 @@ def test_the_spec_counts_what_is_told_again(tmp_path: Path) -> None:
     assert spec.told_again.tolist() == wanted.tolist()
 
 
-def test_no_dated_event_is_an_error_with_a_reason(tmp_path: Path) -> None:
-    undated = events_to_table([Event(1, None, "GENDER//F", resource="Patient")])
-    with pytest.raises(DatasetError, match="no training subject has a dated event"):
-        fit(tmp_path, undated)
+def test_no_event_is_an_error_with_a_reason(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no training subject has an event"):
+        fit(tmp_path, events_to_table([Event(1, None, "GENDER//F", resource="Patient")]))
     with pytest.raises(DatasetError, match=r"lower data\.min_subjects"):
         fit(tmp_path, three(), settings=replace(SETTINGS, min_subjects=50))
+
+
+def studies(num: int) -> list[Event]:
+    """Radiographs with findings and no dates, as collections of images have them: one or two of each person."""
+    events = []
+    for subject in range(1, num + 1):
+        events.append(Event(subject, None, ("GENDER//F", "GENDER//M")[subject % 2], resource="Patient"))
+        for number in range(1 + subject % 2):
+            events.append(Event(subject, None, "DCM//CR", event_id=f"{subject}.{number}", resource="ImagingStudy"))
+    return events
+
+
+def test_records_without_any_date_are_their_static_facts(tmp_path: Path) -> None:
+    table = sort_events(events_to_table(studies(40)))
+    spec, sequences = fit(tmp_path, table)
+    assert not spec.has_times
+    assert len(sequences) == 40
+    assert set(sequences.num_steps.tolist()) == {1}
+    assert set(zip(sequences.num_events.tolist(), sequences.sex.tolist(), strict=True)) == {(1, 1), (2, 2)}
+    assert not sequences.start_minute.any()
+    assert not sequences.window_minutes.any()
+    spec.save(tmp_path)
+    again = TimelineSpec.load(tmp_path).sequences(table)
+    assert again is not None
+    assert again.num_events.tolist() == sequences.num_events.tolist()
+    net = small_net(spec)
+    batch = collate(sequences.take(np.arange(40)), spec.gaps)
+    assert (batch["stop"] == -1).all()  # nothing is decided: no record goes on
+    attributes = spec.profile.draw(np.random.default_rng(0).random((20, spec.profile.num_uniforms)))
+    model = TimelineModel(net, spec, build_masks(spec, {}))
+    tile = Tile(attributes, np.zeros((20, net.latent_dim), np.float32), Noise(noise_keys(0, range(20))), 20)
+    with torch.inference_mode():
+        drawn = Sampler(model, tile, MaskedMass()).run()
+    assert set(drawn.step.tolist()) == {0}
+    assert len(set(drawn.row.tolist())) > 2
+    assert not drawn.is_cut.any()
+
+
+def test_among_dated_records_those_without_a_date_are_left_out(tmp_path: Path) -> None:
+    """The control: where others have times, a person without any is no timeline."""
+    spec, sequences = fit(tmp_path, sort_events(pa.concat_tables([three(), events_to_table(studies(50)[-9:])])))
+    assert spec.has_times
+    assert len(sequences) == 3
 
 
 def test_children_stand_right_after_their_event_in_the_vocabulary(spec: TimelineSpec) -> None:

@@ -32,7 +32,7 @@ class TokenCounts:
         subjects, events: That have a token, and of it.
         code_events: Events of a resource and code. conditions: Subjects that have a condition.
         values: Numbers of a token, of a frequent one a random part.
-        sexes: Subjects of each. num_timelines: Subjects with a dated event.
+        sexes: Subjects of each. num_timelines: Subjects with a dated event, or with any where nobody has one.
     """
 
     subjects: Counter[Token] = field(default_factory=Counter)
@@ -43,12 +43,12 @@ class TokenCounts:
     sexes: Counter[str] = field(default_factory=Counter)
     num_timelines: int = 0
 
-    def add(self, table: pa.Table, details: Sequence[str]) -> None:
-        """Counts one shard; subjects without a dated event are no timelines and count for nothing."""
+    def add(self, table: pa.Table, details: Sequence[str], *, has_times: bool = True) -> None:
+        """Counts one shard; among dated records those without a dated event are no timelines and count for nothing."""
         rows = read_rows(table, details).rows
-        dated = rows.loc[~rows["is_static"], "subject_id"].unique()
-        rows = rows[rows["subject_id"].isin(dated)]
-        self.num_timelines += len(dated)
+        known = (rows[~rows["is_static"]] if has_times else rows)["subject_id"].unique()
+        rows = rows[rows["subject_id"].isin(known)]
+        self.num_timelines += len(known)
         if not len(rows):
             return
         tokens, group = row_tokens(rows)

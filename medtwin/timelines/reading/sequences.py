@@ -221,7 +221,9 @@ def build_sequences(
     fact_of: NDArray[np.int64],
     max_positions: int,
 ) -> Sequences | None:
-    """The sequences of a shard's subjects that have a dated event; None if there is none.
+    """The sequences of a shard's subjects that have an event of the vocabulary; None if there is none.
+
+    A record without times is its static facts alone: one step, which starts at 0, and a window of 0 minutes.
 
     Args:
         rows: Token rows (`medtwin.timelines.reading.rows`).
@@ -233,8 +235,6 @@ def build_sequences(
         max_positions: Longer records are cut after the last whole step that fits.
     """
     frame = _sorted_rows(rows, token, vocabulary)
-    dated = set(frame.loc[~frame["is_static"], "subject_id"].unique().tolist())
-    frame = frame[frame["subject_id"].isin(dated)].reset_index(drop=True)
     if not len(frame):
         return None
     index = pd.factorize(frame["subject_id"])[0].astype(np.int64)
@@ -307,6 +307,7 @@ def _arrays(
     sizes = np.bincount(at, minlength=int(step_offsets[-1]))
     start = np.full(num, np.iinfo(np.int64).max)
     np.minimum.at(start, index[~static], minute[~static])
+    start[start == np.iinfo(np.int64).max] = 0
     time = np.repeat(start, num_steps)
     time[at[~static]] = minute[~static]
     token = frame["token"].to_numpy()

@@ -142,17 +142,23 @@ class TimelineSpec:
         return replace(self, descriptions=found)
 
     @property
+    def has_times(self) -> bool:
+        """Whether records say when anything was, and not static facts alone."""
+        return bool(self.static_counts[:, 1].any())
+
+    @property
     def names_studies(self) -> bool:
         """Whether the timelines record imaging studies."""
         return any(token.resource == "ImagingStudy" and token.parent is None for token in self.vocabulary.tokens)
 
     def sequences(self, table: pa.Table) -> Sequences | None:
-        """The sequences of an event table, of which unknown tokens are left out; None without a dated event."""
+        """The sequences of an event table, of which unknown tokens are left out; None without one."""
         shard = read_rows(table, self.settings.details)
         return self._reader().read(shard, tokens_of(shard.rows, self.vocabulary), table)
 
     def _reader(self) -> _Reader:
-        return _Reader(self.vocabulary, self.scales, self.profile.sexes, self.fact_of, self.settings.max_positions)
+        limit = self.settings.max_positions
+        return _Reader(self.vocabulary, self.scales, self.profile.sexes, self.fact_of, limit, self.has_times)
 
     def save(self, folder: Path) -> None:
         """Writes timelines.json and profile.npz."""
@@ -218,10 +224,15 @@ class _Reader:
     sexes: tuple[str, ...]
     fact_of: NDArray[np.int64]
     max_positions: int
+    has_times: bool
 
     def read(self, shard: ShardRows, token: NDArray[np.int64], table: pa.Table) -> Sequences | None:
         rows = shard.rows.assign(type=shard.rows["resource"])
         known = subject_facts(table, self.sexes)
+        if self.has_times:  # who has no dated event is no timeline; where nobody has, the static facts are all there is
+            is_dated = ~rows["is_static"].to_numpy() & (token >= 0)
+            mine = rows["subject_id"].isin(rows.loc[is_dated, "subject_id"].unique()).to_numpy()
+            rows, token = rows[mine], token[mine]
         return build_sequences(rows, token, known, self.vocabulary, self.scales, self.fact_of, self.max_positions)
 
 
@@ -270,13 +281,14 @@ def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings, f
         files: Where the sequences go.
 
     Raises:
-        DatasetError: If no training subject has a dated event, or no token is frequent enough.
+        DatasetError: If no training subject has an event, or no token is frequent enough.
     """
     counts = TokenCounts()
+    has_times = any(not read_rows(table, settings.details).rows["is_static"].all() for table in shards())
     for table in shards():
-        counts.add(table, settings.details)
+        counts.add(table, settings.details, has_times=has_times)
     if not counts.num_timelines:
-        raise DatasetError("no training subject has a dated event: there is no timeline to learn from")
+        raise DatasetError("no training subject has an event: there is nothing to learn from")
     vocabulary, constant = counts.vocabulary(settings.min_subjects, computed_after(settings.identities))
     if not len(vocabulary):
         raise DatasetError(
@@ -285,7 +297,7 @@ def fit_spec(shards: Callable[[], Iterable[pa.Table]], settings: SpecSettings, f
     facts = counts.facts(vocabulary, settings.facts, settings.num_conditions)
     sexes = (UNKNOWN_SEX, *sorted(code for code in counts.sexes if code != UNKNOWN_SEX))
     reader = _Reader(
-        vocabulary, _scales(counts, vocabulary), sexes, _fact_of(vocabulary, facts), settings.max_positions
+        vocabulary, _scales(counts, vocabulary), sexes, _fact_of(vocabulary, facts), settings.max_positions, has_times
     )
     sums, templates, unmodelled = (
         SequenceSums(vocabulary, reader.scales, num_sexes=len(sexes), num_facts=len(facts)),
