@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from medtwin.core.errors import ConfigError
 from medtwin.core.events import Event, events_to_table, sort_events, validate_events
 from medtwin.timelines.generation import generate
 from medtwin.timelines.generation.generate import (
+    STATIC,
     MaskedMass,
     Timeline,
     TimelineModel,
@@ -26,9 +28,10 @@ from medtwin.timelines.generation.plans import Group, Plan, Target
 from medtwin.timelines.generation.records import RecordWriter, rows_to_table, timeline_to_events, twin_subject_id
 from medtwin.timelines.priors import MixturePrior, NormalPrior
 from medtwin.timelines.priors.latents import latents_at
+from medtwin.timelines.reading.attributes import Attributes
 from medtwin.timelines.reading.sequences import Sequences
 from medtwin.timelines.reading.spec import TimelineSpec
-from tests.timelines.conftest import FEMALE_ONLY
+from tests.timelines.conftest import FEMALE_ONLY, fit
 
 TILE = 32
 
@@ -288,6 +291,28 @@ def test_a_record_is_a_valid_event_table(model: TimelineModel, twins: list[Timel
     assert all(
         encounters[e.encounter_id].time <= e.time <= (encounters[e.encounter_id].end_time or e.time) for e in inside
     )
+
+
+def test_reports_name_their_own_studies(tmp_path: Path) -> None:
+    """In one step the second report refers to the second study, whichever is said first; else to the latest before."""
+    events = []
+    for subject in range(1, 4):
+        events.append(Event(subject, None, "GENDER//F", resource="Patient"))
+        study = Event(subject, None, "DCM//CR", event_id=f"s{subject}", resource="ImagingStudy")
+        report = Event(subject, None, "LOINC//18748-4", event_id=f"r{subject}", resource="DiagnosticReport")
+        events += [study, report, report.child("imagingStudy", text_value=study.event_id)]
+    spec, _ = fit(tmp_path, sort_events(events_to_table(events)))
+    place = {token.code: index for index, token in enumerate(spec.vocabulary.tokens)}
+    report, study = place["LOINC//18748-4"], place["DCM//CR"]
+    attributes = Attributes(0, float("nan"), 0, 100)
+    said = [(0, report), (0, report), (0, study), (0, study), (1, report), (2, study), (2, report)]
+    times = [STATIC if step == 0 else 10 * step for step, _ in said]
+    steps, tokens = zip(*said, strict=True)
+    timeline = Timeline(0, attributes, np.zeros(1, np.float32), list(tokens), times, list(steps), [np.nan] * len(said))
+    written = timeline_to_events(timeline, spec, 5)
+    studies = [event.event_id for event in written if event.code == "DCM//CR"]
+    named = [event.text_value for event in written if event.code == "FHIR//DiagnosticReport.imagingStudy"]
+    assert named == [studies[0], studies[1], studies[1], studies[2]]
 
 
 def test_rows_and_events_say_the_same(model: TimelineModel, twins: list[Timeline]) -> None:

@@ -58,6 +58,22 @@ class Known:
     num_ids: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """A reference of an event to another, whose row waits at a place until its step is written.
+
+    Attributes:
+        event, code, target: The row of the event, the code of the reference, and that of what it refers to.
+        number: Events of the same code before it in the step.
+    """
+
+    place: int
+    event: Row
+    code: str
+    target: str
+    number: int
+
+
 @dataclass(slots=True)
 class _Record:
     """A twin's record while it is written."""
@@ -65,9 +81,23 @@ class _Record:
     subject_id: int
     death: datetime | None
     number: int
+    rows: list[Row | None] = field(default_factory=list)
     encounters: list[tuple[datetime, datetime, str]] = field(default_factory=list)
     latest: dict[str, str] = field(default_factory=dict)
+    now: dict[str, list[str]] = field(default_factory=dict)
+    waiting: list[_Link] = field(default_factory=list)
     open_at: tuple[datetime | None, str | None] = (None, None)
+
+    def end_step(self) -> None:
+        """Links what was said: the second report to the second study of the same step, else to the latest before."""
+        for link in self.waiting:
+            together = self.now.get(link.target)
+            target = together[min(link.number, len(together) - 1)] if together else self.latest.get(link.target)
+            if target is not None:
+                self.rows[link.place] = _child(link.event, link.code, target)
+        self.waiting.clear()
+        self.latest.update((code, ids[-1]) for code, ids in self.now.items())
+        self.now.clear()
 
     def new_id(self) -> str:
         """The id of the next event."""
@@ -126,15 +156,19 @@ class RecordWriter:
             known: What stands before it; then neither sex nor birth is written.
         """
         record = _Record(subject_id, self._death(timeline), 0 if known is None else known.num_ids)
-        rows: list[Row] = []
+        rows = record.rows
         if known is None:
             rows += self._person(timeline, subject_id)
         else:
             _remember(record, known)
         start, kinds = timeline.attributes.start_minute, self._kinds
         current: Row = ()
-        num_components = 0
-        for index, minute, value in zip(timeline.tokens, timeline.minutes, timeline.values, strict=True):
+        num_components, last_step = 0, 0
+        parts = (timeline.steps, timeline.tokens, timeline.minutes, timeline.values)
+        for step, index, minute, value in zip(*parts, strict=True):
+            if step != last_step:
+                record.end_step()
+                last_step = step
             kind = kinds[index]
             token = kind.token
             if token.parent is None:
@@ -145,17 +179,18 @@ class RecordWriter:
                 num_components = 0
                 rows.append(current)
                 if current[_EVENT_ID] is not None:
-                    rows += _children(record, current, kind.template, value)
-                    record.latest[token.code] = current[_EVENT_ID]
+                    _add_children(record, current, kind, value)
+                    record.now.setdefault(token.code, []).append(current[_EVENT_ID])
             elif current and current[_EVENT_ID] is not None:
                 if token.is_component:
                     num_components += 1
                     component = _component(current, kind, value, num_components)
                     rows.append(component)
-                    rows += _children(record, component, kind.template, value)
+                    _add_children(record, component, kind, value)
                 else:
                     rows.append(_child(current, token.code, token.text))
-        return rows
+        record.end_step()
+        return [row for row in rows if row is not None]
 
     def _person(self, timeline: Timeline, subject_id: int) -> Iterator[Row]:
         given = timeline.attributes
@@ -267,15 +302,15 @@ def _child(event: Row, code: str, text: str | None = None, number: float | None 
     return (subject, time, *said, encounter, None, event_id, None, status, precision, None, source_unit, resource)
 
 
-def _children(record: _Record, event: Row, template: Template, value: float) -> Iterator[Row]:
+def _add_children(record: _Record, event: Row, kind: _Kind, value: float) -> None:
     """The child rows of the template, its links, and the interpretation of the value, of an event that bears an id."""
+    template, rows = kind.template, record.rows
     if template.interprets and value == value and (code := template.interpretation(value)) is not None:
-        yield _child(event, code)
-    for code, text, number, unit in template.children:
-        yield _child(event, code, text, number, unit)
+        rows.append(_child(event, code))
+    rows += (_child(event, code, text, number, unit) for code, text, number, unit in template.children)
     for code, target in template.links:
-        if target in record.latest:
-            yield _child(event, code, record.latest[target])
+        record.waiting.append(_Link(len(rows), event, code, target, len(record.now.get(kind.token.code, ()))))
+        rows.append(None)
 
 
 __all__ = [

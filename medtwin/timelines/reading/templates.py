@@ -32,7 +32,8 @@ class Template:
     Attributes:
         status, time_precision, source_code: The most frequent ones; source_code only where it is always the same.
         children: (code, text_value, numeric_value, unit) of child rows.
-        links: (code, target code) of child rows that refer to the latest event with the target code.
+        links: (code, target code) of child rows that refer to an event with the target code: that of the same step (the
+            second to the second), or else the latest before.
         interprets: Whether an interpretation (L, N or H) follows from the value and the reference range.
         has_id, in_encounter: Whether such rows bear an event id, and belong to an encounter.
     """
