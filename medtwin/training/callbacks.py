@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor
 from tqdm import tqdm
 
@@ -18,6 +19,7 @@ from medtwin.training.preemption import Preemption, Stopped
 
 __all__ = [
     "Checkpoints",
+    "PatientStopping",
     "Preemption",
     "Progress",
     "StepSeeds",
@@ -71,6 +73,38 @@ class StopOnNonFinite(Callback):
             f"{trainer.current_epoch}: lower {rate}, or set trainer.gradient_clip_val (now {_null(clip)}); "
             f"trainer.precision is {trainer.precision}"
         )
+
+
+class PatientStopping(EarlyStopping):
+    """Stops when validations no longer get better, but not before so many steps have been tried in vain.
+
+    Of a small dataset an epoch, and thus the time between two validations, may be a single step.
+
+    Args:
+        patience: Validations without progress.
+        patience_steps: Steps without progress; whichever takes longer.
+        **settings: Of Lightning's `EarlyStopping`.
+    """
+
+    def __init__(self, patience: int, patience_steps: int, **settings: Any) -> None:
+        super().__init__(patience=patience, check_on_train_epoch_end=False, **settings)
+        self._validations, self._steps, self._last_step = patience, patience_steps, 0
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Judges the validation by the steps since the one before."""
+        between = max(1, trainer.global_step - self._last_step)
+        self.patience = max(self._validations, math.ceil(self._steps / between))
+        self._last_step = trainer.global_step
+        super().on_validation_end(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As Lightning's, and the step of the last validation."""
+        return {**super().state_dict(), "last_step": self._last_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """What `state_dict` gave."""
+        super().load_state_dict(state_dict)
+        self._last_step = int(state_dict["last_step"])
 
 
 def _null(value: float | None) -> str:

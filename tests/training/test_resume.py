@@ -13,10 +13,17 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping
 
 from medtwin.core.dataset import open_dataset
-from medtwin.training.callbacks import Checkpoints, Preemption, StepSeeds, StopOnNonFinite, Stopped, TrainingError
+from medtwin.training.callbacks import (
+    Checkpoints,
+    PatientStopping,
+    Preemption,
+    StepSeeds,
+    StopOnNonFinite,
+    Stopped,
+    TrainingError,
+)
 from medtwin.training.checkpoints import LAST
 from medtwin.training.loggers import MetricsTable
 from medtwin.training.quiet import quiet
@@ -58,8 +65,8 @@ def fit(folder: Path, dataset: Path, strike: Callback | None = None, **options: 
     table = MetricsTable(folder)
     every = options.pop("every_steps", 1)
     callbacks = [StepSeeds(1), StopOnNonFinite(), Checkpoints(every_minutes=None, every_steps=every), Preemption()]
-    if options.pop("early", False):
-        callbacks.append(EarlyStopping("val/loss", patience=1, min_delta=10.0))
+    if (early := options.pop("early", None)) is not None:
+        callbacks.append(PatientStopping(1, early, monitor="val/loss", min_delta=10.0))
     trainer = Trainer(
         accelerator="cpu", deterministic=True, enable_progress_bar=False, enable_model_summary=False,
         num_sanity_val_steps=0, use_distributed_sampler=False, default_root_dir=folder, logger=table,
@@ -152,7 +159,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(kill: str, setting: str, datase
         {"limit_train_batches": 4},
         {"gradient_clip_val": 0.1, "every_steps": 4},
         {"num_workers": 2},
-        {"early": True, "max_epochs": 9},
+        {"early": 10, "max_epochs": 9},
         {"max_time": "00:01:00:00"},
     ],
     ids=lambda options: " ".join(f"{key}={value}" for key, value in options.items()),
@@ -225,3 +232,12 @@ def test_nan_stops_with_the_step_and_what_to_change(dataset: Path, tmp_path: Pat
     with quiet(), pytest.raises(TrainingError, match=r"nan at step 3 of epoch 0: lower optimizer.lr \(now 0.25\)"):
         trainer.fit(module, data)
     assert all(torch.isfinite(value).all() for value in module.state_dict().values())
+
+
+@pytest.mark.parametrize(("patience_steps", "stops_at"), [(0, 14), (7, 14), (8, 21), (21, 28), (1000, 42)])
+def test_training_is_patient_for_so_many_steps_however_few_an_epoch_has(
+    tmp_path: Path, dataset: Path, patience_steps: int, stops_at: int
+) -> None:
+    """One validation in vain is enough, of an epoch of seven steps each; nothing is ever better by ten."""
+    trainer, _ = fit(tmp_path, dataset, early=patience_steps, max_epochs=6)
+    assert trainer.global_step == stops_at
