@@ -15,11 +15,12 @@ from medtwin.core.codes import DEATH
 from medtwin.timelines.generation.generate import MaskedMass, TimelineModel, noise_keys
 from medtwin.timelines.generation.noise import CODE, END, GAP, HOUR, SLOT, STOP, TYPE, WEEKDAY, Noise
 from medtwin.timelines.generation.sampler import Sampler
-from medtwin.timelines.generation.tile import Drawn, Tile
+from medtwin.timelines.generation.tile import Drawn, Histories, ScaleTable, Tile
 from medtwin.timelines.heads import mixture_log_prob
 from medtwin.timelines.network.time_heads import DAYS, MINUTES
 from medtwin.timelines.reading.attributes import Attributes
 from medtwin.timelines.reading.batches import collate
+from medtwin.timelines.reading.heaps import Heaps
 from medtwin.timelines.reading.sequences import Sequences
 from tests.timelines.conftest import read_decoded
 
@@ -295,6 +296,24 @@ def test_no_history_began_at_an_age_at_which_it_never_does(short_model: Timeline
         assert len(years) > 2
         longest.append(years.max())
     assert longest[1] <= 3.0 + 1e-5 < longest[0]  # two years of margin
+
+
+def test_what_began_at_an_age_that_many_share_began_on_that_day(short_model: TimelineModel) -> None:
+    spec = short_model.spec
+    ago = next(i for i, token in enumerate(spec.vocabulary.tokens) if token.number == "ago")
+    heaps = list(spec.heaps)
+    heaps[ago] = Heaps((0.0, 6574.0), (1.0, 1.0), are_ages=True)
+    histories = Histories(replace(spec, heaps=tuple(heaps)), ScaleTable(spec.scales))
+    birth = 40.25 * 525_960
+    drawn = birth - 1440 * np.array([6574.3, 6573.6, 6575.0, 0.2, 9000.4])
+    token, age = np.full(5, ago), np.full(5, 40.25)
+    scaled = spec.scales[ago].encode(drawn)
+    raw, again = histories.to_the_day(token, age, (drawn, scaled))
+    assert ((birth - raw) / 1440).tolist() == [6574.0, 6574.0, 6575.0, 0.0, 9000.4]
+    assert again == pytest.approx(spec.scales[ago].encode(raw))
+    assert np.array_equal(histories.to_the_day(token, np.full(5, np.nan), (drawn, scaled))[0], drawn)
+    other = next(i for i, each in enumerate(spec.heaps) if i != ago and spec.scales[i] is not None)
+    assert np.array_equal(histories.to_the_day(np.full(5, other), age, (drawn, scaled))[0], drawn)
 
 
 def test_a_record_longer_than_the_context_is_cut_and_says_so(short_model: TimelineModel, short: Sequences) -> None:

@@ -59,7 +59,7 @@ class HardFacts:
         self._masks, self._scales = masks, arrays.scales
         self._fact_of, self._death_fact = spec.fact_of, arrays.death_fact
         self._fact_weight = np.append(1.0 / np.maximum(fact_shares, _LEAST_SHARE), 1.0)
-        self._phases, self._is_past = arrays.phases.numpy(), arrays.is_past
+        self._phases, self._histories = arrays.phases.numpy(), arrays.histories
         self._root_of, self._is_root = vocabulary.root_of, vocabulary.is_root
         self.is_death, self.has_number = arrays.death.numpy(), arrays.has_number
         counts = spec.static_counts.sum(axis=1) * self.is_death
@@ -102,7 +102,7 @@ class HardFacts:
     def decode(self, token: Ints, scaled: Floats, age_start: Floats) -> Floats:
         """Numbers in the unit of the source, (n,), within the bounds of their scales; history is never before birth."""
         low, high = self._scales.low.numpy()[token], self._scales.high.numpy()[token]
-        is_bound = self._is_past[token] & np.isfinite(age_start)
+        is_bound = self._histories.concerns(token) & np.isfinite(age_start)
         most = np.where(is_bound, np.maximum(np.nan_to_num(age_start), 0.0) * MINUTES_PER_YEAR, 0.0)
         high = np.where(is_bound, np.minimum(high, self._scales.encode(token, most)), high)
         raw, _ = self._scales.decode(token, np.clip(scaled, np.minimum(low, high), high))

@@ -279,11 +279,14 @@ class Sampler:
         earlier = NumberMemory(expected, above, memory[:, 0], since, torch.from_numpy(self.age_start[who]))
         parameters = self.net.values(token, state, earlier, (ledger, context.of_values))
         high = self.known.scales.high[token]
-        if (self.known.is_past[what]).any():
-            high = torch.minimum(high, torch.from_numpy(self._most_ago(who, what)))
+        past = self.known.histories
+        if (tells := past.concerns(what)).any():
+            high = torch.minimum(high, torch.from_numpy(past.most_ago(what, self.age_start[who])))
         low, high = self._bounded((who, what), torch.minimum(self.known.scales.low[token], high), high, parameters)
         law = (parameters, torch.from_numpy(uniforms[:, COMPONENT : WITHIN + 1]), low, high)
         raw, scaled = self.known.scales.decode(what, sample_mixture(*law, least=FINE).numpy())
+        if tells.any():
+            raw, scaled = past.to_the_day(what, self.age_start[who], (raw, scaled))
         if self.tile.follows is not None:
             scaled, raw, flag = self._follow_values((who, what), law, (scaled, raw, flag))
         scaled, raw = np.where(flag, scaled, 0.0), np.where(flag, raw, np.nan)
@@ -368,15 +371,6 @@ class Sampler:
             self.mass.outside += float((1 - inside / usual.clamp(min=1e-300)).clamp(0, 1).sum())
             self.mass.num_bound += len(is_bound)
         return first, last
-
-    def _most_ago(self, who: Ints, what: Ints) -> Floats:
-        """The largest scaled number of each, (n,): history does not reach back before the age at which it can begin."""
-        most = np.full(len(who), np.inf)
-        is_bound = self.known.is_past[what] & self.known.scales.is_known[what] & np.isfinite(self.age_start[who])
-        rows = np.flatnonzero(is_bound)
-        years = np.maximum(self.age_start[who[rows]] - self.known.youngest_onset[what[rows]], 0.0)
-        most[rows] = self.known.scales.encode(what[rows], years * MINUTES_PER_YEAR)
-        return most
 
     # --- a step ends ---
 

@@ -15,7 +15,9 @@ from medtwin.timelines.generation.masks import MARGIN_YEARS, Masks
 from medtwin.timelines.generation.noise import Noise
 from medtwin.timelines.network.net import TemporalVAE
 from medtwin.timelines.priors.shift import LatentShift
-from medtwin.timelines.reading.attributes import Attributes
+from medtwin.timelines.reading.attributes import MINUTES_PER_YEAR, Attributes
+from medtwin.timelines.reading.gaps import MINUTES_PER_DAY
+from medtwin.timelines.reading.heaps import MAX_HEAPS
 from medtwin.timelines.reading.scales import Scale
 from medtwin.timelines.reading.sequences import Sequences
 from medtwin.timelines.reading.spec import TimelineSpec
@@ -153,6 +155,60 @@ class ScaleTable:
         return np.asarray((shaped - self._centre[token]) / self._width[token])
 
 
+class Histories:
+    """What the tokens tell whose number is how many minutes ago something began.
+
+    Args:
+        spec: Of the run.
+        scales: Of its tokens.
+    """
+
+    def __init__(self, spec: TimelineSpec, scales: ScaleTable) -> None:
+        self._scales = scales
+        self._is_past = np.array([token.number == "ago" for token in spec.vocabulary.tokens]) & scales.is_known
+        self._youngest = np.maximum(np.nan_to_num(spec.youngest_onset - MARGIN_YEARS), 0.0)
+        self._ages = np.full((len(spec.heaps), MAX_HEAPS), np.nan)  # minutes
+        for token, heaps in enumerate(spec.heaps):
+            if heaps.are_ages:
+                self._ages[token, : len(heaps.values)] = np.array(heaps.values) * MINUTES_PER_DAY
+
+    def concerns(self, what: Ints) -> Bools:
+        """Which of some tokens tell of a history, (n,)."""
+        return np.asarray(self._is_past[what])
+
+    def most_ago(self, what: Ints, age_start: Floats) -> Floats:
+        """The largest scaled number of each, (n,): history does not reach back before the age at which it can begin.
+
+        Args:
+            what: (n,) tokens.
+            age_start: (n,) age in years at the start of the record, or nan.
+        """
+        most = np.full(len(what), np.inf)
+        rows = np.flatnonzero(self._is_past[what] & np.isfinite(age_start))
+        years = np.maximum(age_start[rows] - self._youngest[what[rows]], 0.0)
+        most[rows] = self._scales.encode(what[rows], years * MINUTES_PER_YEAR)
+        return most
+
+    def to_the_day(self, what: Ints, age_start: Floats, numbers: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+        """Numbers, in minutes and scaled, (n,) each, that begin to the day where an age is one at which many began.
+
+        Args:
+            what: (n,) tokens.
+            age_start: (n,) age in years at the start of the record, or nan.
+            numbers: As drawn: a scaled number of decades tells the day, not the minute.
+        """
+        raw, scaled = numbers
+        birth = age_start * MINUTES_PER_YEAR
+        off = birth[:, None] - raw[:, None] - self._ages[what]
+        distance = np.nan_to_num(np.abs(off), nan=np.inf)
+        nearest = distance.argmin(axis=1)
+        rows = np.flatnonzero(distance.min(axis=1) < MINUTES_PER_DAY / 2)
+        raw, scaled = raw.copy(), scaled.copy()
+        raw[rows] = np.rint(birth[rows] - self._ages[what[rows], nearest[rows]])
+        scaled[rows] = self._scales.encode(what[rows], raw[rows])
+        return raw, scaled
+
+
 class SpecArrays:
     """What of a spec every tile needs, as arrays."""
 
@@ -162,8 +218,7 @@ class SpecArrays:
         self.death = torch.zeros(len(tokens), dtype=torch.bool)
         self.death[torch.from_numpy(spec.vocabulary.where([DEATH]))] = True
         self.is_encounter = np.array([t.type == "Encounter" and t.number == "duration" for t in tokens])
-        self.is_past = np.array([token.number == "ago" for token in tokens])
-        self.youngest_onset = np.maximum(np.nan_to_num(spec.youngest_onset - MARGIN_YEARS), 0.0)
+        self.histories = Histories(spec, self.scales)
         said_static, said_dated = (spec.static_counts > 0).T
         self.phases = torch.from_numpy(np.stack([said_static, said_dated]))
         self.has_number = spec.vocabulary.has_number & self.scales.is_known
