@@ -113,6 +113,8 @@ def write_twins(chosen: GenerateSettings, model: TimelineModel, output: Output, 
     folder = output.scratch("timelines")
     if chosen.twin.between is not None:
         return _write_between(whose, folder)
+    if not model.spec.has_times and (chosen.set.window_years is not None or not chosen.changes):
+        raise ConfigError("twin.until and set.window_years: no record that the model learned from has a date")
     if not chosen.changes:
         return _write_records(whose, folder, _continued)
     Change.of(model.spec.profile, chosen.set.given(), chosen.add.age or 0.0)  # refused before anything is drawn

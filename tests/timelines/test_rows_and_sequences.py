@@ -13,7 +13,7 @@ import torch
 
 from medtwin.core.codes import DEATH
 from medtwin.core.dataset import open_dataset
-from medtwin.core.errors import DatasetError
+from medtwin.core.errors import ConfigError, DatasetError
 from medtwin.core.events import Event, events_to_table, sort_events
 from medtwin.timelines.generation.generate import MaskedMass, TimelineModel, noise_keys
 from medtwin.timelines.generation.masks import build_masks
@@ -26,6 +26,7 @@ from medtwin.timelines.reading.rows import read_rows, row_tokens
 from medtwin.timelines.reading.sequences import SequenceFiles, Sequences
 from medtwin.timelines.reading.spec import TimelineSpec
 from medtwin.timelines.reading.vocabulary import Token, Vocabulary
+from medtwin.timelines.steering.counterfactual import Change
 from tests.timelines.conftest import SETTINGS, Fitted, fit, one_patient, small_net
 
 START = datetime(2020, 5, 4, 9, 30)
@@ -335,6 +336,9 @@ def test_records_without_any_date_are_their_static_facts(tmp_path: Path) -> None
     assert set(drawn.step.tolist()) == {0}
     assert len(set(drawn.row.tolist())) > 2
     assert not drawn.is_cut.any()
+    for wanted, older_by, setting in (({"age": 50}, 0.0, "set.age"), ({}, 5.0, "add.age")):
+        with pytest.raises(ConfigError, match=f"{setting}: no record that the model learned from says a birth date"):
+            Change.of(spec.profile, wanted, older_by)
 
 
 def test_among_dated_records_those_without_a_date_are_left_out(tmp_path: Path) -> None:

@@ -228,6 +228,11 @@ class ProfileLaw:
         return len(self.facts)
 
     @property
+    def knows_ages(self) -> bool:
+        """Whether any training subject's age was known."""
+        return bool(np.any(self.ages.knots != 0))
+
+    @property
     def num_uniforms(self) -> int:
         """Uniform numbers that one subject needs."""
         return self.num_facts + _ROOTS + 3

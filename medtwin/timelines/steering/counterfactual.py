@@ -64,6 +64,9 @@ class Change:
             raise ConfigError(f"set.age must stand without add.age, got {age!r} and {older_by!r}")
         if years is not None and not 0 < years <= 120:
             raise ConfigError(f"set.window_years must be above 0 and at most 120, got {years!r}")
+        if (age is not None or older_by) and not law.knows_ages:
+            setting = "add.age" if older_by else "set.age"
+            raise ConfigError(f"{setting}: no record that the model learned from says a birth date: it knows of no age")
         facts, without = (tuple(fact_indices(law, wanted.get(n) or (), f"set.{n}")) for n in ("facts", "without"))
         if both := sorted(set(facts) & set(without)):
             raise ConfigError(f"set.without must name no code of set.facts, got {law.facts[both[0]]}")

@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""Writes what finished checks found, gate by gate with intervals, as one page.
+
+    .venv/bin/python scripts/bench/check_suite.py NAME=my/check ... --write docs/results/suite.md
+
+Every gate that applies stands with its value, its 95 % interval, the same between two halves of the real patients, and
+the limit of the profile; the attacks follow with the hits on people in training, on as many whom training did not see,
+and of a guess. The section "What it says" of the page is written by hand and stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from head_commit import head_commit
+from timelines_report import SAID, said_in
+
+from medtwin.core.files import read_json
+
+_ATTACKS = {"singling_out.one": "singling out by one", "singling_out.several": "singling out by several"}
+
+
+def shown(text: str) -> str:
+    """A number of a table with three digits; empty where there is none."""
+    return f"{float(text):.3g}" if text else ""
+
+
+def spread(row: dict[str, str], name: str) -> str:
+    """A value with its interval."""
+    value = shown(row[name])
+    return f"{value} ({shown(row['low'])} to {shown(row['high'])})" if value and row["low"] else value
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def section(name: str, folder: Path) -> list[str]:
+    """The tables of one check."""
+    findings = read_json(folder / "findings.json")
+    gates = rows_of(folder / "tables" / "gates.csv")
+    applied = [row for row in gates if row["outcome"] != "not_applicable"]
+    counts = {outcome: sum(row["outcome"] == outcome for row in gates) for outcome in ("passed", "failed", "unchecked")}
+    sizes = f"{findings['num_synthetic']:,} twins, {findings['num_real']:,} patients of training"
+    images = "images {:,} real, {:,} of twins".format(*findings["num_images"])
+    lines = [
+        f"## {name}",
+        "",
+        f"Profile {findings['profile']}: {sizes}, {findings['num_control']:,} others; {images}. "
+        + ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
+        + ".",
+        "",
+        "| gate | outcome | value (95 %) | real vs real | limit | why |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in applied:
+        outcome = f"**{row['outcome']}**" if row["outcome"] == "failed" else row["outcome"]
+        cells = [row["name"], outcome, spread(row, "value"), shown(row["baseline"]), shown(row["limit"]), row["reason"]]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "| attack | risk (95 %) | in training | not seen | guess |", "|---|---|---|---|---|"]
+    for risk in findings["risks"]:
+        if risk["risk"] is None:
+            continue
+        sides = [f"{risk[side]['hits']:,} of {risk[side]['tried']:,}" for side in ("train", "control", "naive")]
+        value = f"{risk['risk']:.3g} ({risk['low']:.3g} to {risk['high']:.3g})"
+        lines.append(f"| {_ATTACKS.get(risk['name'], risk['name'])} | {value} | {' | '.join(sides)} |")
+    lines += [
+        "",
+        "| membership by | of whom | area (95 %) | found among the first 1 % and 0.1 % |",
+        "|---|---|---|---|",
+    ]
+    for one in findings["memberships"]:
+        if one["area"] is not None and one["group"].startswith(("everybody", "worst")):
+            rates = "; ".join(_rate(found) for found in one["found"])
+            area = f"{one['area']:.3g} ({one['low']:.3g} to {one['high']:.3g})"
+            lines.append(f"| {one['name']} | {one['group']} | {area} | {rates} |")
+    return [*lines, ""]
+
+
+def _rate(found: dict[str, float | str | None]) -> str:
+    """A true-positive rate at a false-positive rate, or why there is none."""
+    at = f"at {100 * float(found['false_positives'] or 0):g} %"
+    if found["rate"] is None:
+        return f"{at}: not estimable"
+    low, high = (100 * float(found[name] or 0) for name in ("low", "high"))
+    return f"{at}: {100 * float(found['rate']):.2g} % ({low:.2g} to {high:.2g})"
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Writes the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checks", nargs="+", help="NAME=DIR, a finished check")
+    parser.add_argument("--write", type=Path, help="write the page here; what it says by hand stays")
+    chosen = parser.parse_args(words)
+    lines = ["# The whole suite on twins of shipped experiments", ""]
+    page = chosen.write
+    if page is not None and page.is_file() and (said := said_in(page.read_text(encoding="utf-8"))):
+        lines += [SAID, "", said, ""]
+    lines += [f"`scripts/bench/check_suite.py` at {head_commit()}.", ""]
+    for check in chosen.checks:
+        name, _, folder = check.partition("=")
+        if not (Path(folder) / "findings.json").is_file():
+            raise SystemExit(f"{check}: NAME=DIR of a finished check is wanted")
+        lines += section(name, Path(folder))
+    text = "\n".join(lines).rstrip() + "\n"
+    if page is None:
+        print(text)
+    else:
+        page.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
