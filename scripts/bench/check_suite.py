@@ -66,7 +66,7 @@ def section(name: str, folder: Path) -> list[str]:
     for risk in findings["risks"]:
         if risk["risk"] is None:
             continue
-        sides = [f"{risk[side]['hits']:,} of {risk[side]['tried']:,}" for side in ("train", "control", "naive")]
+        sides = [_hits(risk[side]) for side in ("train", "control", "naive")]
         value = f"{risk['risk']:.3g} ({risk['low']:.3g} to {risk['high']:.3g})"
         lines.append(f"| {_ATTACKS.get(risk['name'], risk['name'])} | {value} | {' | '.join(sides)} |")
     lines += [
@@ -80,6 +80,11 @@ def section(name: str, folder: Path) -> list[str]:
             area = f"{one['area']:.3g} ({one['low']:.3g} to {one['high']:.3g})"
             lines.append(f"| {one['name']} | {one['group']} | {area} | {rates} |")
     return [*lines, ""]
+
+
+def _hits(side: dict[str, int] | None) -> str:
+    """How many of how many; empty where nothing of the kind was tried."""
+    return "" if side is None else f"{side['hits']:,} of {side['tried']:,}"
 
 
 def _rate(found: dict[str, float | str | None]) -> str:
@@ -98,10 +103,10 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--write", type=Path, help="write the page here; what it says by hand stays")
     chosen = parser.parse_args(words)
     lines = ["# The whole suite on twins of shipped experiments", ""]
+    lines += [f"Tables by `scripts/bench/check_suite.py` at {head_commit()}.", ""]
     page = chosen.write
     if page is not None and page.is_file() and (said := said_in(page.read_text(encoding="utf-8"))):
         lines += [SAID, "", said, ""]
-    lines += [f"`scripts/bench/check_suite.py` at {head_commit()}.", ""]
     for check in chosen.checks:
         name, _, folder = check.partition("=")
         if not (Path(folder) / "findings.json").is_file():
