@@ -48,7 +48,12 @@ def test_every_number_stands_beside_a_baseline_an_interval_and_a_control(real: D
 def test_the_same_seed_gives_the_same_findings_and_another_one_other_intervals(real: Dataset, twins: Dataset) -> None:
     first, again, other = (compare_datasets(real, twins, Options(seed, 20)) for seed in (0, 0, 1))
     assert first == again
-    drawn = ("c2st", "summaries", "strata")  # of a choice of subjects, or of groups: the seed decides the value too
+    drawn = (
+        "c2st",
+        "summaries",
+        "strata",
+        "collapse",
+    )  # of a choice of subjects or groups: the seed decides values, too
     pairs = [
         (a.estimate, b.estimate)
         for a, b in zip(first.measures, other.measures, strict=True)
