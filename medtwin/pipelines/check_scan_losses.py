@@ -136,7 +136,7 @@ def denoising_losses(module: ScanDiffusionModule, images: Tensor, encoded: Encod
     denoiser, draws = module.average.eval(), torch.Generator().manual_seed(seed)
     found = []
     for start in range(0, len(images), _BATCH):
-        batch = images[start : start + _BATCH]
+        batch = module.coded(images[start : start + _BATCH])
         values, known = (torch.from_numpy(array[start : start + _BATCH]) for array in encoded)
         cond = denoiser.embed(values, known)
         errors = torch.zeros(len(batch), len(SIGMAS), dtype=torch.float64)

@@ -38,6 +38,7 @@ class TrainSettings:
     logger: Mapping[str, Any] | None = field(default_factory=dict)
     prior: Mapping[str, Any] | None = None
     latents: Path | None = None
+    autoencoder: Path | None = None
     ckpt_path: Path | None = None
     cache: Path | None = None
     canaries: int = 0

@@ -74,11 +74,21 @@ def train(chosen: TrainSettings) -> Path:
 
 def _make_run(chosen: TrainSettings, dataset: Dataset, output: Output, record: Mapping[str, Any]) -> None:
     data = _attach(chosen, dataset, output, output.scratch("data"))
-    filled = with_sizes(chosen, data.sizes)
+    filled = _filled(chosen, data)
     _write_config(output.path, filled, record)
     if not output.is_done("fit"):
         output.mark_done("fit", _fit(filled, data, output))
     _finish(filled, dataset, data, output, record)
+
+
+def _filled(chosen: TrainSettings, data: RunData) -> TrainSettings:
+    """The settings with what only the data, and the autoencoder that it is encoded by, know."""
+    filled = with_sizes(chosen, data.sizes)
+    if chosen.autoencoder is None:
+        return filled
+    with_autoencoder = importlib.import_module("medtwin.pipelines.autoencoders").with_autoencoder
+    known: TrainSettings = with_autoencoder(filled, data)
+    return known
 
 
 def _open(path: Path) -> Dataset:
@@ -96,10 +106,16 @@ def _record(chosen: TrainSettings, dataset: Dataset) -> dict[str, Any]:
     record = {**public_config(chosen), "dataset_state": state}
     if not chosen.canaries:
         del record["canaries"]  # runs of before knew none
+    if chosen.autoencoder is None:
+        del record["autoencoder"]
     if chosen.latents is not None:
         if not is_finished(chosen.latents):
             raise ConfigError(f"latents={chosen.latents} must be the finished run of a temporal VAE")
         record["latents_state"] = file_digest(chosen.latents / "manifest.json")
+    if chosen.autoencoder is not None:
+        if not is_finished(chosen.autoencoder):
+            raise ConfigError(f"autoencoder={chosen.autoencoder} must be a finished run of model=scan_autoencoder")
+        record["autoencoder_state"] = file_digest(chosen.autoencoder / "manifest.json")
     if chosen.ckpt_path is not None:
         record["ckpt_state"] = file_digest(checkpoint_file(chosen.ckpt_path))
     return record
@@ -139,6 +155,8 @@ def _fit(chosen: TrainSettings, data: RunData, output: Output) -> dict[str, Any]
     from medtwin.training.threads import torch_threads
 
     module = build_module({name: getattr(chosen, name) for name in ("model", "net", "optimizer")}, chosen.seed)
+    if chosen.autoencoder is not None:
+        importlib.import_module("medtwin.pipelines.autoencoders").load_autoencoder(module, chosen.autoencoder)
     with torch_threads(chosen.threads):
         if isinstance(module, Counted):
             return count(chosen, module, data, output.scratch("checkpoints"))
@@ -162,11 +180,13 @@ def _finish(chosen: TrainSettings, dataset: Dataset, data: RunData, output: Outp
         config = {name: getattr(chosen, name) for name in ("model", "net", "optimizer", "prior", "seed")}
         write_latent_laws = importlib.import_module("medtwin.pipelines.latent_laws").write_latent_laws
         write_latent_laws(config, data, output.path / MODEL, output.path / "data")
+    if str(chosen.model.get("_target_")).endswith(".ScanAutoencoderModule"):
+        config = {name: getattr(chosen, name) for name in ("model", "net", "optimizer", "seed")}
+        write_reconstruction = importlib.import_module("medtwin.pipelines.autoencoders").write_reconstruction
+        write_reconstruction(config, data, output.path / MODEL, output.path / "data")
     inputs = [describe_input("dataset", dataset.path)]
-    if chosen.latents is not None:
-        inputs.append(describe_input("latents", chosen.latents))
-    if chosen.ckpt_path is not None:
-        inputs.append(describe_input("checkpoint", chosen.ckpt_path))
+    named = {"latents": chosen.latents, "autoencoder": chosen.autoencoder, "checkpoint": chosen.ckpt_path}
+    inputs += [describe_input(role, path) for role, path in named.items() if path is not None]
     depth = max(one.lineage_depth for one in inputs)
     learned = sum(split == "train" for split in dataset.subject_splits().values())
     made = Provenance("train", dataset.origin, record, chosen.seed, inputs, depth, training_subjects=learned)
@@ -194,4 +214,4 @@ def _help(chosen: TrainSettings, dataset: Dataset, rank: int) -> None:
         time.sleep(0.2)
     output = Output(partial, resumed=True)
     data = _attach(chosen, dataset, output, output.scratch(f"data-{rank}"))
-    _fit(with_sizes(chosen, data.sizes), data, output)
+    _fit(_filled(chosen, data), data, output)

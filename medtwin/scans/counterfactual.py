@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medtwin.scans.conditions import ScanRequest
-from medtwin.scans.denoiser import Denoiser
 from medtwin.scans.drawing import DenoiserDrawer, Tile
 from medtwin.scans.generate import ScanModel
 from medtwin.scans.module import ScanDiffusionModule
@@ -79,33 +78,39 @@ def counterfactuals(
         raise ValueError(f"images, own and asked must be as many, got {len(images)}, {len(own)} and {len(asked)}")
     if not isinstance(model.module, ScanDiffusionModule) or model.sampling.sampler not in _DETERMINISTIC:
         raise ValueError(f"the model must be a denoiser whose sampler is one of {', '.join(_DETERMINISTIC)}")
-    denoiser = model.module.average.eval()
-    size = denoiser.prior.mean.shape[1:]
+    size = model.module.image_size
     if images.shape[1:] != size:
-        raise ValueError(f"images must be of {tuple(size)} pixels, got {images.shape[1:]}")
+        raise ValueError(f"images must be of {size} pixels, got {images.shape[1:]}")
     found = []
     with torch_threads(1), torch.inference_mode():
         for start in range(0, len(images), tile):
             chosen = slice(start, start + tile)
             given = torch.from_numpy(np.ascontiguousarray(images[chosen], np.float32))[:, None]
             tiles = [model.tile(part[chosen], 0, len(given)) for part in (own, asked)]
-            found.append(_of_tile(model, denoiser, given, tiles[0], tiles[1], num_steps, guidance))
+            found.append(_of_tile(model, model.module, given, tiles[0], tiles[1], num_steps, guidance))
     changed, same = (torch.cat(parts)[:, 0].numpy() for parts in zip(*found, strict=True))
     return Counterfactuals(changed, same)
 
 
 def _of_tile(
-    model: ScanModel, denoiser: Denoiser, images: Tensor, own: Tile, asked: Tile, num_steps: int, guidance: float
+    model: ScanModel,
+    module: ScanDiffusionModule,
+    images: Tensor,
+    own: Tile,
+    asked: Tile,
+    num_steps: int,
+    guidance: float,
 ) -> tuple[Tensor, Tensor]:
+    denoiser = module.average.eval()
     laid, poses, mean = images, None, denoiser.prior.mean
     if model.description.poses is not None:
-        poses = find_poses(images, mean[None].cpu())
+        poses = find_poses(images, module.decoded(mean[None]).cpu())
         laid = warp(images, poses)
     plain, guided = (DenoiserDrawer(denoiser, model.sampling, num_steps, g) for g in (1.0, guidance))
-    noisy = invert(plain.denoise(own), laid.to(mean.device), plain.sigmas)
+    noisy = invert(plain.denoise(own), module.coded(laid.to(mean.device)), plain.sigmas)
     centred = noisy - plain.centre(own)
-    same = plain.solve(own, noisy)
-    changed = guided.solve(asked, guided.centre(asked) + centred)
+    same = module.decoded(plain.solve(own, noisy))
+    changed = module.decoded(guided.solve(asked, guided.centre(asked) + centred))
     change = (changed - same).float().cpu()
     same = same.float().cpu()
     if poses is not None:

@@ -93,6 +93,12 @@ def drawer_of(law: ScanLaw, sampling: Sampling, num_steps: int, guidance: float)
     """
     if not isinstance(law, ScanDiffusionModule):
         return law.draw
+    drawer = _drawer_of(law, sampling, num_steps, guidance)
+    return drawer if law.codec is None else (lambda tile: law.decoded(drawer(tile)))
+
+
+def _drawer_of(law: ScanDiffusionModule, sampling: Sampling, num_steps: int, guidance: float) -> Drawer:
+    """What draws what the model's denoiser makes: images, or latents."""
     if sampling.sampler != SHORTCUT:
         return DenoiserDrawer(law.average.eval(), sampling, num_steps, guidance)
     if not isinstance(law, ScanShortcutModule):

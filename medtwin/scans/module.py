@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medtwin.scans.autoencoder_net import AutoencoderNet
 from medtwin.scans.balance import ExpectedError
+from medtwin.scans.codec import LatentCodec
 from medtwin.scans.denoiser import Denoiser, Net
 from medtwin.training.averaging import Averaging
 from medtwin.training.time_limit import time_spent
@@ -196,6 +198,7 @@ class ScanDiffusionModule(lightning.LightningModule):
 
     Attributes:
         denoiser: What is trained. average: Its moving average: what validates and generates.
+        codec: Makes latents of images and images of latents, where it is latents that are denoised; None: it is images.
         takes_steps: Whether the network is told how far a step goes (`shortcut.py`).
         training_type: What says how it is trained, with its defaults.
     """
@@ -204,7 +207,7 @@ class ScanDiffusionModule(lightning.LightningModule):
     training_type: ClassVar[type[ScanTraining]] = ScanTraining
     num_averaged: Tensor
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings of a configuration, each by its name
         self,
         net: Net,
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
@@ -214,6 +217,7 @@ class ScanDiffusionModule(lightning.LightningModule):
         training: ScanTraining | None = None,
         rank: int = 0,
         parameterization: str = "edm",
+        autoencoder: AutoencoderNet | None = None,
     ) -> None:
         """Wraps a network for training.
 
@@ -225,16 +229,21 @@ class ScanDiffusionModule(lightning.LightningModule):
             training: How it is trained, of the module's `training_type`; None: the defaults.
             rank: Principal components of the Gaussian model (`gaussian.py`); 0: none.
             parameterization: What the network predicts: edm, v or flow.
+            autoencoder: Whose latents are denoised in the place of images; its weights are loaded, not trained.
 
         Raises:
-            ValueError: If a number is out of its range, or the training is of another type.
+            ValueError: If a number is out of its range, the training is of another type, or the parts do not fit.
         """
         super().__init__()
         self.options = self.training_type() if training is None else training
         if not isinstance(self.options, self.training_type):
             raise ValueError(f"training must be {self.training_type.__name__}, got {type(training).__name__}")
+        self.image_size = tuple(size)
+        self.codec = None if autoencoder is None else LatentCodec(autoencoder, size)
+        _require_fit(net, self.codec, self.options)
+        shape = size if self.codec is None else self.codec.size
         self.denoiser = Denoiser(
-            net, condition_widths, size, rank=rank, parameterization=parameterization, takes_steps=self.takes_steps
+            net, condition_widths, shape, rank=rank, parameterization=parameterization, takes_steps=self.takes_steps
         )
         self.average = copy.deepcopy(self.denoiser).requires_grad_(False)
         self.register_buffer("num_averaged", torch.zeros((), dtype=torch.long))
@@ -250,18 +259,31 @@ class ScanDiffusionModule(lightning.LightningModule):
     def measure(self, images: ScanBatch) -> None:
         """Measures the effects of conditions, mean, components and spectrum of the training images."""
         image, values, known = (images[name].to(self.device) for name in ("image", "values", "known"))
+        if self.codec is not None:
+            image = self.codec.measure(image)
         self.denoiser.measure(image, values, known)
         self.average.load_state_dict(self.denoiser.state_dict())
+
+    def coded(self, images: Tensor) -> Tensor:
+        """What the denoiser sees of images, (n, 1, *image_size): themselves, or their latents."""
+        return images if self.codec is None else self.codec.posterior(images).mean
+
+    def decoded(self, x: Tensor) -> Tensor:
+        """The images, (n, 1, *image_size), of what the denoiser made."""
+        return x if self.codec is None else self.codec.decode(x)
 
     def training_step(self, batch: ScanBatch, batch_idx: int) -> Tensor:
         """The weighted denoising error of a batch at random noise levels; logs train/loss."""
         return self.denoising_loss(self.varied(batch))
 
     def varied(self, batch: ScanBatch) -> ScanBatch:
-        """A batch with its images augmented and some of its conditions dropped."""
+        """A batch with its images augmented and encoded, and some of its conditions dropped."""
         options, images, values, known = self.options, batch["image"], batch["values"], batch["known"]
         if options.augmentation is not None:
-            images = options.augmentation(images, self.denoiser.mean_image(values, known))
+            means = images if self.codec is not None else self.denoiser.mean_image(values, known)
+            images = options.augmentation(images, means)
+        if self.codec is not None:
+            images = self.codec.posterior(images).sample()
         known = known * options.kept(len(images), known.shape[1]).to(images.device)
         return {"image": images, "values": values, "known": known}
 
@@ -281,7 +303,7 @@ class ScanDiffusionModule(lightning.LightningModule):
 
     def validation_error(self, batch: ScanBatch, batch_idx: int) -> Tensor:
         """The weighted denoising error of the average, a scalar, at noise that is the same in every validation."""
-        images, count = batch["image"], self.options.val_noise_levels
+        images, count = self.coded(batch["image"]), self.options.val_noise_levels
         generator = torch.Generator().manual_seed(_VAL_SEED + batch_idx)
         levels = self.options.noise.at((torch.arange(count) + 0.5) / count)
         losses = [
@@ -312,6 +334,26 @@ class ScanDiffusionModule(lightning.LightningModule):
         super().optimizer_step(*args, **kwargs)
         self.num_averaged += 1
         self.options.averaging.move(self.average, self.denoiser, int(self.num_averaged))
+
+
+def _require_fit(net: Net, codec: LatentCodec | None, training: ScanTraining) -> None:
+    if codec is None:
+        if net.in_channels != 1:
+            raise ValueError(f"net.in_channels must be 1, as images have one channel, got {net.in_channels!r}")
+        return
+    if net.in_channels != codec.channels:
+        raise ValueError(
+            f"net.in_channels must be {codec.channels}, as the autoencoder's latents have, got {net.in_channels!r}"
+        )
+    if net.spatial_dims != codec.net.spatial_dims:
+        raise ValueError(
+            f"net.spatial_dims must be {codec.net.spatial_dims}, as the autoencoder's, got {net.spatial_dims!r}"
+        )
+    if training.augmentation is not None and training.augmentation.mirror:
+        raise ValueError(
+            f"training.augmentation.mirror must be 0 with an autoencoder: it needs the mean image, not that of the "
+            f"latents, got {training.augmentation.mirror!r}"
+        )
 
 
 def _error(denoiser: Denoiser, images: Tensor, values: Tensor, known: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:

@@ -24,10 +24,11 @@ class MonaiUNet(nn.Module):
         cond_channels: Width of the condition that `forward` takes.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings of a configuration, each by its name
         self,
         *,
         spatial_dims: int = 2,
+        in_channels: int = 1,
         channels: Sequence[int] = (32, 64, 96),
         num_res_blocks: int = 1,
         attention_levels: Sequence[bool] = (False, True, True),
@@ -39,6 +40,7 @@ class MonaiUNet(nn.Module):
 
         Args:
             spatial_dims: 2 or 3.
+            in_channels: Channels of the images: 1, or of latents (`codec.py`) as many as they have.
             channels: Width of each level, the finest first; multiples of 8.
             num_res_blocks: Residual blocks of a level.
             attention_levels: Whether a level has self-attention and sees the condition.
@@ -52,13 +54,15 @@ class MonaiUNet(nn.Module):
         super().__init__()
         if spatial_dims not in (2, 3) or patch < 1:
             raise ValueError(f"spatial_dims must be 2 or 3 and patch 1 or more, got {spatial_dims!r} and {patch!r}")
-        self.spatial_dims, self.patch, self.in_channels = spatial_dims, patch, 1
+        if in_channels < 1:
+            raise ValueError(f"in_channels must be 1 or more, got {in_channels!r}")
+        self.spatial_dims, self.patch, self.in_channels = spatial_dims, patch, in_channels
         self.cond_channels = cond_channels
         self.multiple = patch * 2 ** (len(channels) - 1)
         self.body = DiffusionModelUNet(
             spatial_dims=spatial_dims,
-            in_channels=patch**spatial_dims + COORDINATES * spatial_dims,
-            out_channels=patch**spatial_dims,
+            in_channels=in_channels * patch**spatial_dims + COORDINATES * spatial_dims,
+            out_channels=in_channels * patch**spatial_dims,
             num_res_blocks=num_res_blocks,
             channels=tuple(channels),
             attention_levels=tuple(attention_levels),

@@ -72,7 +72,7 @@ class SampleGrid(Callback):
 
         was_training = module.average.training
         drawer = DenoiserDrawer(module.average.eval(), Sampling(), self._num_steps, 1.0)
-        images = drawer(Tile(values, known, noise)).float().cpu()
+        images = module.decoded(drawer(Tile(values, known, noise))).float().cpu()
         module.average.train(was_training)
         return images
 

@@ -26,14 +26,13 @@ class UNetShape:
     """The sizes of a U-Net that are seldom changed.
 
     Attributes:
-        in_channels: Channels of the image. cond_channels: Width of the condition and of the noise features.
+        cond_channels: Width of the condition and of the noise features.
         norm_groups: Most groups of a GroupNorm. head_channels: Width of an attention head.
         norm: group, layer or rms (`norms.py`).
         checkpoint_levels: Whether a level recomputes its blocks in the backward pass, less memory for a third more of
             its time; the finest first, as `channels`. Empty: none does.
     """
 
-    in_channels: int = 1
     cond_channels: int = 128
     norm_groups: int = 8
     head_channels: int = 32
@@ -41,7 +40,7 @@ class UNetShape:
     checkpoint_levels: Sequence[bool] = ()
 
     def __post_init__(self) -> None:
-        for name in ("in_channels", "cond_channels", "norm_groups", "head_channels"):
+        for name in ("cond_channels", "norm_groups", "head_channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)!r}")
 
@@ -56,10 +55,11 @@ class UNet(nn.Module):
         cond_channels: Width of the condition that `forward` takes.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings of a configuration, each by its name
         self,
         *,
         spatial_dims: int = 2,
+        in_channels: int = 1,
         channels: Sequence[int] = (32, 64, 96),
         num_res_blocks: int = 1,
         attention_levels: Sequence[bool] = (False, False, True),
@@ -71,6 +71,7 @@ class UNet(nn.Module):
 
         Args:
             spatial_dims: 2 or 3.
+            in_channels: Channels of the images: 1, or of latents (`codec.py`) as many as they have.
             channels: Width of each level, the finest first; each level halves the size.
             num_res_blocks: Residual blocks of a level, down; up has one more.
             attention_levels: Whether a level has attention after each block.
@@ -84,11 +85,11 @@ class UNet(nn.Module):
         """
         super().__init__()
         shape = shape or UNetShape()
-        _check(spatial_dims, channels, attention_levels, num_res_blocks, patch)
+        _check(spatial_dims, in_channels, channels, attention_levels, num_res_blocks, patch)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be 0 or more and below 1, got {dropout!r}")
         self.spatial_dims, self.patch = spatial_dims, patch
-        self.in_channels = shape.in_channels
+        self.in_channels = in_channels
         self.cond_channels = shape.cond_channels
         self.recomputes = tuple(shape.checkpoint_levels) or (False,) * len(channels)
         if len(self.recomputes) != len(channels):
@@ -100,7 +101,7 @@ class UNet(nn.Module):
         def block(inputs: int, outputs: int, level: int) -> _Block:
             return _Block(spatial_dims, inputs, outputs, shape, dropout=dropout, attention=attention_levels[level])
 
-        self.stem = convolution(spatial_dims, shape.in_channels * pixels + COORDINATES * spatial_dims, channels[0], 3)
+        self.stem = convolution(spatial_dims, in_channels * pixels + COORDINATES * spatial_dims, channels[0], 3)
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
         widths, width = [channels[0]], channels[0]
         for level, outputs in enumerate(channels):
@@ -126,7 +127,7 @@ class UNet(nn.Module):
                 self.grow.append(convolution(spatial_dims, width, channels[level - 1], 3))
                 width = channels[level - 1]
         self.norm_out = make_norm(shape.norm, width, shape.norm_groups)
-        self.out = _zeroed(convolution(spatial_dims, width, shape.in_channels * pixels, 3))
+        self.out = _zeroed(convolution(spatial_dims, width, in_channels * pixels, 3))
 
     def forward(self, x: Tensor, noise_level: Tensor, cond: Tensor) -> Tensor:
         """The raw output of the network, of the shape of `x`.
@@ -278,12 +279,17 @@ def unfold_patches(x: Tensor, patch: int) -> Tensor:
 
 
 def _check(
-    dims: int, channels: Sequence[int], attention_levels: Sequence[bool], num_res_blocks: int, patch: int
+    dims: int,
+    in_channels: int,
+    channels: Sequence[int],
+    attention_levels: Sequence[bool],
+    num_res_blocks: int,
+    patch: int,
 ) -> None:
     if dims not in _CONVOLUTIONS:
         raise ValueError(f"spatial_dims must be 2 or 3, got {dims!r}")
-    if not channels or min(channels) < 1:
-        raise ValueError(f"channels must be positive, got {list(channels)!r}")
+    if not channels or min(*channels, in_channels) < 1:
+        raise ValueError(f"channels and in_channels must be positive, got {list(channels)!r} and {in_channels!r}")
     if len(attention_levels) != len(channels):
         raise ValueError(f"attention_levels must have as many entries as channels, {len(channels)}")
     if num_res_blocks < 1 or patch < 1:
