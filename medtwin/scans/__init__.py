@@ -8,6 +8,7 @@ A map of the room:
 - What is measured of them: `effects` of the conditions on the mean image, the `gaussian` model of the rest, how
   findings change its `spread`, on `folds`; pixel `spacings`.
 - The network: `unet` (with `norms`) or `monai_net`; the `denoiser` wraps either, by one of the `parameterizations`.
+- Latents in the place of images: `autoencoder_net`, trained by `autoencoder`; `codec` scales them and decodes.
 - Training: `module`, with noise levels in `balance`; `shortcut` learns few steps; `sample_grid` shows what is drawn.
 - Drawing: `samplers` solve, `drawing` chooses what draws, `generate` draws for requests, `counterfactual` the same
   patient under other conditions.
