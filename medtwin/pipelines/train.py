@@ -112,6 +112,8 @@ def _record(chosen: TrainSettings, dataset: Dataset) -> dict[str, Any]:
         if not is_finished(chosen.latents):
             raise ConfigError(f"latents={chosen.latents} must be the finished run of a temporal VAE")
         record["latents_state"] = file_digest(chosen.latents / "manifest.json")
+    if chosen.autoencoder is None and chosen.model.get("autoencoder") is not None:
+        raise ConfigError(f"autoencoder=... is required by {chosen.name}: a finished run of model=scan_autoencoder")
     if chosen.autoencoder is not None:
         if not is_finished(chosen.autoencoder):
             raise ConfigError(f"autoencoder={chosen.autoencoder} must be a finished run of model=scan_autoencoder")
