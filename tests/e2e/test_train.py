@@ -15,7 +15,7 @@ import torch
 from medtwin.core.files import read_json, verify_manifest
 from medtwin.core.provenance import read_provenance
 from tests.conftest import ROOT
-from tests.e2e.conftest import command, environment
+from tests.e2e.conftest import Medtwin, command, environment
 from tests.e2e.slurm_stub import install, wait_for
 from tests.training.toy import write_meds
 
@@ -209,3 +209,13 @@ def test_a_sweep_gives_every_run_a_folder(meds: Path, tmp_path: Path) -> None:
     )
     assert failed.stderr == "medtwin: optimizer.lr=-1: optimizer: Invalid learning rate: -1\n"
     assert [path.name for path in (tmp_path / "faulty").iterdir()] == ["optimizer.lr=0.001"]
+
+
+def test_latents_of_scans_want_an_autoencoder(medtwin: Medtwin, meds: Path, tmp_path: Path) -> None:
+    asked = ("train", "model=scan_latent", f"dataset={meds}", f"out={tmp_path / 'scans'}")
+    for more, message in (
+        ((), "autoencoder=... is required by scan_latent: a finished run of model=scan_autoencoder"),
+        (("autoencoder=/nowhere",), "autoencoder=/nowhere must be a finished run of model=scan_autoencoder"),
+    ):
+        assert medtwin(*asked, *more, code=2).stderr.strip() == f"medtwin: {message}"
+    assert not (tmp_path / "scans").exists()
