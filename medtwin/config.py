@@ -181,7 +181,7 @@ def settings(kind: type[Settings], values: Mapping[str, Any], path: str = "") ->
     for name, field in known.items():
         if name in values and values[name] != "???":
             chosen[name] = _convert(values[name], hints[name], _dotted(path, name))
-        elif name in values or (field.default is MISSING and field.default_factory is MISSING):
+        elif field.default is MISSING and field.default_factory is MISSING:
             raise ConfigError(f"{_dotted(path, name)}=... is required")
     try:
         return kind(**chosen)

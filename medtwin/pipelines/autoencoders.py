@@ -22,6 +22,8 @@ from medtwin.training.threads import torch_threads
 
 RECONSTRUCTION = "reconstruction.json"
 _TARGET = "medtwin.scans.autoencoder.ScanAutoencoderModule"
+_MIN_JUDGED = 8
+"""Tuning images by which an autoencoder is judged; where there are fewer, it is by the training images."""
 _SAME = ("_target_", "size", "voxel_ratio", "fit", "align")
 """Settings of the data by which images look alike to an autoencoder and to the model of its latents."""
 
@@ -105,14 +107,14 @@ def write_reconstruction(config: Mapping[str, Any], data: RunData, weights: Path
     training = data.images_to_measure()["image"]
     sides = {"train": training}
     tuning = [batch["image"] for loader in data.val_dataloader() for batch in loader]
-    if tuning:
+    if sum(map(len, tuning)) >= _MIN_JUDGED:
         sides["tuning"] = torch.cat(tuning)
     with torch_threads(1):  # the same on any number of cores
         found = {side: reconstruction_of(module.net, images, training.mean(dim=0)) for side, images in sides.items()}
     judged = found.get("tuning", found["train"])
     described = {side: one.to_json() for side, one in found.items()}
     write_json(folder / RECONSTRUCTION, {**described, "collapsed": judged.is_collapsed})
-    tell(_told(judged, "tuning" if tuning else "training"))
+    tell(_told(judged, "tuning" if "tuning" in found else "training"))
 
 
 def _told(found: Reconstruction, side: str) -> str:
