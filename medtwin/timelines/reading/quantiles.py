@@ -45,7 +45,7 @@ class Quantiles:
 
         >>> law = Quantiles(np.array([18.0, 18.0, 18.0, 30.0]))
         >>> law.spread(np.array([18.0, 18.0, 30.0]), np.array([0.0, 0.9, 0.5])).round(2).tolist()
-        [-1.15, 0.22, 1.15]
+        [-1.15, 0.19, 1.15]
         >>> law.value(law.spread(np.array([18.0, 18.0]), np.array([0.0, 0.9]))).tolist()
         [18.0, 18.0]
         """
