@@ -118,7 +118,7 @@ def test_an_independent_draw_moves_nothing(real: Pictures, fresh: Pictures) -> N
 @pytest.mark.parametrize(
     ("how", "moved", "unmoved"),
     [
-        (lambda a: gaussian_filter(a, 0.7), {*FEATURES, "spectrum"}, {"mixture"}),
+        pytest.param(lambda a: gaussian_filter(a, 0.7), {*FEATURES, "spectrum"}, {"mixture"}, marks=pytest.mark.slow),
         pytest.param(
             lambda a: a + 0.02 * np.random.default_rng(int(1e6 * a.sum())).normal(size=a.shape),
             {*FEATURES, "spectrum"},
@@ -160,6 +160,7 @@ def test_a_wrong_mixture_is_told_from_wrong_images(real: Pictures) -> None:
     assert parts >= {"CR PA, F", "CR PA, M", "CR PA, 18\N{EN DASH}39", "CR PA, 65 and over"}
 
 
+@pytest.mark.slow
 def test_a_dropped_view_moves_the_mixture_and_not_what_is_left(real: Pictures, fresh: Pictures) -> None:
     found = compared(real, [one for one in fresh if one.view == "PA"])
     assert off(found) >= {"mixture", "frechet", "recall", "coverage"}
@@ -212,7 +213,7 @@ def test_hounsfield_units_are_compared_in_hounsfield_units() -> None:
     assert not measures["images.hounsfield"].applicable
 
 
-@pytest.mark.parametrize("number", [0, 1, 25])
+@pytest.mark.parametrize("number", [0, 1, pytest.param(25, marks=pytest.mark.slow)])
 def test_too_few_images_are_never_a_number_of_features(real: Pictures, fresh: Pictures, number: int) -> None:
     found = {one.name: one for one in compared(real, fresh[:number]).measures}
     for name in (*FEATURES, "tstr", "adherence", "conditions"):
@@ -239,6 +240,7 @@ def test_one_subject_of_many_images_is_no_crash(real: Pictures, fresh: Pictures)
     )
 
 
+@pytest.mark.slow
 def test_unknown_conditions_are_left_out(real: Pictures, fresh: Pictures) -> None:
     blank = [replace(one, view=None, sex=None, age_years=None, labels=None, group="CR") for one in fresh]
     found = compared(

@@ -82,6 +82,7 @@ def test_record_and_scan_of_a_twin_are_of_one_patient(twins: Path) -> None:
     assert all(image["rows"] == image["columns"] == 64 for image in images)
 
 
+@pytest.mark.slow  # a killed generation that ends the same, and the samplers of both rooms, say so as well
 def test_one_seed_gives_the_same_bytes_whatever_the_batch_size(
     medtwin: Medtwin, timelines: Path, scans: Path, twins: Path, tmp_path: Path
 ) -> None:

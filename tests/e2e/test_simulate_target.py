@@ -14,6 +14,7 @@ from medtwin.pipelines.simulate_settings import SimulateSettings
 TRIAL = ["trial.assumed.control_median_months=24", "trial.hazard_ratio=0.5", "trial.eligibility=[]"]
 
 
+@pytest.mark.slow
 def test_no_more_trials_than_the_target_needs(tmp_path: Path) -> None:
     trial = trial_config("two_arm_survival", TRIAL)
     simulate(SimulateSettings(None, trial, tmp_path / "out", num_trials=4000, num_curve=100, target_mcse=0.02))

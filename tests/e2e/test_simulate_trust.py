@@ -67,6 +67,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return simulate(chosen(twins, home / "trial", EFFECT))
 
 
+@pytest.mark.slow  # the verdict of a synthetic cohort in test_simulate.py is quicker
 def test_a_cohort_that_failed_its_check_is_refused_unless_somebody_says_why(tmp_path: Path) -> None:
     twins = cohort(tmp_path / "twins")
     write_verdict(tmp_path / "check", Verdict(manifest_hash(twins), "research", {"copies": "failed"}))

@@ -14,6 +14,9 @@ from medtwin.hospital.measure import cardiothoracic_ratio, lung_opacity
 NUM_SUBJECTS, SEED, NUM_DRAWN = 2000, 2024, 180
 
 
+pytestmark = pytest.mark.slow  # thousands of images; tests/hospital/test_measure.py has the measures
+
+
 @pytest.fixture(scope="module")
 def orders() -> list[ImageOrder]:
     """One radiograph of each subject that has any, so that the subjects are independent."""

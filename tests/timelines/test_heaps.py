@@ -145,35 +145,35 @@ def test_heaps_are_learned_and_drawn() -> None:
 def test_a_history_heaps_at_the_age_at_which_it_began() -> None:
     """A fifth are told of what began when they came of age: the same day of all lives."""
     rng = np.random.default_rng(7)
-    start = rng.uniform(25.0, 70.0, 3000)
-    coming_of_age = rng.random(3000) < 0.2
+    start = rng.uniform(25.0, 70.0, 1500)
+    coming_of_age = rng.random(1500) < 0.2
     began = np.where(coming_of_age, 6574.0, np.rint(rng.uniform(19.0, start) * 365.25))  # days
     ago = np.rint(start * 525_960 - began * 1440)
     scale = fit_scale(ago, is_duration=True)
-    assert counted(scale, ago, np.arange(3000)) == Heaps()  # not how long ago
-    days = counted(DAYS, began, np.arange(3000))
+    assert counted(scale, ago, np.arange(1500)) == Heaps()  # not how long ago
+    days = counted(DAYS, began, np.arange(1500))
     heaps = Heaps(tuple(DAYS.decode(np.array(days.values)).tolist()), days.log_odds, are_ages=True)
     assert heaps.values == (6574.0,)
 
     value, age = torch.from_numpy(scale.encode(ago)).float(), torch.from_numpy(start)
     half = torch.from_numpy(scale.half_width(ago)).float()
-    bounds = [torch.full((3000,), limit, dtype=torch.float64) for limit in (scale.low, scale.high)]
-    uniforms = torch.from_numpy(rng.random((3000, 2)))
+    bounds = [torch.full((1500,), limit, dtype=torch.float64) for limit in (scale.low, scale.high)]
+    uniforms = torch.from_numpy(rng.random((1500, 2)))
     shares = []
     for known in (heaps, Heaps()):
         head = bound(known, scale)
         optimizer = torch.optim.Adam(head.parameters(), lr=1e-2)
-        for _ in range(200):
-            law = parameters_of(head, 3000, age_start=age)
-            loss = -mixture_log_prob(law, value + (2 * torch.rand(3000) - 1) * half, FINE).mean()
+        for _ in range(150):
+            law = parameters_of(head, 1500, age_start=age)
+            loss = -mixture_log_prob(law, value + (2 * torch.rand(1500) - 1) * half, FINE).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         with torch.no_grad():
-            law = parameters_of(head, 3000, age_start=age)
+            law = parameters_of(head, 1500, age_start=age)
             drawn = scale.decode(sample_mixture(law, uniforms, *bounds, least=FINE).numpy())
         shares.append(np.mean(np.abs(start * 365.25 - drawn / 1440 - 6574.0) < 0.5))
-    assert shares[0] == pytest.approx(0.2, abs=0.03)
+    assert shares[0] == pytest.approx(0.2, abs=0.04)
     assert shares[1] < 0.05  # the control
     unknown = parameters_of(bound(heaps, scale), 2, age_start=torch.tensor([torch.nan, 17.0], dtype=torch.float64))
     assert torch.isfinite(unknown).all()

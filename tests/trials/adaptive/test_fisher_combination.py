@@ -78,7 +78,7 @@ def test_the_product_of_two_is_chi_square() -> None:
     assert product_level(product_bound(0.02, weights), weights) == pytest.approx(0.02, rel=1e-9)
 
 
-@pytest.mark.parametrize("information", [[1, 2, 3, 4], [0.2, 0.6, 0.8, 1.0]])
+@pytest.mark.parametrize("information", [[1, 2, 3, 4], pytest.param([0.2, 0.6, 0.8, 1.0], marks=pytest.mark.slow)])
 def test_errors_spent_are_those_of_simulated_p_values(information: Any) -> None:
     design = fisher_design(information, 0.1, futility=[0.8, 0.6, 0.4], binding=True)
     p = np.random.default_rng(1).random((100_000, 4))
