@@ -28,16 +28,13 @@ _SAME = ("_target_", "size", "voxel_ratio", "fit", "align")
 """Settings of the data by which images look alike to an autoencoder and to the model of its latents."""
 
 
-def with_autoencoder(chosen: TrainSettings, data: RunData) -> TrainSettings:
-    """The settings with the network of the autoencoder, and the number of its channels.
+def with_autoencoder(chosen: TrainSettings, run: Path, data: RunData) -> TrainSettings:
+    """The settings with the network of the autoencoder of a run, and the number of its channels.
 
     Raises:
         ConfigError: If the run is of another model, has collapsed, or learned from images of another kind; or the model
             to train has no use for it.
     """
-    run = chosen.autoencoder
-    if run is None:
-        raise ConfigError("autoencoder=... is required")
     if "autoencoder" not in chosen.model or "in_channels" not in chosen.net:
         raise ConfigError(
             f"autoencoder= is for models that denoise images, such as model=scan_latent with net=unet or net=monai, "

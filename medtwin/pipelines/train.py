@@ -87,7 +87,7 @@ def _filled(chosen: TrainSettings, data: RunData) -> TrainSettings:
     if chosen.autoencoder is None:
         return filled
     with_autoencoder = importlib.import_module("medtwin.pipelines.autoencoders").with_autoencoder
-    known: TrainSettings = with_autoencoder(filled, data)
+    known: TrainSettings = with_autoencoder(filled, chosen.autoencoder, data)
     return known
 
 
@@ -104,10 +104,9 @@ def _record(chosen: TrainSettings, dataset: Dataset) -> dict[str, Any]:
     """What determines the run: settings, and the content of what they name."""
     state = dataset.manifest_hash() if dataset.is_finished else fingerprint(dataset.path)
     record = {**public_config(chosen), "dataset_state": state}
-    if not chosen.canaries:
-        del record["canaries"]  # runs of before knew none
-    if chosen.autoencoder is None:
-        del record["autoencoder"]
+    for name in ("canaries", "autoencoder"):
+        if not getattr(chosen, name):
+            del record[name]  # runs of before knew none
     if chosen.latents is not None:
         if not is_finished(chosen.latents):
             raise ConfigError(f"latents={chosen.latents} must be the finished run of a temporal VAE")

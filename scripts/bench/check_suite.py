@@ -11,9 +11,9 @@ and of a guess. The section "What it says" of the page is written by hand and st
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from head_commit import head_commit
 from timelines_report import SAID, said_in
@@ -23,27 +23,21 @@ from medtwin.core.files import read_json
 _ATTACKS = {"singling_out.one": "singling out by one", "singling_out.several": "singling out by several"}
 
 
-def shown(text: str) -> str:
-    """A number of a table with three digits; empty where there is none."""
-    return f"{float(text):.3g}" if text else ""
+def shown(number: float | None) -> str:
+    """A number with three digits; empty where there is none."""
+    return "" if number is None else f"{number:.3g}"
 
 
-def spread(row: dict[str, str], name: str) -> str:
-    """A value with its interval."""
+def spread(row: dict[str, Any], name: str) -> str:
+    """What a row has under a name, with its interval."""
     value = shown(row[name])
-    return f"{value} ({shown(row['low'])} to {shown(row['high'])})" if value and row["low"] else value
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return f"{value} ({shown(row['low'])} to {shown(row['high'])})" if value and row["low"] is not None else value
 
 
 def section(name: str, folder: Path) -> list[str]:
     """The tables of one check."""
     findings = read_json(folder / "findings.json")
-    gates = rows_of(folder / "tables" / "gates.csv")
+    gates = findings["gates"]
     applied = [row for row in gates if row["outcome"] != "not_applicable"]
     counts = {outcome: sum(row["outcome"] == outcome for row in gates) for outcome in ("passed", "failed", "unchecked")}
     sizes = f"{findings['num_synthetic']:,} twins, {findings['num_real']:,} patients of training"
@@ -67,8 +61,7 @@ def section(name: str, folder: Path) -> list[str]:
         if risk["risk"] is None:
             continue
         sides = [_hits(risk[side]) for side in ("train", "control", "naive")]
-        value = f"{risk['risk']:.3g} ({risk['low']:.3g} to {risk['high']:.3g})"
-        lines.append(f"| {_ATTACKS.get(risk['name'], risk['name'])} | {value} | {' | '.join(sides)} |")
+        lines.append(f"| {_ATTACKS.get(risk['name'], risk['name'])} | {spread(risk, 'risk')} | {' | '.join(sides)} |")
     lines += [
         "",
         "| membership by | of whom | area (95 %) | found among the first 1 % and 0.1 % |",
@@ -77,8 +70,7 @@ def section(name: str, folder: Path) -> list[str]:
     for one in findings["memberships"]:
         if one["area"] is not None and one["group"].startswith(("everybody", "worst")):
             rates = "; ".join(_rate(found) for found in one["found"])
-            area = f"{one['area']:.3g} ({one['low']:.3g} to {one['high']:.3g})"
-            lines.append(f"| {one['name']} | {one['group']} | {area} | {rates} |")
+            lines.append(f"| {one['name']} | {one['group']} | {spread(one, 'area')} | {rates} |")
     return [*lines, ""]
 
 
@@ -87,13 +79,13 @@ def _hits(side: dict[str, int] | None) -> str:
     return "" if side is None else f"{side['hits']:,} of {side['tried']:,}"
 
 
-def _rate(found: dict[str, float | str | None]) -> str:
-    """A true-positive rate at a false-positive rate, or why there is none."""
-    at = f"at {100 * float(found['false_positives'] or 0):g} %"
+def _rate(found: dict[str, Any]) -> str:
+    """A true-positive rate at a false-positive rate, or that there is none."""
+    at = f"at {100 * found['false_positives']:g} %"
     if found["rate"] is None:
         return f"{at}: not estimable"
-    low, high = (100 * float(found[name] or 0) for name in ("low", "high"))
-    return f"{at}: {100 * float(found['rate']):.2g} % ({low:.2g} to {high:.2g})"
+    rate, low, high = (100 * found[name] for name in ("rate", "low", "high"))
+    return f"{at}: {rate:.2g} % ({low:.2g} to {high:.2g})"
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -69,6 +69,10 @@ def test_images_without_dates_become_twins_with_images(medtwin: Medtwin, collect
     files = [file for row in images for file in sorted((twins / row.path).iterdir())]
     assert len(files) == len(images)
     assert not any(pydicom.dcmread(file, stop_before_pixels=True).StudyDate for file in files)
+    of_whom = ("generate", f"timelines={vae}", f"twin.of={data}", f"out={tmp_path / 'none'}")
+    for asked, message in (("twin.until=30", "no record that the model learned from has a date"),
+                           ("set.age=75", "no record that the model learned from says a birth date")):  # fmt: skip
+        assert message in medtwin(*of_whom, asked, code=2).stderr
     check = tmp_path / "check"
     medtwin("check", f"synthetic={twins}", f"real={data}", f"timelines={vae}", f"scans={scans}", f"out={check}")
     medtwin("export", f"dataset={twins}", "formats=[fhir,dicom]", "fhir.check=all", "override.reason=test",

@@ -409,7 +409,9 @@ class Sampler:
             self.noise.infer(rows[follows], self.step[rows[follows]], place[follows], STOP, value)
         is_full = self.num_said[rows] + 1 >= self.limit
         over = self.dead[rows] | (self.minute[rows] >= self.end[rows]) | is_full
-        stops = (stops | (over & (known_next < 0))) & ~is_first | (not self.spec.has_times)
+        stops = (stops | (over & (known_next < 0))) & ~is_first
+        if not self.spec.has_times:  # the static facts are the whole record
+            stops = np.ones_like(stops)
         self.is_cut[rows] |= is_full & stops & ~self.dead[rows]
         later = self._next_minutes(rows, state, clock, uniforms, known_next)
         self.done[rows] |= stops

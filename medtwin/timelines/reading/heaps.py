@@ -27,7 +27,7 @@ _LEAST, _MOST = -2.0, 4.0
 _MANY = 4_000_000
 _ROUNDING = 1e-4  # scaled values are float32
 _YEAR = 365.25  # days
-DAYS = Scale("linear", 0.0, 4 * _YEAR, 0.0, 150 * _YEAR, 0)
+DAYS = Scale("linear", 0.0, _YEAR / _BANDWIDTH, 0.0, 150 * _YEAR, 0)
 """Of ages: what is common within a year of an age tells whether many are of that age to the day."""
 
 

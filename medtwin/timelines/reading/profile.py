@@ -52,26 +52,35 @@ _EXPECTED = 5.0  # two static facts that so many would have both of by chance, a
 
 
 class _Table:
-    """The subjects of a fit as tensors: float64, (n, ...) each.
+    """Subjects as tensors: float64, (n, ...) each."""
 
-    What follows from age or start is told of one score for each value; what age, start and window follow from is told
-    of scores that lie anywhere in the span of a value that many share, so that a mixture of normals can give the value
-    the share that it has.
-    """
-
-    def __init__(self, law: ProfileLaw, subjects: Sequence[Attributes], rng: np.random.Generator) -> None:
+    def __init__(self, law: ProfileLaw, subjects: Sequence[Attributes]) -> None:
         columns = np.array([[s.sex, s.age_start_years, s.start_minute, s.window_minutes] for s in subjects])
         facts = np.array([s.facts for s in subjects], dtype=np.float64).reshape(len(subjects), -1)
         self.sex = torch.from_numpy(columns[:, 0].astype(np.int64))
         self.age = torch.from_numpy(columns[:, 1])
-        self.has_age = torch.isfinite(self.age)
-        self.age_score = torch.from_numpy(law.ages.spread(np.nan_to_num(columns[:, 1]), rng.random(len(subjects))))
-        self.start = torch.from_numpy(law.starts.score(columns[:, 2]))
-        self.start_score = torch.from_numpy(law.starts.spread(columns[:, 2], rng.random(len(subjects))))
-        self.has_window = torch.from_numpy(columns[:, 3] > 0)
-        self.window_score = torch.from_numpy(law.window_spread(columns[:, 3], law.dies(facts), rng))
+        self.start_minute, self.window_minutes = (torch.from_numpy(columns[:, place]) for place in (2, 3))
         self.static = torch.from_numpy(facts[:, law.is_static])
         self.later = torch.from_numpy(facts[:, ~law.is_static])
+        self.dies = law.dies(facts)
+
+
+class _Scored(_Table):
+    """Subjects with scores of their numbers, to fit a law to them.
+
+    What follows from a start is told of one score for each start; what age, start and window follow from is told of
+    scores that lie anywhere in the span of a value that many share, so that a mixture of normals can give the value
+    the share that it has.
+    """
+
+    def __init__(self, law: ProfileLaw, subjects: Sequence[Attributes], rng: np.random.Generator) -> None:
+        super().__init__(law, subjects)
+        age, start, window = (one.numpy() for one in (self.age, self.start_minute, self.window_minutes))
+        self.has_age, self.has_window = torch.isfinite(self.age), self.window_minutes > 0
+        self.age_score = torch.from_numpy(law.ages.spread(np.nan_to_num(age), rng.random(len(age))))
+        self.start = torch.from_numpy(law.starts.score(start))
+        self.start_score = torch.from_numpy(law.starts.spread(start, rng.random(len(start))))
+        self.window_score = torch.from_numpy(law.window_spread(window, self.dies, rng))
 
 
 class ProfileNet(nn.Module):
@@ -114,7 +123,7 @@ class ProfileNet(nn.Module):
                 layer.bias[skip + _COMPONENTS : skip + 2 * _COMPONENTS] = spread
         self.double()
 
-    def start_at(self, table: _Table) -> None:
+    def start_at(self, table: _Scored) -> None:
         """Sets what has a closed form, and starts the rest at the shares of the subjects."""
         size = len(table.sex)
         share = (table.static.sum(dim=0) + 0.5) / (size + 1)
@@ -163,7 +172,7 @@ class ProfileNet(nn.Module):
         out = self.window(torch.cat([x, torch.tanh(self.window_hidden(x))], dim=-1))
         return out[:, 0], out[:, 1:]
 
-    def log_prob(self, table: _Table) -> Tensor:
+    def log_prob(self, table: _Scored) -> Tensor:
         """Log probability of each subject's attributes in nats, (n, parts), in the order of `parts`."""
         first = self.first(table.sex, table.static)
         aged = self.aged(first, table.age)
@@ -289,13 +298,12 @@ class ProfileLaw:
 
         Those of the roots are drawn afresh: a counterfactual takes roots over, or sets them.
         """
-        table = _Table(self, subjects, rng)
+        table = _Scored(self, subjects, rng)
         num_static = int(self.is_static.sum())
         u = torch.from_numpy(rng.random((len(subjects), self.num_uniforms)))
         rest = u[:, num_static + _ROOTS :]
         with torch.no_grad():
-            start = torch.tensor([one.start_minute for one in subjects], dtype=torch.float64)
-            roots = self._roots(table.sex, table.static, table.age, start)
+            roots = self._roots(table.sex, table.static, table.age, table.start_minute)
             features = self.net.later_features(roots)
             for index in range(table.later.shape[1]):
                 p = torch.sigmoid(self.net.later_logit(features, table.later, index))
@@ -309,9 +317,8 @@ class ProfileLaw:
 
     def features(self, attributes: Sequence[Attributes]) -> Floats:
         """What distinguishes subjects, (n, F): sex, facts, age as a smooth basis, calendar time."""
-        table = _Table(self, attributes, generator(0, "features"))  # the same at any place of a score's span
-        start = torch.tensor([one.start_minute for one in attributes], dtype=torch.float64)
-        roots = self._roots(table.sex, table.static, table.age, start)
+        table = _Table(self, attributes)
+        roots = self._roots(table.sex, table.static, table.age, table.start_minute)
         return np.asarray(torch.cat([roots, table.later], dim=-1).numpy())
 
     def _roots(self, sex: Tensor, static: Tensor, age: Tensor, start: Tensor) -> Tensor:
@@ -413,8 +420,8 @@ def fit_profile(
     rng = generator(0, "profile")
     shuffled = [subjects[index] for index in rng.permutation(len(subjects))[:MAX_SUBJECTS]]
     num_judges = len(shuffled) // 10
-    learned = _Table(law, shuffled[num_judges:], rng)
-    _maximise(net, learned, _Table(law, shuffled[:num_judges], rng) if num_judges else None)
+    learned = _Scored(law, shuffled[num_judges:], rng)
+    _maximise(net, learned, _Scored(law, shuffled[:num_judges], rng) if num_judges else None)
     net.requires_grad_(False)
     return law
 
@@ -436,7 +443,7 @@ def _kind(name: str, parameter: Tensor) -> str:
     return "fact" if name.endswith("_on") else "hidden" if "hidden" in name else "root"
 
 
-def _maximise(net: ProfileNet, table: _Table, judges: _Table | None) -> None:
+def _maximise(net: ProfileNet, table: _Scored, judges: _Scored | None) -> None:
     """Fits every part until it says no more of the judges: one that overfits early does not end the others."""
     net.start_at(table)
     groups: list[dict[str, Any]] = []
