@@ -1,9 +1,15 @@
 """One contract, `denoise(x, sigma, cond) -> x0`, whatever the network was asked to predict.
 
 A noisy image is always x = x0 + sigma n. A parameterisation (`parameterizations.py`) says what the network sees and
-predicts: D(x, sigma) = mean + c_skip (x - mean) + c_out F(c_in (x - mean), c_noise), so that every sampler works with
-each. With mean 0 this is eq. 7 of Karras et al. 2022. The mean, which the conditions move linearly, sigma_data and the
-spectrum are measured on training images.
+predicts: D(x, sigma) = mean + k + c_out F, k = c_skip (x - mean), so that every sampler works with each. With mean 0
+this is eq. 7 of Karras et al. 2022. The mean, which the conditions move linearly, sigma_data and the spectrum are
+measured on training images.
+
+F = shift + gain * clip(k / c_out), of which the network makes shift and gain. Where a tissue is even, all that is left
+in k is noise, about as large as c_out. That it should go is one number per place (gain -1); a shift would have to be
+the noise itself, pixel by pixel, through layers that see patches of them, and small networks do not learn that
+(docs/results/scans_volumes.md). What is larger than noise is clipped, and so it stays: soft thresholding (Donoho 1995)
+of pixels, where the network says.
 """
 
 from __future__ import annotations
@@ -20,6 +26,8 @@ from medtwin.scans.gaussian import GaussianModel
 from medtwin.scans.parameterizations import PARAMETERIZATIONS
 from medtwin.scans.unet import NoiseFeatures
 
+_REACH = 3.0
+"""Of what the gain acts on, in units of the error of the linear estimate: noise lies within, an edge beyond."""
 _FINDINGS = CONDITIONS.index("findings")
 
 
@@ -36,7 +44,7 @@ class Net(Protocol):
     in_channels: int
 
     def __call__(self, x: Tensor, noise_level: Tensor, cond: Tensor) -> Tensor:
-        """The raw output, of the shape of `x`."""
+        """Shift and gain of each pixel, (batch, 2 * in_channels, *size)."""
         ...
 
 
@@ -213,16 +221,18 @@ class Denoiser(nn.Module):
         vector = cond.vector
         if self.step_features is not None:
             vector = vector + self.step_features(torch.ones_like(sigma) if after is None else after / sigma)
-        c_skip, c_out, c_in, c_noise = self._coefficients(sigma, self.prior.sigma_data, after)
-        mean = self.prior.mean + cond.effect
-        centred = x - mean
-        if self._is_gaussian:
-            kept, c_out = self.prior.filter(centred, sigma, cond.present, after)
-            seen = kept / self.prior.sigma_data
-        else:
-            kept, seen = c_skip.reshape(shape) * centred, c_in.reshape(shape) * centred
-        raw = self.net(seen, c_noise, vector)
-        return mean + kept + c_out.reshape(shape) * raw, c_out.reshape(shape) ** -2
+        with torch.autocast(x.device.type, enabled=False):  # what was measured keeps its precision
+            c_skip, c_out, c_in, c_noise = self._coefficients(sigma, self.prior.sigma_data, after)
+            mean = self.prior.mean + cond.effect
+            centred = x.float() - mean
+            if self._is_gaussian:
+                kept, c_out = self.prior.filter(centred, sigma, cond.present, after)
+                seen = kept / self.prior.sigma_data
+            else:
+                kept, seen = c_skip.reshape(shape) * centred, c_in.reshape(shape) * centred
+        scale = c_out.reshape(shape)
+        shift, gain = self.net(seen, c_noise, vector).chunk(2, dim=1)
+        return mean + kept + scale * (shift + gain * (kept / scale).clamp(-_REACH, _REACH)), scale**-2
 
 
 class StepFeatures(nn.Module):

@@ -48,7 +48,8 @@ class ConditionEffects(nn.Module):
     def forward(self, values: Tensor, known: Tensor) -> Tensor:
         """(batch, values) and (batch, conditions) of 0 and 1, to (batch, channels, *size)."""
         given = (values - self.centre) * known[:, self.condition_of_value]
-        return (given @ self.slopes).reshape(-1, *self.shape)
+        with torch.autocast(given.device.type, enabled=False):
+            return (given @ self.slopes).reshape(-1, *self.shape)
 
     @torch.no_grad()
     def measure(self, images: Tensor, values: Tensor, known: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class MonaiUNet(nn.Module):
         self.body = DiffusionModelUNet(
             spatial_dims=spatial_dims,
             in_channels=in_channels * patch**spatial_dims + COORDINATES * spatial_dims,
-            out_channels=in_channels * patch**spatial_dims,
+            out_channels=2 * in_channels * patch**spatial_dims,
             num_res_blocks=num_res_blocks,
             channels=tuple(channels),
             attention_levels=tuple(attention_levels),
@@ -73,7 +73,7 @@ class MonaiUNet(nn.Module):
         )
 
     def forward(self, x: Tensor, noise_level: Tensor, cond: Tensor) -> Tensor:
-        """The raw output of the network, of the shape of `x`; arguments as of `unet.UNet.forward`."""
+        """The raw output of the network, (batch, 2 * in_channels, *size); arguments as of `unet.UNet.forward`."""
         size = x.shape[2:]
         h = fold_patches(pad_to_multiple(x, self.multiple), self.patch)
         h = self.body(

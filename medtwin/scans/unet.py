@@ -46,7 +46,7 @@ class UNetShape:
 
 
 class UNet(nn.Module):
-    """Maps a noisy image, a noise level and a condition to an image; its output is zero before training.
+    """Maps a noisy image, a noise level and a condition to two images (`denoiser.Net`), which are zero before training.
 
     The body is scanned in one position, so where a pixel lies says what is likely there: the coordinates of each pixel
     are input channels. Images of any size are padded to a multiple of what the levels need, and cropped again.
@@ -127,10 +127,10 @@ class UNet(nn.Module):
                 self.grow.append(convolution(spatial_dims, width, channels[level - 1], 3))
                 width = channels[level - 1]
         self.norm_out = make_norm(shape.norm, width, shape.norm_groups)
-        self.out = _zeroed(convolution(spatial_dims, width, in_channels * pixels, 3))
+        self.out = _zeroed(convolution(spatial_dims, width, 2 * in_channels * pixels, 3))
 
     def forward(self, x: Tensor, noise_level: Tensor, cond: Tensor) -> Tensor:
-        """The raw output of the network, of the shape of `x`.
+        """The raw output of the network, (batch, 2 * in_channels, *size).
 
         Args:
             x: Scaled images, (batch, in_channels, *size).
@@ -221,10 +221,11 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, width = x.shape[:2]
-        qkv = self.qkv(self.norm(x)).reshape(batch, 3, self.num_heads, width // self.num_heads, -1)
-        q, k, v = qkv.transpose(-1, -2).unbind(dim=1)
+        # The fused kernel wants the channels of a head side by side.
+        qkv = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).contiguous()
+        q, k, v = qkv.reshape(batch, -1, 3, self.num_heads, width // self.num_heads).permute(2, 0, 3, 1, 4)
         h = functional.scaled_dot_product_attention(q, k, v)
-        return cast(Tensor, x + self.out(h.transpose(-1, -2).reshape(x.shape)))
+        return cast(Tensor, x + self.out(h.transpose(1, 2).reshape(batch, -1, width).transpose(1, 2).reshape(x.shape)))
 
 
 def coordinates(x: Tensor) -> Tensor:

@@ -17,12 +17,12 @@ class Oracle(nn.Module):
 
     cond_channels, spatial_dims, in_channels = 4, 2, 1
 
-    def __init__(self, target) -> None:
+    def __init__(self, target, gain: float = 0.0) -> None:
         super().__init__()
-        self.target = target
+        self.target, self.gain = target, gain
 
     def forward(self, x, noise_level, cond):
-        return self.target(x)
+        return torch.cat([self.target(x), torch.full_like(x, self.gain)], dim=1)
 
 
 def denoiser(target, parameterization: str, rank: int = 0) -> Denoiser:
@@ -55,6 +55,39 @@ def test_the_papers_targets_give_the_clean_image(name: str, sigma_data: float) -
     model.prior.total.fill_(sigma_data**2)
     out = model.denoise(x0 + s * n, SIGMAS, unconditional(5))
     assert torch.allclose(out, x0, atol=2e-4)
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_a_gain_of_minus_one_takes_noise_away_and_keeps_edges(images, rank: int) -> None:
+    """Of an even place only noise is kept by the linear estimate; what is larger than noise stays but for the reach."""
+    model = Denoiser(Oracle(torch.zeros_like, gain=-1.0), [2], (8, 8), rank=rank)
+    plain = Denoiser(Silent(), [2], (8, 8), rank=rank)
+    for one in (model, plain):
+        one.prior.measure(images)
+    sigma, g = torch.full((64,), 0.02), torch.Generator().manual_seed(6)
+    mean = model.prior.mean
+    noise = mean + 0.02 * torch.randn(64, 1, 8, 8, generator=g)
+    shrunk, kept = (one.denoise(noise, sigma, unconditional(64)) - mean for one in (model, plain))
+    assert float(shrunk.std()) < 0.05 * float(kept.std())
+    edge = noise.clone()
+    edge[:, :, 2:5, 2:5] += 0.8
+    shrunk, kept = (one.denoise(edge, sigma, unconditional(64)) - mean for one in (model, plain))
+    lost, error = (kept - shrunk)[:, :, 2:5, 2:5], plain.denoise_and_weight(edge, sigma, unconditional(64))[1] ** -0.5
+    assert float(lost.max()) <= 3.01 * float(error.max())
+    assert float(shrunk[:, :, 2:5, 2:5].mean()) > 0.8 * float(kept[:, :, 2:5, 2:5].mean())
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_what_was_measured_keeps_its_precision_in_mixed_precision(images, rank: int) -> None:
+    model = Denoiser(Silent(), [int(name == "sex") for name in CONDITIONS], (8, 8), rank=rank)
+    values, known = (torch.arange(64) % 2).float()[:, None], torch.ones(64, len(CONDITIONS))
+    model.measure(images, values, known)
+    found = []
+    for is_mixed in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=is_mixed):
+            cond = model.embed(values, known)
+            found.append(model.denoise(images, torch.full((64,), 0.1), cond))
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize("name", ["edm", "v"])
