@@ -286,6 +286,8 @@ def page(steps: int, minutes: float | None = None, known: str = "") -> str:
         f"by a spine in fewer than {most.spine_slices:.0%} of the slices.",
         "",
         *([SAID, "", said, ""] if (said := said_in(known)) else []),
+        "## Drawn",
+        "",
         "| | organ's middle | radius with finding | without | spine's middle | slices with spine | lung voxels "
         f"| of no tissue | {names} | wrong |",
         f"|---|{'---|' * (8 + len(TISSUES))}",
