@@ -139,7 +139,7 @@ def monai_step(precision: str, *, conditioned: bool) -> Case:
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
 
-    return Case("MONAI DiffusionModelUNet", precision, run, _count(net))
+    return Case(MONAI[conditioned], precision, run, _count(net))
 
 
 def our_draw(title: str, net: UNet, precision: str, evaluations: int) -> Case:
@@ -198,6 +198,7 @@ def measure(cases: list[Case], turns: int) -> None:
             case.run()
         case.flops = float(counter.get_total_flops())
     times: dict[str, list[float]] = {case.name: [] for case in cases}
+    assert len(times) == len(cases), "cases must have names of their own"
     for _ in range(turns):
         for case in cases:
             start = time.process_time()
