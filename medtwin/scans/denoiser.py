@@ -5,7 +5,7 @@ predicts: D(x, sigma) = mean + k + c_out F, k = c_skip (x - mean), so that every
 this is eq. 7 of Karras et al. 2022. The mean, which the conditions move linearly, sigma_data and the spectrum are
 measured on training images.
 
-F = shift + gain * clip(k / c_out), of which the network makes shift and gain. Where a tissue is even, all that is left
+F = shift + gain * clip(k / c_out), of which the network makes the shift and, if asked, the gain (else 0). Where a tissue is even, all that is left
 in k is noise, about as large as c_out. That it should go is one number per place (gain -1); a shift would have to be
 the noise itself, pixel by pixel, through layers that see patches of them, and small networks do not learn that
 (docs/results/scans_volumes.md). What is larger than noise is clipped, and so it stays: soft thresholding (Donoho 1995)
@@ -44,7 +44,7 @@ class Net(Protocol):
     in_channels: int
 
     def __call__(self, x: Tensor, noise_level: Tensor, cond: Tensor) -> Tensor:
-        """Shift and gain of each pixel, (batch, 2 * in_channels, *size)."""
+        """Shift of each pixel, (batch, in_channels, *size), and its gain in as many channels, where it has one."""
         ...
 
 
@@ -231,8 +231,12 @@ class Denoiser(nn.Module):
             else:
                 kept, seen = c_skip.reshape(shape) * centred, c_in.reshape(shape) * centred
         scale = c_out.reshape(shape)
-        shift, gain = self.net(seen, c_noise, vector).chunk(2, dim=1)
-        return mean + kept + scale * (shift + gain * (kept / scale).clamp(-_REACH, _REACH)), scale**-2
+        out = self.net(seen, c_noise, vector)
+        shift = out[:, : self.net.in_channels]
+        if out.shape[1] > self.net.in_channels:
+            gain = out[:, self.net.in_channels :]
+            shift = shift + gain * (kept / scale).clamp(-_REACH, _REACH)
+        return mean + kept + scale * shift, scale**-2
 
 
 class StepFeatures(nn.Module):

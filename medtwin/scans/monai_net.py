@@ -35,6 +35,7 @@ class MonaiUNet(nn.Module):
         patch: int = 1,
         cond_channels: int = 128,
         head_channels: int = 32,
+        gain: bool = False,
     ) -> None:
         """Makes the network.
 
@@ -47,6 +48,7 @@ class MonaiUNet(nn.Module):
             patch: Pixels of a side that are folded into channels; 1: none.
             cond_channels: Width of the condition.
             head_channels: Width of an attention head.
+            gain: Whether the network also says how much of the noise of each pixel goes (`denoiser.py`).
 
         Raises:
             ValueError: If a size cannot be used.
@@ -62,7 +64,7 @@ class MonaiUNet(nn.Module):
         self.body = DiffusionModelUNet(
             spatial_dims=spatial_dims,
             in_channels=in_channels * patch**spatial_dims + COORDINATES * spatial_dims,
-            out_channels=2 * in_channels * patch**spatial_dims,
+            out_channels=(1 + gain) * in_channels * patch**spatial_dims,
             num_res_blocks=num_res_blocks,
             channels=tuple(channels),
             attention_levels=tuple(attention_levels),
@@ -73,7 +75,7 @@ class MonaiUNet(nn.Module):
         )
 
     def forward(self, x: Tensor, noise_level: Tensor, cond: Tensor) -> Tensor:
-        """The raw output of the network, (batch, 2 * in_channels, *size); arguments as of `unet.UNet.forward`."""
+        """The raw output of the network; arguments and shape as of `unet.UNet.forward`."""
         size = x.shape[2:]
         h = fold_patches(pad_to_multiple(x, self.multiple), self.patch)
         h = self.body(

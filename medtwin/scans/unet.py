@@ -46,7 +46,7 @@ class UNetShape:
 
 
 class UNet(nn.Module):
-    """Maps a noisy image, a noise level and a condition to two images (`denoiser.Net`), which are zero before training.
+    """Maps a noisy image, a noise level and a condition to what the denoiser asks for; zero before training.
 
     The body is scanned in one position, so where a pixel lies says what is likely there: the coordinates of each pixel
     are input channels. Images of any size are padded to a multiple of what the levels need, and cropped again.
@@ -65,6 +65,7 @@ class UNet(nn.Module):
         attention_levels: Sequence[bool] = (False, False, True),
         patch: int = 1,
         dropout: float = 0.0,
+        gain: bool = False,
         shape: UNetShape | None = None,
     ) -> None:
         """Checks the sizes and makes the layers.
@@ -78,6 +79,7 @@ class UNet(nn.Module):
             patch: Pixels of a side that are folded into channels before the first level; 1: none. Time falls with
                 its square, as does the sharpness that a small net reaches.
             dropout: Share of features dropped inside each block in training, 0 to below 1.
+            gain: Whether the network also says how much of the noise of each pixel goes (`denoiser.py`).
             shape: Further sizes; None: the defaults.
 
         Raises:
@@ -127,10 +129,10 @@ class UNet(nn.Module):
                 self.grow.append(convolution(spatial_dims, width, channels[level - 1], 3))
                 width = channels[level - 1]
         self.norm_out = make_norm(shape.norm, width, shape.norm_groups)
-        self.out = _zeroed(convolution(spatial_dims, width, 2 * in_channels * pixels, 3))
+        self.out = _zeroed(convolution(spatial_dims, width, (1 + gain) * in_channels * pixels, 3))
 
     def forward(self, x: Tensor, noise_level: Tensor, cond: Tensor) -> Tensor:
-        """The raw output of the network, (batch, 2 * in_channels, *size).
+        """The raw output of the network, (batch, in_channels, *size), or twice the channels with a gain.
 
         Args:
             x: Scaled images, (batch, in_channels, *size).

@@ -41,7 +41,12 @@ NET: Mapping[str, Any] = {
     "num_res_blocks": 2,
     "attention_levels": (False, False, True),
 }
-SHIPPED: Mapping[str, Any] = {"channels": (64, 96, 128), "attention_levels": (False, False, True), "patch": 2}
+SHIPPED: Mapping[str, Any] = {
+    "channels": (64, 96, 128),
+    "attention_levels": (False, False, True),
+    "patch": 2,
+    "gain": True,
+}
 MONAI = {False: "MONAI DiffusionModelUNet", True: "the same, conditioned by cross-attention"}
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -178,9 +183,10 @@ def monai_draw(precision: str, *, conditioned: bool) -> Case:
 def nets() -> dict[str, Callable[[], UNet]]:
     """Our networks, by title."""
     made: dict[str, Callable[[], UNet]] = {
-        f"ours, norm {norm}": partial(UNet, **NET, shape=UNetShape(norm=norm)) for norm in ("group", "layer", "rms")
+        f"ours, norm {norm}": partial(UNet, **NET, gain=True, shape=UNetShape(norm=norm))
+        for norm in ("group", "layer", "rms")
     }
-    made["ours, norm layer, channels last"] = lambda: UNet(**NET, shape=UNetShape(norm="layer")).to(
+    made["ours, norm layer, channels last"] = lambda: UNet(**NET, gain=True, shape=UNetShape(norm="layer")).to(
         memory_format=torch.channels_last
     )
     made["ours, as experiment=scans_64"] = partial(UNet, **SHIPPED)

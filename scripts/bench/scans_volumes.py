@@ -149,7 +149,7 @@ def untrained(data: Phantoms, rank: int) -> ScanDiffusionModule:
     """
     torch.manual_seed(0)
     shape = UNetShape(cond_channels=64)
-    net = UNet(spatial_dims=3, channels=(64, 96), attention_levels=(False, True), patch=4, shape=shape)
+    net = UNet(spatial_dims=3, channels=(64, 96), attention_levels=(False, True), patch=4, gain=True, shape=shape)
     training = ScanTraining(
         noise=NoiseDistribution(-0.8, 1.4),
         averaging=Averaging(half_life_steps=30.0),

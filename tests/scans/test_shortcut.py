@@ -107,7 +107,7 @@ def test_of_gaussian_images_there_is_nothing_to_learn() -> None:
     for part in (blind.denoiser, blind.average):
         known = part.prior.filter
         part.prior.filter = lambda x, sigma, present, after, known=known: known(x, sigma, present)
-    assert float(blind.step_error(batch(32)).max()) > 0.06
+    assert float(blind.step_error(batch(32)).max()) > 0.1
 
 
 def test_starts_from_a_model_that_was_not_told_of_steps() -> None:

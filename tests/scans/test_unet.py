@@ -35,12 +35,13 @@ def woken(net):
 
 @pytest.mark.parametrize("make", [small, small_monai])
 @pytest.mark.parametrize("patch", [1, 2])
+@pytest.mark.parametrize("gain", [False, True])
 @pytest.mark.parametrize("size", [(16, 16), (19, 10), (8, 12, 10)])
-def test_any_size_and_two_or_three_dimensions(make, patch, size) -> None:
-    net = make(patch=patch, spatial_dims=len(size))
+def test_any_size_and_two_or_three_dimensions(make, patch, gain, size) -> None:
+    net = make(patch=patch, gain=gain, spatial_dims=len(size))
     x = torch.randn(2, 1, *size)
     out = net(x, torch.zeros(2), torch.zeros(2, 16))
-    assert out.shape == (2, 2, *size)  # a shift and a gain
+    assert out.shape == (2, 1 + gain, *size)
     assert not out.any()  # the last layer is zero before training
 
 
@@ -89,7 +90,7 @@ def test_every_norm(norm, size) -> None:
     net = woken(small(shape=replace(SMALL, norm=norm), spatial_dims=len(size)))
     x = torch.randn(2, 1, *size)
     out = net(x, torch.zeros(2), torch.zeros(2, 16))
-    assert out.shape == (2, 2, *size)
+    assert out.shape == x.shape
     out.square().sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
 
