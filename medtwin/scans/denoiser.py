@@ -5,11 +5,11 @@ predicts: D(x, sigma) = mean + k + c_out F, k = c_skip (x - mean), so that every
 this is eq. 7 of Karras et al. 2022. The mean, which the conditions move linearly, sigma_data and the spectrum are
 measured on training images.
 
-F = shift + gain * clip(k / c_out), of which the network makes the shift and, if asked, the gain (else 0). Where a tissue is even, all that is left
-in k is noise, about as large as c_out. That it should go is one number per place (gain -1); a shift would have to be
-the noise itself, pixel by pixel, through layers that see patches of them, and small networks do not learn that
-(docs/results/scans_volumes.md). What is larger than noise is clipped, and so it stays: soft thresholding (Donoho 1995)
-of pixels, where the network says.
+F = shift + gain * clip(k / c_out), of which the network makes the shift and, if asked, the gain (else it is 0). Where
+a tissue is even, all that is left in k is noise, about as large as c_out. That it should go is one number per place
+(gain -1); a shift would have to be the noise itself, pixel by pixel, through layers that see patches of them, and small
+networks do not learn that (docs/results/scans_volumes.md). What is larger than noise is clipped, and so it stays: soft
+thresholding (Donoho 1995) of pixels, where the network says.
 """
 
 from __future__ import annotations
