@@ -12,8 +12,9 @@ few-steps  medtwin train experiment=scans_64_few_steps from there, then 4 evalua
 changed    from the run of ours, the same patients at 40 and at 70, without and with pneumonia: same keys and seed
 monai      DiffusionModelUNet with 1,000 steps of noise, the conditions by cross-attention, then DDIM with 50
 
-MONAI's is trained on the same images with the same optimizer, rate and moving average, 16 at a time, in the same
-precision. Each of them draws images under the conditions of the training images, one core each.
+MONAI's is trained on the same images, 16 at a time, in the same precision and with the same moving average, by AdamW
+at `--rate`, which rises and falls as that of scans_64. Each draws images under the conditions of training images, with
+one thread.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import argparse
 import copy
 import itertools
 import json
+import math
 import subprocess
 import sys
 import time
@@ -32,15 +34,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.inferers import DiffusionInferer
+from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 from numpy.typing import NDArray
-from scans_speed import NET, in_precision
+from scans_speed import in_precision, monai_net
 from torch import Tensor, nn
 
 from medtwin.core.dataset import open_dataset
 from medtwin.core.images import table_to_images
-from medtwin.scans.conditions import ConditionSpec, ScanRequest, row_to_request
+from medtwin.pipelines.runs import load_run
+from medtwin.scans.conditions import ScanRequest, row_to_request
 from medtwin.scans.data import ScanDataModule
-from medtwin.scans.intensity import IntensityMap
+from medtwin.scans.drawing import Sampling
+from medtwin.scans.generate import ScanModel
+from medtwin.scans.module import LearningRate, ScanDiffusionModule
 from medtwin.training.averaging import Averaging
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -96,15 +103,26 @@ def _train(settings: Sequence[str]) -> float:
 
 
 def _limit(minutes: float) -> str:
-    return f"00:00:{int(minutes):02d}:{round(minutes % 1 * 60):02d}"
+    """As `trainer.max_time` takes it, DD:HH:MM:SS."""
+    hours, seconds = divmod(round(minutes * 60), 3600)
+    return f"00:{hours:02d}:{seconds // 60:02d}:{seconds % 60:02d}"
+
+
+def _model(run: Path, sampler: str) -> tuple[ScanModel, int]:
+    """What draws, and the steps that it was trained for."""
+    module, _ = load_run(run)
+    assert isinstance(module, ScanDiffusionModule)
+    model = ScanModel.load(module, run, Sampling(sampler=sampler))
+    return model, int(module.num_averaged)
+
+
+def _drawn(model: ScanModel, requests: Sequence[ScanRequest], seed: int, num_steps: int) -> Images:
+    images = model.sample(requests, seed=seed, num_steps=num_steps)
+    return np.stack([_unit(each.pixels, each.bits_stored) for each in images])
 
 
 def ours(chosen: argparse.Namespace) -> None:
     """Trains and draws with medtwin."""
-    from medtwin.pipelines.runs import load_run
-    from medtwin.scans.drawing import Sampling
-    from medtwin.scans.generate import ScanModel
-
     few = chosen.arm == "few-steps"
     run = chosen.out / f"{chosen.arm}_{chosen.seed}"
     settings = [
@@ -117,76 +135,52 @@ def ours(chosen: argparse.Namespace) -> None:
         start = ["experiment=scans_64_few_steps", f"ckpt_path={chosen.out / f'ours_{chosen.seed}'}"]
         settings.append("model.training.guidance=1")
     seconds = _train([*start, *settings])
-    module, _ = load_run(run)
-    sampling = Sampling(sampler="shortcut" if few else "dpmpp_2m")
-    model = ScanModel.load(module, run, sampling)  # type: ignore[arg-type]
+    model, steps = _model(run, "shortcut" if few else "dpmpp_2m")
     requests = asked(chosen.dataset, chosen.num, chosen.arm, chosen.seed)
     begin = time.perf_counter()
-    drawn = list(model.sample(requests, seed=chosen.seed, num_steps=4 if few else 20))
-    pixels = np.stack([_unit(each.pixels, each.bits_stored) for each in drawn])
-    told = {"train_s": seconds, "draw_s_per_image": (time.perf_counter() - begin) / len(drawn)}
-    told["steps"] = int(module.num_averaged)  # type: ignore[union-attr,arg-type]
+    pixels = _drawn(model, requests, chosen.seed, 4 if few else 20)
+    told = {"train_s": seconds, "draw_s_per_image": (time.perf_counter() - begin) / len(requests), "steps": steps}
     write(chosen.out, chosen.arm, chosen.seed, pixels, requests, told)
 
 
 def changed(chosen: argparse.Namespace) -> None:
     """Draws the same patients under other conditions, by the run of `ours`."""
-    from medtwin.pipelines.runs import load_run
-    from medtwin.scans.generate import ScanModel
-
-    run = chosen.out / f"ours_{chosen.seed}"
-    model = ScanModel.load(load_run(run)[0], run)  # type: ignore[arg-type]
+    model, _ = _model(chosen.out / f"ours_{chosen.seed}", "dpmpp_2m")
     requests = asked(chosen.dataset, min(chosen.num, NUM_CHANGED), "changed", chosen.seed)
     for name, change in CHANGES.items():
         wanted = [replace(request, **change) for request in requests]
-        drawn = list(model.sample(wanted, seed=chosen.seed))
-        pixels = np.stack([_unit(each.pixels, each.bits_stored) for each in drawn])
-        write(chosen.out, f"changed {name}", chosen.seed, pixels, wanted, {})
+        write(chosen.out, f"changed {name}", chosen.seed, _drawn(model, wanted, chosen.seed, 20), wanted, {})
 
 
-class _MonaiData:
-    """Batches for MONAI's network: images as they are, and their conditions as one token."""
-
-    def __init__(self, dataset: Path, cache: Path, seed: int, size: int) -> None:
-        data = ScanDataModule(batch_size=BATCH, size=size, balance=0.6)
-        data.attach(open_dataset(dataset), seed=seed, cache=cache)
-        self.loader, self.spec, self.intensity = data.train_dataloader(), data.spec, data.intensity
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        while True:
-            for batch in self.loader:
-                yield batch["image"], token(self.spec, batch["values"], batch["known"])
-
-
-def token(spec: ConditionSpec, values: Tensor, known: Tensor) -> Tensor:
+def token(values: Tensor, known: Tensor) -> Tensor:
     """Conditions as MONAI's cross-attention takes them, (batch, 1, width)."""
     return torch.cat([values, known], dim=1)[:, None]
 
 
+def _batches(data: ScanDataModule) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images and their conditions, without end."""
+    while True:
+        for batch in data.train_dataloader():
+            yield batch["image"], token(batch["values"], batch["known"])
+
+
 def monai(chosen: argparse.Namespace) -> None:
     """Trains MONAI's network and draws by its DDIM."""
-    from monai.inferers import DiffusionInferer
-    from monai.networks.nets import DiffusionModelUNet
-    from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
-
     torch.manual_seed(chosen.seed)
-    data = _MonaiData(chosen.dataset, chosen.out / "cache", chosen.seed, chosen.size)
-    width = sum(data.spec.widths) + len(data.spec.widths)
-    net = DiffusionModelUNet(
-        spatial_dims=2, in_channels=1, out_channels=1, channels=NET["channels"], num_head_channels=32,
-        num_res_blocks=NET["num_res_blocks"], attention_levels=NET["attention_levels"],
-        with_conditioning=True, cross_attention_dim=width,
-    )  # fmt: skip
+    data = ScanDataModule(batch_size=BATCH, size=chosen.size, balance=0.6)
+    data.attach(open_dataset(chosen.dataset), seed=chosen.seed, cache=chosen.out / "cache")
+    net = monai_net(sum(data.spec.widths) + len(data.spec.widths))
     averaging, average = Averaging(half_life_steps=100.0), copy.deepcopy(net).requires_grad_(False)
     inferer = DiffusionInferer(DDPMScheduler(TRAINED_STEPS, schedule=chosen.schedule))
     optimizer = torch.optim.AdamW(net.parameters(), lr=chosen.rate)
+    rate = LearningRate(warmup_steps=30, decay_share=0.35)
     begin, limit, steps = time.perf_counter(), chosen.minutes * 60, 0
-    for images, context in data:
+    for images, context in _batches(data):
         spent = (time.perf_counter() - begin) / limit
         if spent >= 1:
             break
-        for group in optimizer.param_groups:  # as LearningRate of scans_64
-            group["lr"] = chosen.rate * min(1.0, (steps + 1) / 31) * min(1.0, max(0.02, (1 - spent) / 0.35))
+        for group in optimizer.param_groups:
+            group["lr"] = chosen.rate * rate.factor(steps, math.inf, spent)
         noise, times = torch.randn_like(images), torch.randint(0, TRAINED_STEPS, (len(images),))
         with in_precision(chosen.precision):
             predicted = inferer(images, net, noise, times, condition=context)
@@ -202,37 +196,27 @@ def monai(chosen: argparse.Namespace) -> None:
     seconds = time.perf_counter() - begin
     requests = asked(chosen.dataset, chosen.num, chosen.arm, chosen.seed)
     begin = time.perf_counter()
-    pixels = _drawn_by_ddim(
-        average.eval(), data.spec, data.intensity, requests, chosen, DDIMScheduler, DiffusionInferer
-    )
+    pixels = _drawn_by_ddim(average.eval(), data, requests, chosen)
     told = {"train_s": seconds, "draw_s_per_image": (time.perf_counter() - begin) / len(requests), "steps": steps}
     write(chosen.out, chosen.arm, chosen.seed, pixels, requests, told)
 
 
 def _drawn_by_ddim(
-    net: nn.Module,
-    spec: ConditionSpec,
-    intensity: IntensityMap,
-    requests: Sequence[ScanRequest],
-    chosen: argparse.Namespace,
-    scheduler_type: Any,
-    inferer_type: Any,
+    net: nn.Module, data: ScanDataModule, requests: Sequence[ScanRequest], chosen: argparse.Namespace
 ) -> Images:
-    scheduler = scheduler_type(TRAINED_STEPS, schedule=chosen.schedule)
+    scheduler = DDIMScheduler(TRAINED_STEPS, schedule=chosen.schedule)
     scheduler.set_timesteps(MONAI_EVALUATIONS)
-    generator, parts = torch.Generator().manual_seed(chosen.seed), []
+    inferer, generator, images = DiffusionInferer(scheduler), torch.Generator().manual_seed(chosen.seed), []
     for start in range(0, len(requests), BATCH):
         part = requests[start : start + BATCH]
-        values, known = (torch.from_numpy(each) for each in spec.encode(part))
+        context = token(*(torch.from_numpy(each) for each in data.spec.encode(part)))
         noise = torch.randn(len(part), 1, chosen.size, chosen.size, generator=generator)
         with in_precision(chosen.precision), torch.inference_mode():
-            made = inferer_type(scheduler).sample(
-                noise, net, scheduler, conditioning=token(spec, values, known), verbose=False
-            )
+            made = inferer.sample(noise, net, scheduler, conditioning=context, verbose=False)
         for image, request in zip(made.float().clamp(-1, 1).numpy()[:, 0], part, strict=True):
-            stored = intensity.to_stored(image, request.modality)
-            parts.append(_unit(stored, intensity.bits_written(request.modality)))
-    return np.stack(parts)
+            stored = data.intensity.to_stored(image, request.modality)
+            images.append(_unit(stored, data.intensity.bits_written(request.modality)))
+    return np.stack(images)
 
 
 def main() -> None:
@@ -254,7 +238,7 @@ def main() -> None:
     torch.set_num_threads(1)
     chosen.out, chosen.dataset = chosen.out.resolve(), chosen.dataset.resolve()
     if chosen.arm != "report":
-        {"monai": monai, "changed": changed}.get(chosen.arm, ours)(chosen)
+        {"ours": ours, "few-steps": ours, "changed": changed, "monai": monai}[chosen.arm](chosen)
         return
     from scans_radiographs_report import page
 

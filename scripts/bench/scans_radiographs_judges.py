@@ -7,7 +7,7 @@ model and no judge has seen.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from medtwin.check.image_features import Encoded
+from medtwin.check.image_labels import concordance
 from medtwin.check.pictures import Picture, subjects_of
+from medtwin.check.two_sample import bootstrap_weights
 
 NUM_RESAMPLES = 500
 LEVEL = (2.5, 97.5)
@@ -45,6 +47,11 @@ class Target:
     name: str
     of: Callable[[Picture], float | None]
     is_binary: bool = True
+
+    @property
+    def measures(self) -> tuple[str, str]:
+        """Area under the ROC curve and share that is right; correlation with what was asked, and slope on it."""
+        return ("area", "accuracy") if self.is_binary else ("r", "slope")
 
     def known(self, side: Encoded) -> tuple[Encoded, Floats]:
         """The images of which it is known, and what is known."""
@@ -77,36 +84,13 @@ def judge(target: Target, side: Encoded) -> Scores:
     return seen
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What a judge sees of a target in some images.
-
-    Attributes:
-        area: Under the ROC curve; of age, the correlation of what is seen and what was asked.
-        accuracy: Share that is right; of age, the slope of what is seen on what was asked.
-    """
-
-    area: float
-    accuracy: float
-
-
-def seen_in(target: Target, see: Scores, side: Encoded) -> Seen:
-    """What a judge sees in some images."""
+def seen_in(target: Target, see: Scores, side: Encoded) -> tuple[float, float]:
+    """What a judge sees in some images: the two numbers that `Target.measures` names."""
     known, truth = target.known(side)
     scores = see(known)
     if target.is_binary:
-        return Seen(float(roc_auc_score(truth, scores)), float(((scores > 0) == (truth > 0.5)).mean()))
-    return Seen(float(np.corrcoef(truth, scores)[0, 1]), float(np.polyfit(truth, scores, 1)[0]))
-
-
-def area_within(scores: Floats, truth: Floats, view: NDArray[np.str_]) -> float:
-    """Area under the ROC curve among pairs of images of one view."""
-    wins = pairs = 0.0
-    for one in np.unique(view):
-        there, not_there = scores[(view == one) & (truth == 1)], scores[(view == one) & (truth == 0)]
-        wins += float(((there[:, None] > not_there) + 0.5 * (there[:, None] == not_there)).sum())
-        pairs += len(there) * len(not_there)
-    return wins / max(pairs, 1.0)
+        return float(roc_auc_score(truth, scores)), float(((scores > 0) == (truth > 0.5)).mean())
+    return float(np.corrcoef(truth, scores)[0, 1]), float(np.polyfit(truth, scores, 1)[0])
 
 
 @dataclass(frozen=True)
@@ -138,14 +122,16 @@ def learned_from(made: Encoded, real: Encoded, test: Encoded, views: Sequence[st
     rows = np.flatnonzero(np.isin(view, list(views)))
     known, truth, view = some(known, rows), truth[rows], view[rows]
     scores = [judge(ILL, side)(known) for side in (real, made)]
-    areas = [area_within(score, truth, view) for score in scores]
     right = [float(((score > 0) == (truth > 0.5)).mean()) for score in scores]
-    _, number = np.unique(subjects_of(known.pictures), return_inverse=True)
-    rows_of = [np.flatnonzero(number == one) for one in range(int(number.max()) + 1)]
-    rng, losses = np.random.default_rng(0), []
-    for _ in range(NUM_RESAMPLES):
-        drawn = np.concatenate([rows_of[one] for one in rng.integers(len(rows_of), size=len(rows_of))])
-        first, second = (area_within(score[drawn], truth[drawn], view[drawn]) for score in scores)
-        losses.append(first - second)
-    low, high = np.percentile(losses, LEVEL)
-    return Learned((areas[0], areas[1]), (right[0], right[1]), areas[0] - areas[1], float(low), float(high))
+    weights = bootstrap_weights(subjects_of(known.pictures), NUM_RESAMPLES, np.random.default_rng(0))
+    areas = [concordance(score, truth, view, weights) for score in scores]
+    losses = areas[0] - areas[1]
+    low, high = np.nanpercentile(losses[1:], LEVEL)
+    return Learned((areas[0][0], areas[1][0]), (right[0], right[1]), float(losses[0]), float(low), float(high))
+
+
+def dealt_anew(side: Encoded) -> Encoded:
+    """The images with each other's findings: what a judge learns of them is nothing."""
+    order = np.random.default_rng(0).permutation(len(side.pictures))
+    dealt = [replace(one, labels=side.pictures[i].labels) for one, i in zip(side.pictures, order, strict=True)]
+    return Encoded(dealt, side.features)

@@ -27,6 +27,7 @@ from timelines_report import SAID, said_in
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from medtwin.config import build, compose
 from medtwin.scans.denoiser import Denoiser
 from medtwin.scans.drawing import DenoiserDrawer, Drawer, Sampling, ShortcutDrawer, Tile
 from medtwin.scans.module import ScanBatch, ScanDiffusionModule, ScanTraining
@@ -40,12 +41,6 @@ NET: Mapping[str, Any] = {
     "channels": (32, 64, 128),
     "num_res_blocks": 2,
     "attention_levels": (False, False, True),
-}
-SHIPPED: Mapping[str, Any] = {
-    "channels": (64, 96, 128),
-    "attention_levels": (False, False, True),
-    "patch": 2,
-    "gain": True,
 }
 MONAI = {False: "MONAI DiffusionModelUNet", True: "the same, conditioned by cross-attention"}
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -99,7 +94,7 @@ def our_module(net: UNet) -> ScanDiffusionModule:
 def our_step(title: str, net: UNet, precision: str) -> Case:
     """A step of training of ours."""
     module, batch = our_module(net), _batch()
-    module.log = lambda *args, **kwargs: None  # type: ignore[method-assign,assignment]
+    module.log = lambda *args, **kwargs: None  # there is no trainer to log to
     assert module.expected_error is not None
     parameters = [*module.denoiser.parameters(), *module.expected_error.parameters()]
     optimizer = module.optimizer_factory(parameters)
@@ -117,19 +112,23 @@ def our_step(title: str, net: UNet, precision: str) -> Case:
     return Case(title, precision, run, _count(net))
 
 
-def monai_net(*, conditioned: bool) -> DiffusionModelUNet:
-    """MONAI's network, without conditions or with one token of cross-attention, as its tutorials do it."""
-    torch.manual_seed(0)
+def monai_net(width: int | None) -> DiffusionModelUNet:
+    """MONAI's network, with one token of cross-attention of some width, as its tutorials do it; None: unconditioned."""
     return DiffusionModelUNet(
-        spatial_dims=2, in_channels=1, out_channels=1, channels=NET["channels"], num_head_channels=32,
-        num_res_blocks=NET["num_res_blocks"], attention_levels=NET["attention_levels"],
-        with_conditioning=conditioned, cross_attention_dim=sum(WIDTHS) if conditioned else None,
-    )  # fmt: skip
+        **NET,
+        spatial_dims=2,
+        in_channels=1,
+        out_channels=1,
+        num_head_channels=32,
+        with_conditioning=width is not None,
+        cross_attention_dim=width,
+    )
 
 
 def monai_step(precision: str, *, conditioned: bool) -> Case:
     """A step of training of MONAI's, by its own inferer and scheduler."""
-    net, batch = monai_net(conditioned=conditioned), _batch()
+    torch.manual_seed(0)
+    net, batch = monai_net(sum(WIDTHS) if conditioned else None), _batch()
     inferer, optimizer = DiffusionInferer(DDPMScheduler(1000)), torch.optim.AdamW(net.parameters(), lr=1e-4)
 
     def run() -> None:
@@ -167,7 +166,9 @@ def our_draw(title: str, net: UNet, precision: str, evaluations: int) -> Case:
 
 def monai_draw(precision: str, *, conditioned: bool) -> Case:
     """As many by MONAI's DDIM."""
-    net, batch, noise = monai_net(conditioned=conditioned).eval(), _batch(), torch.randn(DRAWN, 1, SIZE, SIZE)
+    torch.manual_seed(0)
+    net, batch = monai_net(sum(WIDTHS) if conditioned else None).eval(), _batch()
+    noise = torch.randn(DRAWN, 1, SIZE, SIZE)
     scheduler = DDIMScheduler(1000)
     scheduler.set_timesteps(MONAI_EVALUATIONS)
     inferer = DiffusionInferer(scheduler)
@@ -189,7 +190,8 @@ def nets() -> dict[str, Callable[[], UNet]]:
     made["ours, norm layer, channels last"] = lambda: UNet(**NET, gain=True, shape=UNetShape(norm="layer")).to(
         memory_format=torch.channels_last
     )
-    made["ours, as experiment=scans_64"] = partial(UNet, **SHIPPED)
+    shipped = compose("train", ["experiment=scans_64"])["net"]
+    made["ours, as experiment=scans_64"] = lambda: build(shipped)
     return made
 
 

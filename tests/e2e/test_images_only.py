@@ -2,53 +2,35 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
 import pydicom
 import pytest
-from PIL import Image
 
 from medtwin.core.dataset import open_dataset
 from medtwin.core.files import read_json
 from medtwin.core.images import table_to_images
 from tests.e2e.conftest import Medtwin
+from tests.e2e.radiographs import write_collection
 
 pytestmark = pytest.mark.slow
 NUM = 60
-COLUMNS = (
-    "image",
-    "findings",
-    "followup",
-    "patient_id",
-    "age",
-    "sex",
-    "view",
-    "orig_w",
-    "orig_h",
-    "spacing_x",
-    "spacing_y",
-)
 
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """PNG files and a label table as NIH ChestX-ray14 has them; the chests of pneumonia are brighter."""
-    folder = tmp_path_factory.mktemp("collection")
+    """The chests of pneumonia are brighter."""
     rng = np.random.default_rng(0)
-    rows = []
-    for number in range(NUM):
-        ill = number % 3 == 0
-        pixels = rng.normal(170 if ill else 90, 10, (64, 64)).clip(0, 255).astype(np.uint8)
-        name = f"{number:08d}_000.png"
-        Image.fromarray(pixels).save(folder / name)
-        finding = "Pneumonia" if ill else "No Finding"
-        rows.append([name, finding, 0, number, 40, "FM"[number % 2], "PA", 2048, 2048, 0.168, 0.168])
-    with (folder / "labels.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([COLUMNS, *rows])
-    return folder
+    illnesses = [number % 3 == 0 for number in range(NUM)]
+    return write_collection(
+        tmp_path_factory.mktemp("collection"),
+        (
+            (rng.normal(170 if ill else 90, 10, (64, 64)), number, 0, ill, 40, "FM"[number % 2])
+            for number, ill in enumerate(illnesses)
+        ),
+    )
 
 
 def test_images_without_dates_become_twins_with_images(medtwin: Medtwin, collection: Path, tmp_path: Path) -> None:

@@ -2,58 +2,41 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from medtwin.core.dataset import open_dataset
 from medtwin.core.files import read_json
 from tests.check.images_samples import chest
 from tests.e2e.conftest import Medtwin
+from tests.e2e.radiographs import Radiograph, write_collection
 
 pytestmark = pytest.mark.slow
 NUM_PATIENTS, NUM_VISITS, SIZE = 60, 4, 32
-COLUMNS = [
-    "image",
-    "findings",
-    "followup",
-    "patient_id",
-    "age",
-    "sex",
-    "view",
-    "orig_w",
-    "orig_h",
-    "spacing_x",
-    "spacing_y",
-]
 MEMORY_GATES = ("image-near-copies", "image-memory")
+
+
+def _radiographs() -> Iterator[Radiograph]:
+    """Chests of 60 patients, each with ribs, scars and a device of their own, four visits each."""
+    y, x = (np.indices((SIZE, SIZE)) - (SIZE - 1) / 2) / (SIZE / 2)
+    for patient in range(NUM_PATIENTS):
+        rng = np.random.default_rng([7, patient])
+        marks = [(rng.uniform(-0.7, 0.7, 2), rng.uniform(0.05, 0.2), rng.uniform(-0.3, 0.3)) for _ in range(12)]
+        sex, age = "FM"[patient % 2], int(rng.integers(30, 80))
+        for visit in range(NUM_VISITS):
+            ill = (patient + visit) % 2 == 0
+            pixels = chest(rng, spot=ill, sex=sex, age=age, view="PA").astype(np.float64)
+            for (row, column), width, height in marks:
+                pixels += height * np.exp(-(((y - row) ** 2 + (x - column) ** 2) / width**2))
+            yield 255 * pixels, patient, visit, ill, age, sex
 
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Chests of 60 patients, each with ribs, scars and a device of their own, four visits each."""
-    folder = tmp_path_factory.mktemp("collection")
-    rows = []
-    for patient in range(NUM_PATIENTS):
-        rng = np.random.default_rng([7, patient])
-        marks = [(rng.uniform(-0.7, 0.7, 2), rng.uniform(0.05, 0.2), rng.uniform(-0.3, 0.3)) for _ in range(12)]
-        sex, age = "FM"[patient % 2], float(rng.integers(30, 80))
-        for visit in range(NUM_VISITS):
-            ill = (patient + visit) % 2 == 0
-            pixels = chest(rng, spot=ill, sex=sex, age=age, view="PA").astype(np.float64)
-            y, x = (np.indices((SIZE, SIZE)) - (SIZE - 1) / 2) / (SIZE / 2)
-            for (row, column), width, height in marks:
-                pixels += height * np.exp(-(((y - row) ** 2 + (x - column) ** 2) / width**2))
-            name = f"{patient:08d}_{visit:03d}.png"
-            Image.fromarray((255 * pixels.clip(0, 1)).astype(np.uint8)).save(folder / name)
-            finding = "Pneumonia" if ill else "No Finding"
-            rows.append([name, finding, visit, patient, int(age), sex, "PA", 2048, 2048, 0.168, 0.168])
-    with (folder / "labels.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([COLUMNS, *rows])
-    return folder
+    return write_collection(tmp_path_factory.mktemp("collection"), _radiographs())
 
 
 def test_five_remembered_patients_are_caught_and_not_exported(
