@@ -196,7 +196,9 @@ def _finish(chosen: TrainSettings, dataset: Dataset, data: RunData, output: Outp
 
 def _summary(result: Mapping[str, Any], seconds: float) -> str:
     best = result["best"]
-    score = f"best {result['monitor']} {best:.4f}" if best is not None else "no validation"
+    score = "no validation" if result["monitor"] else "the weights of the end"
+    if best is not None:
+        score = f"best {result['monitor']} {best:.4f}"
     return f"{result['parameters']:,} parameters, {result['steps']:,} steps, {score}, {seconds:.0f} s"
 
 

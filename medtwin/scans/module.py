@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, TypedDict, cast
 
 import lightning
 import torch
@@ -18,6 +18,7 @@ from medtwin.scans.balance import ExpectedError
 from medtwin.scans.codec import LatentCodec
 from medtwin.scans.denoiser import Denoiser, Net
 from medtwin.training.averaging import Averaging
+from medtwin.training.sharding import is_sharded, shard
 from medtwin.training.time_limit import time_spent
 
 _VAL_SEED = 20221001
@@ -255,6 +256,18 @@ class ScanDiffusionModule(lightning.LightningModule):
         images = getattr(getattr(self.trainer, "datamodule", None), "images_to_measure", None)
         if stage == "fit" and images is not None and not int(self.num_averaged):
             self.measure(images())
+
+    def configure_model(self) -> None:
+        """Divides the weights among the processes, where the strategy is `training.sharding.Sharded`."""
+        mesh = self._device_mesh
+        if mesh is None or is_sharded(self.denoiser):
+            return
+        parts: list[nn.Module | None] = [self.expected_error]
+        for denoiser in (self.denoiser, self.average):
+            parts += [cast(nn.Module, denoiser.net), denoiser.embedding, denoiser.step_features]
+        for part in parts:
+            if part is not None:
+                shard(part, mesh["data_parallel"])
 
     def measure(self, images: ScanBatch) -> None:
         """Measures the effects of conditions, mean, components and spectrum of the training images."""

@@ -17,6 +17,7 @@ from medtwin.scans.drawing import DenoiserDrawer, Sampling, Tile
 from medtwin.scans.module import ScanDiffusionModule
 from medtwin.training.batches import torch_seed
 from medtwin.training.loggers import run_folder
+from medtwin.training.sharding import is_sharded
 
 
 class SampleGrid(Callback):
@@ -45,12 +46,16 @@ class SampleGrid(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws, if it is time."""
-        if trainer.sanity_checking or not trainer.is_global_zero or not isinstance(pl_module, ScanDiffusionModule):
+        if trainer.sanity_checking or not isinstance(pl_module, ScanDiffusionModule):
             return
         every = self._every * (trainer.check_val_every_n_epoch or 1)
         if (trainer.current_epoch + 1) % every:
             return
+        if not trainer.is_global_zero and not is_sharded(pl_module.average):
+            return
         images = self._drawn(pl_module, cast(Any, trainer).datamodule)
+        if not trainer.is_global_zero:  # it only lent its share of the weights
+            return
         pixels = grid_of(images, self._side)
         path = run_folder(trainer) / "samples" / f"{trainer.global_step:09d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

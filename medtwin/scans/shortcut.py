@@ -27,6 +27,7 @@ from torch import Tensor
 from medtwin.scans.denoiser import Condition, without_findings
 from medtwin.scans.module import ScanBatch, ScanDiffusionModule, ScanTraining
 from medtwin.scans.samplers import even_sigmas
+from medtwin.training.sharding import is_sharded
 
 _STEP_FEATURES = "step_features."
 
@@ -136,6 +137,10 @@ class ScanShortcutModule(ScanDiffusionModule):
         """Exaggerated where the denoiser itself steps; longer steps have learned it from those."""
         options = self.options
         acts = is_last & (sigma >= options.guidance_from) & (sigma <= options.guidance_to)
+        if is_sharded(self.average):  # as often on every process, whatever steps it drew
+            plain = self.average.denoise(x, sigma, null)
+            where = acts.reshape(-1, *(1,) * (x.ndim - 1))
+            return torch.where(where, plain + options.guidance * (aimed - plain), aimed)
         if not bool(acts.any()):
             return aimed
         plain = self.average.denoise(x[acts], sigma[acts], Condition(*(part[acts] for part in null)))

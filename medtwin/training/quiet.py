@@ -14,7 +14,9 @@ _LOGGERS = {
         r"^(GPU|TPU|HPU|IPU) available:",
         r"^`Trainer\.fit` stopped: `max_(steps|epochs)=",
         r"^Restor(ing states|ed all states) from the checkpoint",
+        r"^-+\s+distributed_backend=",
     ),
+    "lightning.fabric.utilities.distributed": (r"^Initializing distributed: ",),
     # No NVIDIA decoder on this machine: we read DICOM with pydicom.
     "monai.data.nvimgcodec_pydicom_plugin": (r".",),
 }
@@ -25,6 +27,12 @@ _WARNINGS = (
     r".*does not have many workers which may be a bottleneck",
     # metrics.csv has the means of every epoch all the same.
     r"The number of training batches \(\d+\) is smaller than the logging interval",
+    # Of several processes the first says how its own slices of the batches do.
+    r"It is recommended to use `self\.log\(.*sync_dist=True",
+    # About speed alone, of the weights of products that are stored turned.
+    r"Grad strides do not match bucket view strides",
+    # Nothing is changed in place.
+    r"FSDP2-wrapped module \(.*\) returned a view tensor",
 )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from medtwin.core.files import atomic_file
 from medtwin.training.loggers import run_folder
 from medtwin.training.power_averages import PowerAverage, Profile, combined, gamma_of, shares_of
+from medtwin.training.sharding import take_, whole
 
 FOLDER = "snapshots"
 
@@ -56,7 +57,7 @@ class Snapshots(Callback):
         self._averages = [PowerAverage(_trained(pl_module), width) for width in self._kept]
         for average, weights in zip(self._averages, self._state.get("averages", []), strict=False):
             for name, value in weights.items():
-                average.weights[name].copy_(value)
+                take_(average.weights[name], value)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -81,7 +82,7 @@ class Snapshots(Callback):
         if not self._tried or not step or losses is None:
             return
         average = cast(nn.Module, pl_module.average)
-        candidates: dict[float, dict[str, Tensor]] = {0.0: {n: p.clone() for n, p in average.named_parameters()}}
+        candidates: dict[float, dict[str, Tensor]] = {0.0: {n: whole(p).clone() for n, p in average.named_parameters()}}
         candidates |= {width: average_of(run_folder(trainer) / FOLDER, step, width) for width in self._tried}
         found = {width: losses(pl_module, weights) for width, weights in candidates.items()}
         best = min(found, key=lambda width: found[width])
@@ -92,18 +93,18 @@ class Snapshots(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The averages, so that a run continues as if it had not been stopped."""
-        return {"step": self._state.get("step", 0), "averages": [dict(each.weights) for each in self._averages]}
+        return {"step": self._state.get("step", 0), "averages": [_whole(each) for each in self._averages]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """What `state_dict` gave."""
         self._state = dict(state_dict)
 
     def _write(self, trainer: Trainer, step: int) -> None:
+        averages = [_whole(average) for average in self._averages]
         if not trainer.is_global_zero:
             return
         folder = run_folder(trainer) / FOLDER
         folder.mkdir(exist_ok=True)
-        averages = [average.weights for average in self._averages]
         with atomic_file(folder / f"{step:09d}.pt") as file:
             torch.save({"step": step, "widths": list(self._kept), "averages": averages}, file)
 
@@ -129,10 +130,13 @@ def _trained(module: LightningModule) -> nn.Module:
     return cast(nn.Module, module.denoiser)
 
 
+def _whole(average: PowerAverage) -> dict[str, Tensor]:
+    return {name: whole(value) for name, value in average.weights.items()}
+
+
 def _take(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, value in module.named_parameters():
-            value.copy_(weights[name])
+    for name, value in module.named_parameters():
+        take_(value, weights[name])
 
 
 def _val_losses(trainer: Trainer) -> Any:

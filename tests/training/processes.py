@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.strategies import Strategy
 
 from medtwin.training.callbacks import Checkpoints, StepSeeds, StopOnNonFinite
 from medtwin.training.checkpoints import LAST
@@ -21,11 +22,16 @@ STEPS = 6
 
 
 def trained(
-    module: LightningModule, data: LightningDataModule, folder: Path, *extra: Callback, devices: int = 1
+    module: LightningModule,
+    data: LightningDataModule,
+    folder: Path,
+    *extra: Callback,
+    devices: int = 1,
+    strategy: str | Strategy = "ddp",
 ) -> Trainer:
     """Six steps, continued from the folder's last checkpoint where there is one."""
     trainer = Trainer(
-        accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", max_steps=STEPS,
+        accelerator="cpu", devices=devices, strategy=strategy if devices > 1 else "auto", max_steps=STEPS,
         deterministic=True, logger=False, enable_progress_bar=False, enable_model_summary=False,
         num_sanity_val_steps=0, use_distributed_sampler=False, default_root_dir=folder,
         callbacks=[StepSeeds(1), StopOnNonFinite(), *extra, Checkpoints(every_minutes=None, every_steps=1)],
@@ -74,11 +80,7 @@ def run_on_two(test: str, source: Path, folder: Path, *, timeout_s: int) -> dict
 
     They must be equal, and no step may show both processes one subject.
     """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, "-m", test, str(source), str(folder)],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=timeout_s,
-    )  # fmt: skip
+    done = run_module(test, source, folder, timeout_s=timeout_s)
     assert done.returncode == 0, done.stderr
     first, second = (torch.load(folder / f"weights-{rank}.pt", weights_only=True) for rank in (0, 1))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
@@ -86,3 +88,12 @@ def run_on_two(test: str, source: Path, folder: Path, *, timeout_s: int) -> dict
     assert len(lines[0]) == len(lines[1]) == STEPS
     assert all(not set(mine.split()) & set(other.split()) for mine, other in zip(*lines, strict=True))
     return first
+
+
+def run_module(test: str, *given: object, timeout_s: int) -> subprocess.CompletedProcess[str]:
+    """Runs a test module, which trains on several processes."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [sys.executable, "-m", test, *map(str, given)],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=timeout_s,
+    )  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.strategies import Strategy
 
 from medtwin.core.dataset import Dataset
 from medtwin.scans.data import ScanDataModule
@@ -34,7 +35,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(images: Path, folder: Path, *extra: Callback, devices: int = 1) -> Trainer:
+def train(images: Path, folder: Path, *extra: Callback, devices: int = 1, strategy: str | Strategy = "ddp") -> Trainer:
     data = ScanDataModule(batch_size=4, size=16, min_count=2)
     data.attach(Dataset(images, "simulated"), seed=1, cache=folder / f"cache-{os.environ.get('LOCAL_RANK', '0')}")
     torch.manual_seed(5)
@@ -42,7 +43,8 @@ def train(images: Path, folder: Path, *extra: Callback, devices: int = 1) -> Tra
         small(dropout=0.1), partial(torch.optim.AdamW, lr=0.01), **data.sizes["model"], rank=4,
         training=ShortcutTraining(learned_weights=True, halvings=3, guidance=2.0),
     )  # fmt: skip
-    return trained(module, data, folder, *extra, Snapshots(every_steps=2, tried_widths=()), devices=devices)
+    snapshots = Snapshots(every_steps=2, tried_widths=())
+    return trained(module, data, folder, *extra, snapshots, devices=devices, strategy=strategy)
 
 
 def test_a_killed_run_ends_with_the_weights_and_snapshots_of_one_that_was_not(images: Path, tmp_path: Path) -> None:
