@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from medtwin.scans.norms import make_norm
 
 _CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class UNetShape:
         norm: group, layer or rms (`norms.py`).
         checkpoint_levels: Whether a level recomputes its blocks in the backward pass, less memory for a third more of
             its time; the finest first, as `channels`. Empty: none does.
+        channels_last: Whether weights lie in memory with the channels of a pixel side by side, faster with norm=layer
+            (docs/results/scans_speed.md). What is computed is the same, but for rounding.
     """
 
     cond_channels: int = 128
@@ -38,11 +41,22 @@ class UNetShape:
     head_channels: int = 32
     norm: str = "group"
     checkpoint_levels: Sequence[bool] = ()
+    channels_last: bool = False
 
     def __post_init__(self) -> None:
         for name in ("cond_channels", "norm_groups", "head_channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)!r}")
+
+    def recomputes(self, num_levels: int) -> tuple[bool, ...]:
+        """Of each level, whether it recomputes its blocks.
+
+        Raises:
+            ValueError: If `checkpoint_levels` is of another number of levels.
+        """
+        if len(self.checkpoint_levels) not in (0, num_levels):
+            raise ValueError(f"checkpoint_levels must be empty, or have as many entries as channels, {num_levels}")
+        return tuple(self.checkpoint_levels) or (False,) * num_levels
 
 
 class UNet(nn.Module):
@@ -93,9 +107,7 @@ class UNet(nn.Module):
         self.spatial_dims, self.patch = spatial_dims, patch
         self.in_channels = in_channels
         self.cond_channels = shape.cond_channels
-        self.recomputes = tuple(shape.checkpoint_levels) or (False,) * len(channels)
-        if len(self.recomputes) != len(channels):
-            raise ValueError(f"checkpoint_levels must be empty, or have as many entries as channels, {len(channels)}")
+        self.recomputes = shape.recomputes(len(channels))
         self.multiple = patch * 2 ** (len(channels) - 1)
         self.noise_features = NoiseFeatures(shape.cond_channels)
         pixels = patch**spatial_dims
@@ -130,6 +142,8 @@ class UNet(nn.Module):
                 width = channels[level - 1]
         self.norm_out = make_norm(shape.norm, width, shape.norm_groups)
         self.out = _zeroed(convolution(spatial_dims, width, (1 + gain) * in_channels * pixels, 3))
+        if shape.channels_last:
+            cast(Any, self).to(memory_format=_CHANNELS_LAST[spatial_dims])
 
     def forward(self, x: Tensor, noise_level: Tensor, cond: Tensor) -> Tensor:
         """The raw output of the network, (batch, in_channels, *size), or twice the channels with a gain.

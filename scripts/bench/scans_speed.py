@@ -187,9 +187,8 @@ def nets() -> dict[str, Callable[[], UNet]]:
         f"ours, norm {norm}": partial(UNet, **NET, gain=True, shape=UNetShape(norm=norm))
         for norm in ("group", "layer", "rms")
     }
-    made["ours, norm layer, channels last"] = lambda: UNet(**NET, gain=True, shape=UNetShape(norm="layer")).to(
-        memory_format=torch.channels_last
-    )
+    shape = UNetShape(norm="layer", channels_last=True)
+    made["ours, norm layer, channels last"] = partial(UNet, **NET, gain=True, shape=shape)
     shipped = compose("train", ["experiment=scans_64"])["net"]
     made["ours, as experiment=scans_64"] = lambda: build(shipped)
     return made

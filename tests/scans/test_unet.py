@@ -95,6 +95,21 @@ def test_every_norm(norm, size) -> None:
     assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
 
 
+@pytest.mark.parametrize(("size", "form"), [((16, 16), torch.channels_last), ((8, 8, 8), torch.channels_last_3d)])
+def test_channels_last_is_about_memory_alone(size, form) -> None:
+    nets = [woken(small(shape=replace(SMALL, channels_last=last), spatial_dims=len(size))) for last in (False, True)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    assert not nets[0].middle.conv1.weight.is_contiguous(memory_format=form)
+    assert nets[1].middle.conv1.weight.is_contiguous(memory_format=form)  # loading weights does not change it
+    given = torch.randn(2, 1, *size), torch.zeros(2), torch.randn(2, 16)
+    outs = [net(*given) for net in nets]
+    torch.testing.assert_close(outs[0], outs[1], rtol=1e-4, atol=1e-4)
+    for out in outs:
+        out.square().mean().backward()
+    for one, two in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        torch.testing.assert_close(one.grad, two.grad, rtol=1e-3, atol=1e-4)
+
+
 def test_norms_are_what_they_are_called() -> None:
     x = 3 + 2 * torch.randn(2, 8, 5, 7)
     layer, rms = (make_norm(kind, 8, 4)(x) for kind in ("layer", "rms"))
