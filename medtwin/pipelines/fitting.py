@@ -14,6 +14,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from medtwin.config import build
 from medtwin.core.errors import ConfigError
@@ -24,6 +25,7 @@ from medtwin.training.checkpoints import BEST, LAST, read_score
 from medtwin.training.loggers import MetricsTable
 from medtwin.training.preemption import requeue
 from medtwin.training.quiet import quiet
+from medtwin.training.sharding import Sharded
 
 _EXTRAS = {"wandb": "wandb", "mlflow": "mlflow"}
 
@@ -45,6 +47,11 @@ def fit(chosen: TrainSettings, module: LightningModule, data: RunData, run: Path
     with quiet():
         start = _where_to_start(chosen, module, folder)
         trainer = _trainer(chosen, data, run, folder)
+        if isinstance(trainer.strategy, Sharded) and not is_overridden("configure_model", module):
+            raise ConfigError(
+                f"trainer=fsdp cannot divide the weights of {chosen.name}: use trainer=ddp, or a model that "
+                "denoises images"
+            )
         try:
             trainer.fit(module, datamodule=cast(LightningDataModule, data), ckpt_path=start, weights_only=True)
         except Stopped as stopped:

@@ -211,6 +211,12 @@ def test_a_sweep_gives_every_run_a_folder(meds: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "faulty").iterdir()] == ["optimizer.lr=0.001"]
 
 
+def test_weights_of_timelines_are_not_divided(medtwin: Medtwin, meds: Path, tmp_path: Path) -> None:
+    asked = ("train", f"dataset={meds}", "trainer=fsdp_sim", f"out={tmp_path / 'run'}")
+    told = medtwin(*asked, code=2).stderr.splitlines()[-1]
+    assert told.startswith("medtwin: trainer=fsdp cannot divide the weights of temporal_vae: use trainer=ddp")
+
+
 def test_latents_of_scans_want_an_autoencoder(medtwin: Medtwin, meds: Path, tmp_path: Path) -> None:
     asked = ("train", "model=scan_latent", f"dataset={meds}", f"out={tmp_path / 'scans'}")
     for more, message in (
