@@ -4,11 +4,13 @@
   .venv/bin/python $B ours --dataset my/cxr --seed 0 --minutes 20 --out my/bench
   .venv/bin/python $B few-steps --dataset my/cxr --seed 0 --minutes 10 --out my/bench
   .venv/bin/python $B monai --dataset my/cxr --seed 0 --minutes 20 --out my/bench
+  .venv/bin/python $B in-few --dataset my/cxr --seed 0 --out my/bench
   .venv/bin/python $B changed --dataset my/cxr --seed 0 --out my/bench
   .venv/bin/python $B report --dataset my/cxr --out my/bench [--write docs/results/scans_radiographs.md]
 
-ours       medtwin train experiment=scans_64, then dpmpp_2m with 20 evaluations
+ours       medtwin train experiment=scans_64, then dpmpp_2m with 20 evaluations; again, with another --num: only draws
 few-steps  medtwin train experiment=scans_64_few_steps from there, then 4 evaluations
+in-few     from the runs of both, 1 to 8 evaluations
 changed    from the run of ours, the same patients at 40 and at 70, without and with pneumonia: same keys and seed
 monai      DiffusionModelUNet with 1,000 steps of noise, the conditions by cross-attention, then DDIM with 50
 
@@ -54,7 +56,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 BATCH = 16
 NUM_COMPARED, NUM_CHANGED = 256, 96
 """Images of every arm that are compared with real ones, and patients who are drawn under other conditions."""
-ARMS = ("ours", "few-steps", "monai")
+ARMS = ("ours", "ours in 4", "few-steps", "monai")
+FEW: dict[str, tuple[int, ...]] = {"ours": (2, 4, 8), "few-steps": (1, 2, 8)}
+"""The numbers of evaluations, besides its own, that a run is tried with (`in-few`)."""
 PNEUMONIA = "SNOMED//233604007"
 CHANGES: dict[str, dict[str, Any]] = {
     "aged 40": {"age_years": 40.0},
@@ -67,11 +71,14 @@ TRAINED_STEPS, MONAI_EVALUATIONS = 1000, 50
 Images = NDArray[np.float32]
 
 
-def asked(dataset: Path, count: int, arm: str, seed: int) -> list[ScanRequest]:
-    """Requests with the conditions of training images, each as often as the other."""
+def asked(
+    dataset: Path, count: int, arm: str, seed: int, modalities: Sequence[str] = ("CR", "DX")
+) -> list[ScanRequest]:
+    """Requests with the conditions of training images of some modalities, each as often as the other."""
     opened = open_dataset(dataset)
     split_of = opened.subject_splits()
-    rows = [row for row in table_to_images(opened.images()) if split_of.get(row.subject_id) == "train"]
+    rows = [row for row in table_to_images(opened.images()) if row.modality in modalities]
+    rows = [row for row in rows if split_of.get(row.subject_id) == "train"]
     order = np.random.default_rng(seed).permutation(len(rows))
     chosen = itertools.islice(itertools.cycle(order.tolist()), count)
     return [
@@ -96,13 +103,14 @@ def _unit(stored: NDArray[Any], bits: int) -> Images:
     return (stored / (2**bits - 1)).astype(np.float32)
 
 
-def _train(settings: Sequence[str]) -> float:
+def train(settings: Sequence[str]) -> float:
+    """Runs `medtwin train`; returns its seconds."""
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", "medtwin", "train", *settings], cwd=ROOT, check=True)
     return time.perf_counter() - start
 
 
-def _limit(minutes: float) -> str:
+def limit_of(minutes: float) -> str:
     """As `trainer.max_time` takes it, DD:HH:MM:SS."""
     hours, seconds = divmod(round(minutes * 60), 3600)
     return f"00:{hours:02d}:{seconds // 60:02d}:{seconds % 60:02d}"
@@ -128,19 +136,37 @@ def ours(chosen: argparse.Namespace) -> None:
     settings = [
         f"dataset={chosen.dataset}", f"seed={chosen.seed}", f"out={run}", f"cache={chosen.out / 'cache'}",
         f"trainer.precision={'bf16-mixed' if chosen.precision == 'bf16' else '32-true'}",
-        f"trainer.max_time={_limit(chosen.minutes)}", f"data.size={chosen.size}", *chosen.override,
+        f"trainer.max_time={limit_of(chosen.minutes)}", f"data.size={chosen.size}", *chosen.override,
     ]  # fmt: skip
     start = ["experiment=scans_64"]
     if few:
         start = ["experiment=scans_64_few_steps", f"ckpt_path={chosen.out / f'ours_{chosen.seed}'}"]
         settings.append("model.training.guidance=1")
-    seconds = _train([*start, *settings])
+    told = chosen.out / f"{chosen.arm}_{chosen.seed}.json"
+    if run.is_dir() and told.is_file():  # trained before: other images are asked for, of which the first are the same
+        seconds = json.loads(told.read_text(encoding="utf-8"))["train_s"]
+    else:
+        seconds = train([*start, *settings])
     model, steps = _model(run, "shortcut" if few else "dpmpp_2m")
     requests = asked(chosen.dataset, chosen.num, chosen.arm, chosen.seed)
     begin = time.perf_counter()
     pixels = _drawn(model, requests, chosen.seed, 4 if few else 20)
-    told = {"train_s": seconds, "draw_s_per_image": (time.perf_counter() - begin) / len(requests), "steps": steps}
-    write(chosen.out, chosen.arm, chosen.seed, pixels, requests, told)
+    spent = (time.perf_counter() - begin) / len(requests)
+    about = {"train_s": seconds, "draw_s_per_image": spent, "steps": steps}
+    write(chosen.out, chosen.arm, chosen.seed, pixels, requests, about)
+
+
+def in_few(chosen: argparse.Namespace) -> None:
+    """Draws with few evaluations by the runs of `ours` and `few-steps`."""
+    for arm, numbers in FEW.items():
+        model, steps = _model(chosen.out / f"{arm}_{chosen.seed}", "shortcut" if arm == "few-steps" else "dpmpp_2m")
+        for number in numbers:
+            name = f"{arm} in {number}"
+            requests = asked(chosen.dataset, chosen.num, name, chosen.seed)
+            begin = time.perf_counter()
+            pixels = _drawn(model, requests, chosen.seed, number)
+            about = {"train_s": 0.0, "draw_s_per_image": (time.perf_counter() - begin) / len(requests), "steps": steps}
+            write(chosen.out, name, chosen.seed, pixels, requests, about)
 
 
 def changed(chosen: argparse.Namespace) -> None:
@@ -222,7 +248,7 @@ def _drawn_by_ddim(
 def main() -> None:
     """Does what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("arm", choices=[*ARMS, "changed", "report"])
+    parser.add_argument("arm", choices=["ours", "few-steps", "monai", "in-few", "changed", "report"])
     parser.add_argument("--dataset", type=Path, required=True, help="directory of medtwin ingest, labels=nih_cxr")
     parser.add_argument("--out", type=Path, required=True, help="where runs and drawn images are kept")
     parser.add_argument("--seed", type=int, default=0)
@@ -238,7 +264,8 @@ def main() -> None:
     torch.set_num_threads(1)
     chosen.out, chosen.dataset = chosen.out.resolve(), chosen.dataset.resolve()
     if chosen.arm != "report":
-        {"ours": ours, "few-steps": ours, "changed": changed, "monai": monai}[chosen.arm](chosen)
+        arms = {"ours": ours, "few-steps": ours, "in-few": in_few, "changed": changed, "monai": monai}
+        arms[chosen.arm](chosen)
         return
     from scans_radiographs_report import page
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from head_commit import head_commit
-from scans_radiographs import ARMS, CHANGES, NUM_COMPARED
+from scans_radiographs import ARMS, CHANGES, FEW, NUM_COMPARED
 from scans_radiographs_judges import AGE, ILL, SEX, VIEW, dealt_anew, judge, learned_from, seen_in, some, together
 from sklearn.metrics import roc_auc_score
 from timelines_report import SAID, said_in
@@ -32,9 +32,12 @@ from medtwin.scans.features import random_encoder
 MARGIN, NUM_HALVES = 0.05, 20
 TITLES = {
     "ours": "medtwin, dpmpp_2m, 20 evaluations",
+    "ours in 4": "medtwin, dpmpp_2m, 4 evaluations",
     "few-steps": "medtwin, few-step model, 4 evaluations",
     "monai": "MONAI DiffusionModelUNet, DDIM, 50 evaluations",
 }
+SHORT = {"ours": "dpmpp_2m", "few-steps": "few-step model"}
+EVALUATIONS = {"ours": 20, "few-steps": 4}
 REAL = "real images of other patients"
 
 
@@ -119,6 +122,8 @@ def between_halves(real: Encoded) -> list[tuple[float, float]]:
 def page(dataset: Path, folder: Path, known: str = "") -> str:
     """The page as Markdown; `known` is the page as it was, of which what is written by hand stays."""
     drawn, changed = read_drawn(folder), read_drawn(folder, [f"changed {name}" for name in CHANGES])
+    names = [f"{arm} in {number}" for arm, numbers in FEW.items() for number in numbers]
+    few = read_drawn(folder, [name for name in names if name not in ARMS])
     size = drawn[0].pictures[0].size
     real, other = (
         [
@@ -128,9 +133,9 @@ def page(dataset: Path, folder: Path, known: str = "") -> str:
         for splits in (["train"], ["tuning", "held_out"])
     )
     real = [real[row] for row in np.random.default_rng(1).permutation(len(real))]
-    encoded = encode_sides(random_encoder(), real, other, *(each.pictures for each in [*drawn, *changed]))
+    encoded = encode_sides(random_encoder(), real, other, *(each.pictures for each in [*drawn, *few, *changed]))
     sides = Sides(encoded[0], encoded[1], encoded[2 : 2 + len(drawn)], drawn)
-    narrow = projected(encoded[: 2 + len(drawn)], 0)
+    narrow = projected(encoded[: 2 + len(drawn) + len(few)], 0)
     lines = [
         f"# Radiographs of {size} x {size} pixels, beside MONAI",
         "",
@@ -145,15 +150,16 @@ def page(dataset: Path, folder: Path, known: str = "") -> str:
         "Mean (least to most) over seeds; of real images over random halves. KID by random convolutions; to training "
         "images, and to those of other patients.",
         "",
-        *_distances(replace(sides, real=narrow[0], other=narrow[1], made=narrow[2:])),
+        *_distances(replace(sides, real=narrow[0], other=narrow[1], made=narrow[2 : 2 + len(drawn)])),
         "",
+        *_in_few([*drawn, *few], narrow[0], narrow[2:]),
         "## As they were asked for",
         "",
         *_adherence(sides),
         "",
     ]
     if changed:
-        of_changed = encoded[2 + len(drawn) :]
+        of_changed = encoded[2 + len(drawn) + len(few) :]
         lines += ["## The same patients under other conditions", "", *_changed(sides, changed, of_changed), ""]
     lines += ["## Learned from, and tested on real images", "", *_learned(sides), ""]
     lines += ["## Remembered", "", *_remembered(sides)]
@@ -182,6 +188,24 @@ def _distances(sides: Sides) -> list[str]:
         ]
         lines.append(f"| {TITLES[arm]} | {' | '.join(cells_of_arm)} |")
     return lines
+
+
+def _in_few(drawn: Sequence[Drawn], real: Encoded, made: Sequence[Encoded]) -> list[str]:
+    """Distances by the number of evaluations; nothing where none but their own was tried."""
+    found: dict[tuple[str, int], list[int]] = {}
+    for place, each in enumerate(drawn):
+        arm, _, number = each.arm.partition(" in ")
+        if arm in FEW:
+            found.setdefault((arm, int(number or EVALUATIONS[arm])), []).append(place)
+    if len(found) <= len(FEW):
+        return []
+    lines = ["By the number of evaluations:", "", "| | evaluations | seeds | s to draw an image | KID | coverage |"]
+    lines.append("|---|---|---|---|---|---|")
+    for (arm, number), rows in sorted(found.items()):
+        seconds = _spread([drawn[row].told["draw_s_per_image"] for row in rows], 2)
+        cells = _pairs([distances(real, made[row]) for row in rows])
+        lines.append(f"| {SHORT[arm]} | {number} | {len(rows)} | {seconds} | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def _pairs(found: Sequence[tuple[float, float]]) -> list[str]:
