@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""What two encoders of images see of real radiographs, and how often an image is called a copy that is none.
+"""What the encoders of images see of real radiographs, and how often an image is called a copy that is none.
 
     .venv/bin/python scripts/bench/check_encoders.py [--write docs/results/encoders.md]
 
-The source is nih_cxr, found through MEDTWIN_DATA (default ../shared/data). Half of its patients are the reference, a
-third stand for the twins, the rest is the control; the other draws of patients are for the copies.
+The source is nih_cxr, found through MEDTWIN_DATA (default ../shared/data). Half of its patients are the reference, from
+which encoders learn; a third stand for the twins, the rest is the control; other draws of patients are for the copies.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from head_commit import head_commit
+from timelines_report import SAID, said_in
 
 from medtwin.check.image_controls import IMAGE_BREAKS
 from medtwin.check.image_copies import image_copies
@@ -27,11 +28,14 @@ from medtwin.check.image_findings import compare_images
 from medtwin.check.matrix import FRESH, has_moved
 from medtwin.check.pictures import Picture, read_pictures, stacked
 from medtwin.core.dataset import open_dataset
+from medtwin.pipelines.check_images import make_encoder
 from medtwin.scans.features import contrastive_encoder, random_encoder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MEASURES = ("images.frechet", "images.kid", "images.coverage", "images.c2st", "images.tstr", "images.adherence")
 SIZE = 64
+SPLITS = ("train", "tuning", "held_out")
+"""The reference, what stands for twins, and the control."""
 
 
 def three_parts(pictures: Sequence[Picture], seed: int) -> list[list[Picture]]:
@@ -43,21 +47,35 @@ def three_parts(pictures: Sequence[Picture], seed: int) -> list[list[Picture]]:
     return [[one for one in pictures if one.subject_id in part] for part in parts]
 
 
+def _medtwin(*given: str) -> None:
+    subprocess.run([sys.executable, "-m", "medtwin", *given], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=10, help="of patients, for the copies")
     parser.add_argument("--write", type=Path, help="write the tables to this Markdown file")
     chosen = parser.parse_args()
+    known = chosen.write.read_text(encoding="utf-8") if chosen.write and chosen.write.is_file() else ""
     data = Path(os.environ.get("MEDTWIN_DATA", ROOT.parent / "shared" / "data")) / "nih_cxr"
     with tempfile.TemporaryDirectory() as folder:
         settings = [f"source.images={data / 'png256'}", f"source.labels={data / 'labels.csv'}", "labels=nih_cxr"]
-        command = [sys.executable, "-m", "medtwin", "ingest", *settings, f"out={folder}/nih"]
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        _medtwin("ingest", *settings, "splits.tuning=0.333", "splits.held_out=0.167", f"out={folder}/nih")
         dataset = open_dataset(Path(folder) / "nih")
-        pictures = list(read_pictures(dataset, list(dataset.splits), seed=0))
-    real, fresh, control = three_parts(pictures, 100)
-    encoders = {"random": random_encoder(), "contrastive": contrastive_encoder(stacked(real, SIZE), seed=0)}
+        real, fresh, control = (list(read_pictures(dataset, [split], seed=0)) for split in SPLITS)
+        last = ("callbacks.early_stopping=null", "callbacks.checkpoints.monitor=null")  # nothing chosen by "twins"
+        _medtwin(
+            "train", "model=scan_encoder", f"dataset={folder}/nih", f"data.size={SIZE}", *last, f"out={folder}/run"
+        )
+        learned = make_encoder(f"{folder}/run", dataset, seed=0)
+    assert learned is not None
+    pictures = [*real, *fresh, *control]
+    encoders = {
+        "random": random_encoder(),
+        "contrastive": contrastive_encoder(stacked(real, SIZE), seed=0),
+        "scan_encoder": learned,
+    }
     sides = {FRESH: fresh}
     sides.update({name: how(fresh, real, np.random.default_rng(0)) for name, how in IMAGE_BREAKS.items()})
     lines = [
@@ -66,8 +84,10 @@ def main() -> None:
         "Command: `.venv/bin/python scripts/bench/check_encoders.py --write docs/results/encoders.md`",
         f"at {head_commit()}. NIH radiographs: {len(real)} as the reference, {len(fresh)} others in the place of",
         f"twins, {len(control)} as the control. Value / what 95 % of comparisons of real halves stay within (of",
-        "coverage, 1 minus both); **bold**:",
-        "beyond 1.5 times that. An area under ROC of 0.5 is chance.",
+        "coverage, 1 minus both); **bold**: beyond 1.5 times that. An area under ROC of 0.5 is chance.",
+        "",
+        *([SAID, "", said, ""] if (said := said_in(known)) else []),
+        "## Breaks, and what each measure says of them",
         "",
         "| encoder | measure | " + " | ".join(sides) + " |",
         "|---|---|" + "---|" * len(sides),

@@ -94,11 +94,11 @@ def measure(volumes: Volume) -> Geometry:
         slices.append((is_bone.sum(axis=(1, 2)) >= 5).mean())
         lungs.append(((volume < -450) & (np.hypot((x - 15.5) / 11, (y - 15.5) / 8.5) < 1)).sum())
         between.append((np.abs(volume[..., None] - list(TISSUES.values())).min(axis=-1) > _NEAR_HU).mean())
-    peaks = {name: _peak(volumes, value) for name, value in TISSUES.items()}
+    peaks = {name: peak(volumes, value) for name, value in TISSUES.items()}
     return Geometry(*(np.array(each) for each in (organ, radius, spine, slices, lungs, between)), peaks)
 
 
-def _peak(volumes: Volume, value: float) -> float:
+def peak(volumes: Volume, value: float) -> float:
     """The commonest HU near a tissue's, by a histogram smoothed over five bins."""
     counts, edges = np.histogram(volumes, np.arange(value - _NEAR_HU, value + _NEAR_HU + _BIN_HU, _BIN_HU))
     smooth = np.convolve(counts, np.ones(5) / 5, mode="same")
