@@ -37,11 +37,13 @@ class Net(Protocol):
     Attributes:
         cond_channels: Width of the condition that it takes.
         spatial_dims: 2 or 3. in_channels: Channels of the image.
+        sees_noisy: Whether it takes twice as many channels: the noisy image after the linear estimate.
     """
 
     cond_channels: int
     spatial_dims: int
     in_channels: int
+    sees_noisy: bool
 
     def __call__(self, x: Tensor, noise_level: Tensor, cond: Tensor) -> Tensor:
         """Shift of each pixel, (batch, in_channels, *size), and its gain in as many channels, where it has one."""
@@ -101,7 +103,8 @@ class Denoiser(nn.Module):
     With `edm` and a rank above 0 the skip is the best linear denoiser given the conditions: about a mean image that
     they move (`ConditionEffects`), with the covariance of a `GaussianModel`, to which findings add. The skip of Karras
     et al. is the case of one mean and equal variance in all directions. The network sees how this estimate of the image
-    differs from its mean, in which there is no noise where there is no signal, and learns what is not linear.
+    differs from its mean, in which there is no noise where there is no signal, and learns what is not linear. What is
+    finer than the noise is drowned in that estimate: the net may ask for the noisy image, too (`sees_noisy`).
 
     Attributes:
         effects, prior: What was measured on the training images.
@@ -230,6 +233,8 @@ class Denoiser(nn.Module):
                 seen = kept / self.prior.sigma_data
             else:
                 kept, seen = c_skip.reshape(shape) * centred, c_in.reshape(shape) * centred
+            if self.net.sees_noisy:
+                seen = torch.cat([seen, c_in.reshape(shape) * centred], dim=1)
         scale = c_out.reshape(shape)
         out = self.net(seen, c_noise, vector)
         shift = out[:, : self.net.in_channels]

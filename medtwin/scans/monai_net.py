@@ -36,6 +36,7 @@ class MonaiUNet(nn.Module):
         cond_channels: int = 128,
         head_channels: int = 32,
         gain: bool = False,
+        sees_noisy: bool = False,
     ) -> None:
         """Makes the network.
 
@@ -49,6 +50,7 @@ class MonaiUNet(nn.Module):
             cond_channels: Width of the condition.
             head_channels: Width of an attention head.
             gain: Whether the network also says how much of the noise of each pixel goes (`denoiser.py`).
+            sees_noisy: Whether it sees the noisy image, too, in as many channels, beside what the denoiser makes of it.
 
         Raises:
             ValueError: If a size cannot be used.
@@ -59,11 +61,11 @@ class MonaiUNet(nn.Module):
         if in_channels < 1:
             raise ValueError(f"in_channels must be 1 or more, got {in_channels!r}")
         self.spatial_dims, self.patch, self.in_channels = spatial_dims, patch, in_channels
-        self.cond_channels = cond_channels
+        self.cond_channels, self.sees_noisy = cond_channels, sees_noisy
         self.multiple = patch * 2 ** (len(channels) - 1)
         self.body = DiffusionModelUNet(
             spatial_dims=spatial_dims,
-            in_channels=in_channels * patch**spatial_dims + COORDINATES * spatial_dims,
+            in_channels=(1 + sees_noisy) * in_channels * patch**spatial_dims + COORDINATES * spatial_dims,
             out_channels=(1 + gain) * in_channels * patch**spatial_dims,
             num_res_blocks=num_res_blocks,
             channels=tuple(channels),

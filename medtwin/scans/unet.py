@@ -80,6 +80,7 @@ class UNet(nn.Module):
         patch: int = 1,
         dropout: float = 0.0,
         gain: bool = False,
+        sees_noisy: bool = False,
         shape: UNetShape | None = None,
     ) -> None:
         """Checks the sizes and makes the layers.
@@ -94,6 +95,7 @@ class UNet(nn.Module):
                 its square, as does the sharpness that a small net reaches.
             dropout: Share of features dropped inside each block in training, 0 to below 1.
             gain: Whether the network also says how much of the noise of each pixel goes (`denoiser.py`).
+            sees_noisy: Whether it sees the noisy image, too, in as many channels, beside what the denoiser makes of it.
             shape: Further sizes; None: the defaults.
 
         Raises:
@@ -105,7 +107,7 @@ class UNet(nn.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be 0 or more and below 1, got {dropout!r}")
         self.spatial_dims, self.patch = spatial_dims, patch
-        self.in_channels = in_channels
+        self.in_channels, self.sees_noisy = in_channels, sees_noisy
         self.cond_channels = shape.cond_channels
         self.recomputes = shape.recomputes(len(channels))
         self.multiple = patch * 2 ** (len(channels) - 1)
@@ -115,7 +117,8 @@ class UNet(nn.Module):
         def block(inputs: int, outputs: int, level: int) -> _Block:
             return _Block(spatial_dims, inputs, outputs, shape, dropout=dropout, attention=attention_levels[level])
 
-        self.stem = convolution(spatial_dims, in_channels * pixels + COORDINATES * spatial_dims, channels[0], 3)
+        seen = (1 + sees_noisy) * in_channels * pixels + COORDINATES * spatial_dims
+        self.stem = convolution(spatial_dims, seen, channels[0], 3)
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
         widths, width = [channels[0]], channels[0]
         for level, outputs in enumerate(channels):
@@ -149,7 +152,7 @@ class UNet(nn.Module):
         """The raw output of the network, (batch, in_channels, *size), or twice the channels with a gain.
 
         Args:
-            x: Scaled images, (batch, in_channels, *size).
+            x: Scaled images, (batch, in_channels, *size); twice the channels where it sees the noisy ones, too.
             noise_level: What the parameterisation makes of sigma, (batch,).
             cond: Embedded conditions, (batch, cond_channels).
         """

@@ -17,9 +17,9 @@ class Oracle(nn.Module):
 
     cond_channels, spatial_dims, in_channels = 4, 2, 1
 
-    def __init__(self, target, gain: float = 0.0) -> None:
+    def __init__(self, target, gain: float = 0.0, *, sees_noisy: bool = False) -> None:
         super().__init__()
-        self.target, self.gain = target, gain
+        self.target, self.gain, self.sees_noisy = target, gain, sees_noisy
 
     def forward(self, x, noise_level, cond):
         return torch.cat([self.target(x), torch.full_like(x, self.gain)], dim=1)
@@ -102,6 +102,25 @@ def test_the_network_sees_unit_variance_and_is_asked_for_it(images, name: str) -
         out, weight = model.denoise_and_weight(noisy, level, unconditional(64))
         assert float(seen[-1].square().mean()) == pytest.approx(1.0, abs=0.1)
         assert float((weight * (out - images) ** 2).mean()) == pytest.approx(1.0, abs=0.15)
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_the_network_sees_the_noisy_image_where_it_asks_to(images, rank: int) -> None:
+    """Beside the linear estimate, which hides what is finer than the noise: of the first, in unit variance."""
+    seen = []
+    net = Oracle(lambda x: seen.append(x) or torch.zeros_like(x[:, :1]), sees_noisy=True)
+    model = Denoiser(net, [2], (8, 8), rank=rank)
+    model.prior.measure(images)
+    g = torch.Generator().manual_seed(1)
+    for sigma in SIGMAS:
+        noisy = images + sigma * torch.randn(images.shape, generator=g)
+        model.denoise(noisy, sigma.expand(64), unconditional(64))
+        estimate, also = seen[-1][:, :1], seen[-1][:, 1:]
+        assert float(also.square().mean()) == pytest.approx(1.0, abs=0.1)
+        scaled = (noisy - model.prior.mean) / also  # the same factor everywhere
+        assert float(scaled.std()) < 1e-4 * float(scaled.mean())
+        if not rank:
+            assert torch.allclose(estimate / estimate.std(), also / also.std(), atol=1e-4)
 
 
 def test_every_parameterisation_gives_the_same_image_for_perfect_networks(images) -> None:

@@ -35,11 +35,11 @@ def woken(net):
 
 @pytest.mark.parametrize("make", [small, small_monai])
 @pytest.mark.parametrize("patch", [1, 2])
-@pytest.mark.parametrize("gain", [False, True])
+@pytest.mark.parametrize(("gain", "sees_noisy"), [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize("size", [(16, 16), (19, 10), (8, 12, 10)])
-def test_any_size_and_two_or_three_dimensions(make, patch, gain, size) -> None:
-    net = make(patch=patch, gain=gain, spatial_dims=len(size))
-    x = torch.randn(2, 1, *size)
+def test_any_size_and_two_or_three_dimensions(make, patch, gain, sees_noisy, size) -> None:
+    net = make(patch=patch, gain=gain, sees_noisy=sees_noisy, spatial_dims=len(size))
+    x = torch.randn(2, 1 + sees_noisy, *size)
     out = net(x, torch.zeros(2), torch.zeros(2, 16))
     assert out.shape == (2, 1 + gain, *size)
     assert not out.any()  # the last layer is zero before training
