@@ -25,8 +25,6 @@ class Sharded(ModelParallelStrategy):
     The module says in `configure_model` what is sharded; without that it is refused.
     """
 
-    strategy_name = "medtwin_sharded"
-
     def __init__(self, **settings: Any) -> None:
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False, **settings)
 

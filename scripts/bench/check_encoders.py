@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from head_commit import head_commit
-from timelines_report import SAID, said_in
+from pages import read_page, said_lines
 
 from medtwin.check.image_controls import IMAGE_BREAKS
 from medtwin.check.image_copies import image_copies
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=10, help="of patients, for the copies")
     parser.add_argument("--write", type=Path, help="write the tables to this Markdown file")
     chosen = parser.parse_args()
-    known = chosen.write.read_text(encoding="utf-8") if chosen.write and chosen.write.is_file() else ""
+    known = read_page(chosen.write)
     data = Path(os.environ.get("MEDTWIN_DATA", ROOT.parent / "shared" / "data")) / "nih_cxr"
     with tempfile.TemporaryDirectory() as folder:
         settings = [f"source.images={data / 'png256'}", f"source.labels={data / 'labels.csv'}", "labels=nih_cxr"]
@@ -86,7 +86,7 @@ def main() -> None:
         f"twins, {len(control)} as the control. Value / what 95 % of comparisons of real halves stay within (of",
         "coverage, 1 minus both); **bold**: beyond 1.5 times that. An area under ROC of 0.5 is chance.",
         "",
-        *([SAID, "", said, ""] if (said := said_in(known)) else []),
+        *said_lines(known),
         "## Breaks, and what each measure says of them",
         "",
         "| encoder | measure | " + " | ".join(sides) + " |",

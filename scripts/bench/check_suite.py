@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from head_commit import head_commit
-from timelines_report import SAID, said_in
+from pages import read_page, said_lines
 
 from medtwin.core.files import read_json
 
@@ -97,8 +97,7 @@ def main(words: Sequence[str] | None = None) -> None:
     lines = ["# The whole suite on twins of shipped experiments", ""]
     lines += [f"Tables by `scripts/bench/check_suite.py` at {head_commit()}.", ""]
     page = chosen.write
-    if page is not None and page.is_file() and (said := said_in(page.read_text(encoding="utf-8"))):
-        lines += [SAID, "", said, ""]
+    lines += said_lines(read_page(page))
     for check in chosen.checks:
         name, _, folder = check.partition("=")
         if not (Path(folder) / "findings.json").is_file():

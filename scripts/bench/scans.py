@@ -21,6 +21,7 @@ import scans_few_steps
 import scans_samplers
 import scans_speed
 import scans_volumes
+from pages import read_page
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="after which training of volumes ends, if its steps have not")
     parser.add_argument("--write", type=Path, help="write the page to this Markdown file; what it says by hand stays")
     chosen = parser.parse_args()
-    known = chosen.write.read_text(encoding="utf-8") if chosen.write and chosen.write.is_file() else ""
+    known = read_page(chosen.write)
     if chosen.part == "samplers":
         text = scans_samplers.page(chosen.seeds, known)
     elif chosen.part == "few-steps":

@@ -19,21 +19,27 @@ from pathlib import Path
 import numpy as np
 from head_commit import head_commit
 from numpy.typing import NDArray
+from pages import said_lines, tell
 from scans_radiographs import asked, limit_of, train
 from scans_volumes import peak
 from scipy.stats import wasserstein_distance
-from timelines_report import SAID, said_in
 
 from medtwin.core.dataset import open_dataset
 from medtwin.core.images import table_to_images
+from medtwin.hospital.anatomy import LAWS
 from medtwin.pipelines.runs import load_run
 from medtwin.scans.cache import Form, read_cached_as
 from medtwin.scans.drawing import Sampling
 from medtwin.scans.generate import ScanModel
 
 SIZE = 64
-TISSUES = {"air": -1000.0, "fat": -100.0, "soft tissue": 45.0, "marrow": 180.0}
-"""As the hospital paints them (`hospital.anatomy.LAWS`): soft tissue is muscle at 50 and blood at 40."""
+TISSUES = {
+    "air": LAWS.hu_air,
+    "fat": LAWS.hu_fat,
+    "soft tissue": (LAWS.hu_muscle + LAWS.hu_blood) / 2,
+    "marrow": LAWS.hu_trabecular,
+}
+"""As the hospital paints them."""
 TOLERANCE_HU, NUM_RESAMPLES = 15.0, 200
 Values = NDArray[np.float32]
 
@@ -99,7 +105,7 @@ def page(chosen: argparse.Namespace, known: str) -> str:
         f"pixels within {TOLERANCE_HU:g} HU of it; the mean distance of all values from those of other patients "
         f"(Wasserstein, HU). Off: peaks more than {TOLERANCE_HU:g} HU from those of other patients.",
         "",
-        *([SAID, "", said, ""] if (said := said_in(known)) else []),
+        *said_lines(known),
         "## Peaks",
         "",
         f"| | images | {heads} | distance, HU | off |",
@@ -125,11 +131,7 @@ def main() -> None:
     parser.add_argument("--override", action="append", default=[], help="a further setting of medtwin train")
     parser.add_argument("--write", type=Path, help="write the page to this Markdown file; what it says by hand stays")
     chosen = parser.parse_args()
-    known = chosen.write.read_text(encoding="utf-8") if chosen.write and chosen.write.is_file() else ""
-    text = page(chosen, known)
-    print(text)
-    if chosen.write:
-        chosen.write.write_text(text, encoding="utf-8")
+    tell(lambda known: page(chosen, known), chosen.write)
 
 
 if __name__ == "__main__":

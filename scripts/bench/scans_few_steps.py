@@ -15,9 +15,9 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from pages import said_lines
 from scans_samplers import NUM_TRUE, UNIT_HU, true_pixels
 from scipy import stats
-from timelines_report import SAID, said_in
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -144,7 +144,7 @@ def page(steps: int, seeds: int, known: str = "") -> str:
         f"HU (Wasserstein), mean (least to most) over {seeds} seeds, {NUM:,} pixels of each. Denoiser: {steps} "
         f"steps of training; the few-step model, from it, as many more. {time.process_time() - start:.0f} s of CPU.",
         "",
-        *([SAID, "", said, ""] if (said := said_in(known)) else []),
+        *said_lines(known),
         "| | evaluations | HU |",
         "|---|---|---|",
         *(f"| {title} | {np.mean(hu):.1f} ({min(hu):.1f} to {max(hu):.1f}) |" for title, hu in found.items()),

@@ -17,14 +17,13 @@ from pathlib import Path
 
 import torch
 from head_commit import head_commit
-from scans_speed import in_precision
-from timelines_report import SAID, said_in
-from torch import nn
+from pages import said_lines, tell
+from scans_speed import step_of
 
 from medtwin.config import build, compose
 from medtwin.core.dataset import open_dataset
 from medtwin.scans.data import ScanDataModule
-from medtwin.scans.module import ScanBatch, ScanDiffusionModule
+from medtwin.scans.module import ScanDiffusionModule
 
 SIZES, BATCH, BATCHES, STEPS = (64, 128, 256), 16, 40, 3
 
@@ -51,19 +50,12 @@ def seconds_of_a_step(data: ScanDataModule, precision: str) -> float:
     settings = compose("train", ["experiment=scans_64"])
     net, training = build(settings["net"]), build(settings["model"]["training"])
     module = ScanDiffusionModule(net, torch.optim.AdamW, **data.sizes["model"], rank=48, training=training)
-    module.log = lambda *args, **kwargs: None  # there is no trainer to log to
     module.measure(data.images_to_measure())
-    optimizer = torch.optim.AdamW(module.denoiser.parameters(), lr=1e-4)
-    batch: ScanBatch = next(iter(data.train_dataloader()))
-    for number in range(STEPS + 1):
-        if number == 1:
-            start = time.perf_counter()
-        with in_precision(precision):
-            loss = module.training_step(batch, 0)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(module.denoiser.parameters(), 1.0)
-        optimizer.step()
+    step = step_of(module, next(iter(data.train_dataloader())), precision)
+    step()
+    start = time.perf_counter()
+    for _ in range(STEPS):
+        step()
     return (time.perf_counter() - start) / STEPS
 
 
@@ -89,7 +81,7 @@ def page(dataset: Path, known: str = "") -> str:
         f"Command: `scripts/bench/scans_loading.py` on nih_cxr; commit {head_commit()}; {count} images, batches of "
         f"{BATCH}, one thread, peak memory {peak:.1f} GiB (of the steps at {SIZES[-1]} pixels). Steps in bf16.",
         "",
-        *([SAID, "", said, ""] if (said := said_in(known)) else []),
+        *said_lines(known),
         "## Times",
         "",
         "| rows and columns | an image from DICOM, ms | an image that is cached, ms | cache, MB | a batch, ms "
@@ -106,11 +98,7 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, required=True, help="directory of medtwin ingest, with radiographs")
     parser.add_argument("--write", type=Path, help="write the page to this Markdown file; what it says by hand stays")
     chosen = parser.parse_args()
-    known = chosen.write.read_text(encoding="utf-8") if chosen.write and chosen.write.is_file() else ""
-    text = page(chosen.dataset, known)
-    print(text)
-    if chosen.write:
-        chosen.write.write_text(text, encoding="utf-8")
+    tell(lambda known: page(chosen.dataset, known), chosen.write)
 
 
 if __name__ == "__main__":

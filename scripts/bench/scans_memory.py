@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 from head_commit import head_commit
+from pages import said_lines, tell
 from scans_copies import draw, read
-from timelines_report import SAID, said_in
 
 from medtwin.check import profile_from
 from medtwin.check.estimates import Estimate
@@ -93,7 +93,7 @@ def page(num_draws: int, known: str = "") -> str:
         "mean (least to most); what chance does at most, the mean; how often each profile's gate fails, with its 95 % "
         "interval (Clopper-Pearson); most images of a draw that the search for copies calls copies.",
         "",
-        *([SAID, "", said, ""] if (said := said_in(known)) else []),
+        *said_lines(known),
         "## By the share of images that are remembered",
         "",
         f"| remembered | memory | by chance | {heads} | copies |",
@@ -115,11 +115,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=20, help="of patients, for each share")
     parser.add_argument("--write", type=Path, help="write the page to this Markdown file; what it says by hand stays")
     chosen = parser.parse_args()
-    known = chosen.write.read_text(encoding="utf-8") if chosen.write and chosen.write.is_file() else ""
-    text = page(chosen.draws, known)
-    print(text)
-    if chosen.write:
-        chosen.write.write_text(text, encoding="utf-8")
+    tell(lambda known: page(chosen.draws, known), chosen.write)
 
 
 if __name__ == "__main__":

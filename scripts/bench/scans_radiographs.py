@@ -39,6 +39,7 @@ import torch
 from monai.inferers import DiffusionInferer
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 from numpy.typing import NDArray
+from pages import tell
 from scans_speed import in_precision, monai_net
 from torch import Tensor, nn
 
@@ -269,11 +270,7 @@ def main() -> None:
         return
     from scans_radiographs_report import page
 
-    known = chosen.write.read_text(encoding="utf-8") if chosen.write and chosen.write.is_file() else ""
-    text = page(chosen.dataset, chosen.out, known)
-    print(text)
-    if chosen.write:
-        chosen.write.write_text(text, encoding="utf-8")
+    tell(lambda known: page(chosen.dataset, chosen.out, known), chosen.write)
 
 
 if __name__ == "__main__":

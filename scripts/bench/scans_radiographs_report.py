@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 from head_commit import head_commit
+from pages import said_lines
 from scans_radiographs import ARMS, CHANGES, FEW, NUM_COMPARED
 from scans_radiographs_judges import AGE, ILL, SEX, VIEW, dealt_anew, judge, learned_from, seen_in, some, together
 from sklearn.metrics import roc_auc_score
-from timelines_report import SAID, said_in
 
 from medtwin.check.image_copies import image_copies
 from medtwin.check.image_features import Encoded, encode_sides, kid, projected
@@ -144,7 +144,7 @@ def page(dataset: Path, folder: Path, known: str = "") -> str:
         f"nothing is learned (some chose the average of medtwin's weights); distances of at most {NUM_COMPARED} images "
         "a side.",
         "",
-        *([SAID, "", said, ""] if (said := said_in(known)) else []),
+        *said_lines(known),
         "## Near real images, and diverse",
         "",
         "Mean (least to most) over seeds; of real images over random halves. KID by random convolutions; to training "

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, RFlowScheduler
+from pages import said_lines
 from scipy import stats
-from timelines_report import SAID, said_in
 from torch import Tensor
 
 from medtwin.scans.samplers import SAMPLERS, NoiseSchedule, num_steps_of
@@ -123,8 +123,7 @@ def page(seeds: int, known: str = "") -> str:
         f"{shipped.sigma_min:g}, rho {shipped.rho:g}; heun evaluates twice a step.",
         "",
     ]
-    if said := said_in(known):
-        lines += [SAID, "", said, ""]
+    lines += said_lines(known)
     lines += [
         f"| sampler | {' | '.join(str(n) for n in EVALUATIONS)} |",
         f"|---|{'---|' * len(EVALUATIONS)}",

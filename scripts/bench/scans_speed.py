@@ -23,7 +23,7 @@ from head_commit import head_commit
 from monai.inferers import DiffusionInferer
 from monai.networks.nets import DiffusionModelUNet
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
-from timelines_report import SAID, said_in
+from pages import said_lines
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -93,7 +93,11 @@ def our_module(net: UNet) -> ScanDiffusionModule:
 
 def our_step(title: str, net: UNet, precision: str) -> Case:
     """A step of training of ours."""
-    module, batch = our_module(net), _batch()
+    return Case(title, precision, step_of(our_module(net), _batch(), precision), _count(net))
+
+
+def step_of(module: ScanDiffusionModule, batch: ScanBatch, precision: str) -> Callable[[], None]:
+    """What a step of training does, with the same batch each time."""
     module.log = lambda *args, **kwargs: None  # there is no trainer to log to
     assert module.expected_error is not None
     parameters = [*module.denoiser.parameters(), *module.expected_error.parameters()]
@@ -109,7 +113,7 @@ def our_step(title: str, net: UNet, precision: str) -> Case:
         module.num_averaged += 1
         module.options.averaging.move(module.average, module.denoiser, int(module.num_averaged))
 
-    return Case(title, precision, run, _count(net))
+    return run
 
 
 def monai_net(width: int | None) -> DiffusionModelUNet:
@@ -269,7 +273,7 @@ def page(turns: int, known: str = "") -> str:
         f"the median of {turns} turns ({max(1, turns // 4)} of drawing). Products of 1024 x 1024 matrices, the bound: "
         f"{rates}; matrix units (AMX): {'yes' if has_amx else 'no'}.",
         "",
-        *([SAID, "", said, ""] if (said := said_in(known)) else []),
+        *said_lines(known),
         f"## A step of training, {BATCH} images of {SIZE} x {SIZE}",
         "",
         *_table(steps, best, 1),

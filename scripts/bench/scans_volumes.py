@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from head_commit import head_commit
 from numpy.typing import NDArray
-from timelines_report import SAID, said_in
+from pages import said_lines
 from torch.utils.data import DataLoader, Dataset
 
 from medtwin.scans.conditions import ConditionSpec, ScanRequest
@@ -285,7 +285,7 @@ def page(steps: int, minutes: float | None = None, known: str = "") -> str:
         f"along each axis, mean radii), {most.lung_share:.0%} of the volume of the lungs, {most.hu:g} HU (peaks), or "
         f"by a spine in fewer than {most.spine_slices:.0%} of the slices.",
         "",
-        *([SAID, "", said, ""] if (said := said_in(known)) else []),
+        *said_lines(known),
         "## Drawn",
         "",
         "| | organ's middle | radius with finding | without | spine's middle | slices with spine | lung voxels "

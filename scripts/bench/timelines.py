@@ -30,7 +30,8 @@ from typing import Any
 
 import pandas as pd
 from head_commit import head_commit
-from timelines_report import page, said_in
+from pages import read_page, said_in
+from timelines_report import page
 from timelines_scores import (
     Score,
     first_events,
@@ -348,7 +349,7 @@ def main() -> None:
         _scores(chosen)
     elif chosen.part == "speed":
         measure_speed(chosen.dataset, chosen.out, chosen.only, chosen.run, chosen.words)
-    said = said_in(chosen.write.read_text(encoding="utf-8")) if chosen.write and chosen.write.is_file() else ""
+    said = said_in(read_page(chosen.write))
     text = page(chosen.out, said) if chosen.part == "report" or chosen.write else ""
     if chosen.write:
         chosen.write.write_text(text, encoding="utf-8")

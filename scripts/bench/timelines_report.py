@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pages import SAID
 from timelines_scores import Score
 
 OURS = "medtwin"
@@ -254,19 +255,6 @@ def _settings(records: Mapping[str, Sequence[Mapping[str, Any]]], titles: Mappin
         told = json.dumps(runs[0]["settings"], ensure_ascii=False)
         lines.append(f"- {titles.get(name, name)}, seed 0: `{told}`")
     return [*lines, ""]
-
-
-SAID = "## What it says"
-
-
-def said_in(text: str) -> str:
-    r"""The section of a page that is written by hand, its heading left out; empty where there is none.
-
-    >>> said_in("# Page\n\n## What it says\n\nAll is well.\n\n## Cost\n")
-    'All is well.'
-    """
-    _, _, rest = text.partition(SAID + "\n")
-    return rest.partition("\n## ")[0].strip()
 
 
 def page(out: Path, said: str = "") -> str:

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from timelines_report import SAID, said_in
+from pages import read_page, said_lines
 from timelines_truth_cohorts import Cohort, read_cohort, shuffled_subjects, shuffled_values
 from timelines_truth_counterfactual import Pairs, Shift, kept, label_of, read_pairs, shifts, true_pairs
 from timelines_truth_measures import NUM_RESAMPLES, Interval
@@ -309,10 +309,8 @@ def main() -> None:
         parser.error("report needs --twins or --counterfactual")
     world = World(chosen.real, chosen.fresh_cache, num_fresh=chosen.fresh, num_truth=chosen.truth, seed=chosen.seed)
     modes = {"report": report, "ablation": ablation, "controls": controls}
-    said = said_in(chosen.write.read_text(encoding="utf-8")) if chosen.write and chosen.write.is_file() else ""
     lines = modes[chosen.mode](world, chosen)
-    if said:
-        lines[len(_head(world)) : len(_head(world))] = [SAID, "", said, ""]
+    lines[len(_head(world)) : len(_head(world))] = said_lines(read_page(chosen.write))
     text = "\n".join(lines) + "\n"
     print(text)
     if chosen.write:

@@ -51,8 +51,7 @@ def test_divided_weights_learn_as_whole_ones_and_go_on_after_a_kill(images: Path
     assert whole.keys() == divided.keys()
     for name, value in whole.items():
         torch.testing.assert_close(divided[name], value, rtol=0, atol=2e-4, msg=name)
-    moved = [name for name, value in whole.items() if name.startswith("denoiser.net.") and value.abs().sum() > 0]
-    assert len(moved) > 50
+    assert divided["denoiser.net.out.weight"].abs().sum() > 0  # zero before training
     for one, two in zip(snapshots(tmp_path / "ddp"), snapshots(tmp_path / "sharded"), strict=True):
         for name, value in one.items():
             torch.testing.assert_close(two[name], value, rtol=0, atol=2e-4, msg=name)
