@@ -24,7 +24,7 @@ RECONSTRUCTION = "reconstruction.json"
 _TARGET = "medtwin.scans.autoencoder.ScanAutoencoderModule"
 _MIN_JUDGED = 8
 """Tuning images by which an autoencoder is judged; where there are fewer, it is by the training images."""
-_SAME = ("_target_", "size", "voxel_ratio", "fit", "align")
+_SAME = ("_target_", "size", "voxel_ratio", "fit", "align", "hu_softening")
 """Settings of the data by which images look alike to an autoencoder and to the model of its latents."""
 
 

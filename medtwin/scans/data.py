@@ -116,6 +116,7 @@ class ScanDataModule(lightning.LightningDataModule):
         min_count: int = 5,
         balance: float | Mapping[str, float] = 0.0,
         align: bool = False,
+        hu_softening: float | None = None,
     ) -> None:
         """Says what is wanted; `attach` reads it.
 
@@ -129,6 +130,8 @@ class ScanDataModule(lightning.LightningDataModule):
             balance: How much images of rare findings are shown more often: 0 not at all, 1 as often as if all were
                 equally frequent; or powers by name, of `class_weights.BALANCED`.
             align: Lay the images on a template before they are learned, and move what is drawn (`pose.py`).
+            hu_softening: Hounsfield units about soft tissue that a CT shows the network as they are; what lies beyond
+                them is brought together the more, the farther it is (`intensity.Window`). None: all are alike.
 
         Raises:
             ValueError: If a number or a choice is out of its range.
@@ -147,6 +150,8 @@ class ScanDataModule(lightning.LightningDataModule):
         self.balance = dict(balance) if isinstance(balance, Mapping) else {"findings": balance}
         class_weights([], self.balance, [])  # refuses what it cannot balance
         self.align = align
+        IntensityMap.fit([], hu_softening=hu_softening)  # refuses what it cannot use
+        self.hu_softening = hu_softening
         self.modalities, self.slices, self.fit = tuple(modalities), slices, fit
         self._seed = 0
         self.form = Form.squares(size, fit)
@@ -197,7 +202,7 @@ class ScanDataModule(lightning.LightningDataModule):
 
     def fit_intensity(self, images: Iterable[tuple[Array, str, int]]) -> IntensityMap:
         """The map of training images: values, modality, bits stored. A data module for another use may see them so."""
-        return IntensityMap.fit(images)
+        return IntensityMap.fit(images, hu_softening=self.hu_softening)
 
     def _find_poses(self) -> PoseLaw:
         """Lays all images on the template of the training images; returns how those lie."""

@@ -208,7 +208,13 @@ class EncoderDataModule(ScanDataModule):
         return self.train_batches(min(self.batch_size, self.num_images["train"]), drop_last=True)
 
     def fit_intensity(self, images: Iterable[tuple[NDArray[np.float32], str, int]]) -> IntensityMap:
-        """A window for each modality and number of bits: all that they can store."""
+        """A window for each modality and number of bits: all that they can store.
+
+        Raises:
+            ValueError: If a softening is asked for, which `check` would not apply to the images that it compares.
+        """
+        if self.hu_softening is not None:
+            raise ValueError(f"data.hu_softening must be null for an encoder, got {self.hu_softening!r}")
         windows = {}
         for modality, bits in sorted({(modality, bits) for _, modality, bits in images}):
             low, high = HU_RANGE if modality == "CT" else (0.0, float(2**bits - 1))

@@ -31,6 +31,7 @@ class VolumeDataModule(ScanDataModule):
         fit: Fit = "pad",
         min_count: int = 5,
         balance: float | Mapping[str, float] = 0.0,
+        hu_softening: float | None = None,
     ) -> None:
         """Says what is wanted; `attach` reads it.
 
@@ -43,6 +44,7 @@ class VolumeDataModule(ScanDataModule):
             fit: How a volume comes into the grid: pad, or crop; it is never stretched (`VolumeGrid`).
             min_count: A category or finding of fewer training volumes is not learned.
             balance: How much volumes of rare findings are shown more often, as in `ScanDataModule`.
+            hu_softening: How a CT is shown to the network, as in `ScanDataModule`.
 
         Raises:
             ValueError: If a number or a choice is out of its range.
@@ -55,8 +57,9 @@ class VolumeDataModule(ScanDataModule):
         if unknown := sorted(set(modalities) - set(_OF_SLICES)):
             raise ValueError(f"modalities must be of {', '.join(_OF_SLICES)}, got {unknown}")
         super().__init__(
-            batch_size=batch_size, size=size[2], modalities=modalities, fit=fit, min_count=min_count, balance=balance
-        )
+            batch_size=batch_size, size=size[2], modalities=modalities, fit=fit, min_count=min_count, balance=balance,
+            hu_softening=hu_softening,
+        )  # fmt: skip
         self.min_slices = min_slices
         self.form = self.grid.form()
 

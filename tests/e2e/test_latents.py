@@ -33,6 +33,7 @@ def test_twins_have_scans_that_were_denoised_as_latents(medtwin: Medtwin, datase
         ((f"autoencoder={ae}", "data.size=64"), "data.size must be 32"),
         ((f"autoencoder={ae}", *SMALL, "net.spatial_dims=3"), "net.spatial_dims must be 2"),
         ((f"autoencoder={ae}", *SMALL, "data.align=false"), "data.align must be True"),
+        ((f"autoencoder={ae}", *SMALL, "data.hu_softening=150"), "data.hu_softening must be None"),
         (
             (f"autoencoder={ae}", *SMALL, "model.training.augmentation.mirror=0.5"),
             "mirror must be 0 with an autoencoder",

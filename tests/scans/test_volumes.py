@@ -141,6 +141,22 @@ def test_volumes_come_in_batches_with_their_conditions_from_a_cache(tmp_path, mo
     assert torch.equal(again.images_to_measure()["image"], data.images_to_measure()["image"])
 
 
+def test_soft_tissue_is_shown_larger_and_drawn_back_as_it_was(tmp_path) -> None:
+    plain = attached(tmp_path / "plain", some())
+    soft = attached(tmp_path / "soft", some(), hu_softening=150.0)
+    soft.save(tmp_path)
+    intensity = ScanDescription.from_json(read_json(tmp_path / "scans.json")).intensity
+    seen = [data.images_to_measure()["image"].numpy() for data in (plain, soft)]
+    assert np.array_equal(intensity.to_stored(seen[1], "CT"), plain.intensity.to_stored(seen[0], "CT"))
+    softened, linear = (
+        [float(np.diff(data.intensity.to_model(np.array([[40.0, hu]], np.float32), "CT", 12))[0, 0]) for hu in (100, 0)]
+        for data in (soft, plain)
+    )
+    assert softened[0] > 4 * linear[0] > 0 > 4 * linear[1] > softened[1]
+    with pytest.raises(ValueError, match="hu_softening must be null or Hounsfield units above 0"):
+        attached(tmp_path / "none", some(), hu_softening=0.0)
+
+
 def test_what_is_no_volume_is_left_out_and_counted(tmp_path) -> None:
     data = attached(tmp_path / "a", some(9))
     folder = tmp_path / "a" / "dataset"
