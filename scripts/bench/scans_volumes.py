@@ -34,6 +34,7 @@ TISSUES = {"air": -1000.0, "lung": -800.0, "fat": -100.0, "soft tissue": 40.0, "
 RADII = {True: 5.0, False: 3.5}
 ORGAN, SPINE = (12.0, 12.0, 20.0), (22.0, 15.5)  # slice, row, column; row, column
 _NOISE_HU = 8.0
+_SOFTENING_HU = 150.0
 _BIN_HU = 4.0
 _NEAR_HU = 60.0
 Volume = NDArray[np.float32]
@@ -100,10 +101,20 @@ def measure(volumes: Volume) -> Geometry:
 
 def peak(volumes: Volume, value: float) -> float:
     """The commonest HU near a tissue's, by a histogram smoothed over five bins."""
-    counts, edges = np.histogram(volumes, np.arange(value - _NEAR_HU, value + _NEAR_HU + _BIN_HU, _BIN_HU))
+    return commonest(counts_near(volumes, value), value)
+
+
+def counts_near(volumes: Volume, value: float) -> NDArray[np.int64]:
+    """How many values lie in each bin near a tissue's, (bins,)."""
+    edges = np.arange(value - _NEAR_HU, value + _NEAR_HU + _BIN_HU, _BIN_HU)
+    return np.histogram(volumes, edges)[0]
+
+
+def commonest(counts: NDArray[np.int64], value: float) -> float:
+    """The middle of the bin that holds most, of `counts_near`; nan where none holds any."""
     smooth = np.convolve(counts, np.ones(5) / 5, mode="same")
     place = int(smooth[2:-2].argmax()) + 2
-    return float(edges[place] + _BIN_HU / 2) if smooth[place] > 0 else float("nan")
+    return float(value - _NEAR_HU + (place + 0.5) * _BIN_HU) if smooth[place] > 0 else float("nan")
 
 
 class Phantoms(Dataset[Any]):
@@ -113,7 +124,7 @@ class Phantoms(Dataset[Any]):
         rng = np.random.default_rng(seed)
         self.hu = np.stack([phantom(rng, bool(i % 2)) for i in range(count)])
         self.requests = [request(str(i), bool(i % 2)) for i in range(count)]
-        self.intensity = IntensityMap.fit([(self.hu[0], "CT", 16)])
+        self.intensity = IntensityMap.fit([(self.hu[0], "CT", 16)], hu_softening=_SOFTENING_HU)
         self.spec = ConditionSpec.fit(self.requests, min_count=1)
         self._encoded = self.spec.encode(self.requests)
 
