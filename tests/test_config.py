@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from medtwin.config import build, compose, settings
 from medtwin.core.errors import ConfigError
@@ -97,6 +98,15 @@ def test_every_label_mapping_builds(option: str) -> None:
     config = compose("ingest", [f"labels={option}"])
     built = build(config.get("labels") or {}, "labels")
     assert built == {} if option == "none" else isinstance(built, (LabelTable, ArrayTable))
+
+
+@pytest.mark.parametrize("net", ["unet", "unet_64", "monai"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in (config_dir() / "experiment").glob("scans_*.yaml")))
+def test_every_experiment_of_scans_builds_with_every_network(name: str, net: str) -> None:
+    config = compose("train", [f"experiment={name}", f"net={net}"])
+    assert isinstance(build(config["net"]), torch.nn.Module)
+    assert build(config["data"]).batch_size == config["data"]["batch_size"]
+    assert compose("train", [f"experiment={name}"])["net"]["patch"] == 2
 
 
 def test_no_option_is_called_null() -> None:

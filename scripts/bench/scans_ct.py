@@ -1,9 +1,9 @@
 """Middle slices of CT whose tissues have known Hounsfield units: are those of the drawn images where they belong?
 
   B=scripts/bench/scans_ct.py
-  .venv/bin/medtwin hospital n=400 seed=8 keep='age(30,120) & image(CT)' out=my/hospital
+  .venv/bin/medtwin hospital n=1600 seed=8 keep='age(30,120) & image(CT)' out=my/hospital
   .venv/bin/medtwin ingest source=my/hospital out=my/ct
-  .venv/bin/python $B --dataset my/ct --out my/ct_bench [--minutes 10] [--write docs/results/scans_ct.md]
+  .venv/bin/python $B --dataset my/ct --out my/ct_bench [--minutes 50] [--write docs/results/scans_ct.md]
 
 Trains experiment=scans_64_ct and, beside it, the Gaussian mixture (model=scan_gmm), and draws with the conditions of
 training images. The embedded hospital paints air, fat, soft tissue and marrow with Hounsfield units that are known.
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, required=True, help="directory of medtwin ingest, with CT")
     parser.add_argument("--out", type=Path, required=True, help="where runs and drawn images are kept")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=10, help="of training")
+    parser.add_argument("--minutes", type=float, default=50, help="of training")
     parser.add_argument("--num", type=int, default=128, help="images to draw")
     parser.add_argument("--override", action="append", default=[], help="a further setting of medtwin train")
     parser.add_argument("--write", type=Path, help="write the page to this Markdown file; what it says by hand stays")
