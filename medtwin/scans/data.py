@@ -101,9 +101,11 @@ class ScanDataModule(lightning.LightningDataModule):
 
     Attributes:
         form: What series are brought to.
+        softens: Whether a CT may have a softening; not where others will see it in its whole range.
     """
 
     shares_cache = True
+    softens = True
 
     def __init__(  # noqa: PLR0913 - settings of a configuration, each by its name
         self,
@@ -150,6 +152,8 @@ class ScanDataModule(lightning.LightningDataModule):
         self.balance = dict(balance) if isinstance(balance, Mapping) else {"findings": balance}
         class_weights([], self.balance, [])  # refuses what it cannot balance
         self.align = align
+        if hu_softening is not None and not self.softens:
+            raise ValueError(f"hu_softening must be null for an encoder, got {hu_softening!r}")
         IntensityMap.fit([], hu_softening=hu_softening)  # refuses what it cannot use
         self.hu_softening = hu_softening
         self.modalities, self.slices, self.fit = tuple(modalities), slices, fit
@@ -167,7 +171,7 @@ class ScanDataModule(lightning.LightningDataModule):
                 latent at imaging time. Images without one have none.
 
         Raises:
-            DatasetError: If there are too few training images, or the latents cannot be used.
+            DatasetError: If there are too few training images, all are one constant, or the latents cannot be used.
             SourceError: If a series cannot be read; the message names it.
         """
         self._seed = seed
@@ -183,9 +187,11 @@ class ScanDataModule(lightning.LightningDataModule):
         train = self._splits["train"]
         self._require(dataset, len(train.rows), f"{train.num_left_out} more cannot be used, as docs/scans.md says")
         self.spec = ConditionSpec.fit(train.requests, min_count=self.min_count)
-        self.intensity = self.fit_intensity(
-            (train.values(i), row.modality, bits_of(row)) for i, row in enumerate(train.rows)
-        )
+        pixels = ((train.values(i), row.modality, bits_of(row)) for i, row in enumerate(train.rows))
+        try:
+            self.intensity = self.fit_intensity(pixels)
+        except ValueError as error:
+            raise DatasetError(f"{dataset.path}: {error}") from error
         self.spacings = SpacingTable.fit(train.requests)
         self._sets = {
             split: _Split(images, self.intensity, self.spec.encode(images.requests))

@@ -203,18 +203,14 @@ class ScanEncoderModule(lightning.LightningModule):
 class EncoderDataModule(ScanDataModule):
     """The images of `ScanDataModule` in shares of their whole stored range, as `check` sees them, scaled to -1 to 1."""
 
+    softens = False
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of one size: of a few images nothing could be told about how an embedding varies."""
         return self.train_batches(min(self.batch_size, self.num_images["train"]), drop_last=True)
 
     def fit_intensity(self, images: Iterable[tuple[NDArray[np.float32], str, int]]) -> IntensityMap:
-        """A window for each modality and number of bits: all that they can store.
-
-        Raises:
-            ValueError: If a softening is asked for, which `check` would not apply to the images that it compares.
-        """
-        if self.hu_softening is not None:
-            raise ValueError(f"data.hu_softening must be null for an encoder, got {self.hu_softening!r}")
+        """A window for each modality and number of bits: all that they can store."""
         windows = {}
         for modality, bits in sorted({(modality, bits) for _, modality, bits in images}):
             low, high = HU_RANGE if modality == "CT" else (0.0, float(2**bits - 1))

@@ -84,7 +84,8 @@ class IntensityMap:
         Raises:
             ValueError: If all images of a modality and bit depth are one constant, or the softening is not positive.
         """
-        if hu_softening is not None and not 0 < hu_softening < np.inf:
+        is_number = isinstance(hu_softening, int | float)
+        if hu_softening is not None and not (is_number and 0 < hu_softening < np.inf):
             raise ValueError(f"hu_softening must be null or Hounsfield units above 0, got {hu_softening!r}")
         pixels: dict[str, list[NDArray[np.float32]]] = {}
         for values, modality, bits in images:

@@ -157,6 +157,12 @@ def test_refuses_what_cannot_be_learned(tmp_path) -> None:
         ScanDataModule(batch_size=1, size=8, slices="all")
 
 
+def test_images_of_one_constant_are_refused_by_name(tmp_path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", some(), [np.full((16, 16), 7, np.uint16)] * 10)
+    with pytest.raises(DatasetError, match=r"dataset: the training images of CR/12 bits must not be one constant"):
+        ScanDataModule(batch_size=4, size=16).attach(dataset, seed=0, cache=tmp_path / "cache")
+
+
 def test_a_corrupt_series_stops_it_by_name(tmp_path) -> None:
     dataset = write_dataset(tmp_path / "dataset", some())
     path = next((dataset.path / "images" / "3").rglob("*.dcm"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,8 +50,8 @@ def test_softening_is_of_hounsfield_units_only() -> None:
     assert plain == soft
 
 
-@pytest.mark.parametrize("softening", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_softening_that_is_none_is_refused(softening: float) -> None:
+@pytest.mark.parametrize("softening", [0.0, -1.0, float("nan"), float("inf"), "abc"])
+def test_a_softening_that_is_none_is_refused(softening: Any) -> None:
     with pytest.raises(ValueError, match="hu_softening must be null or Hounsfield units above 0"):
         IntensityMap.fit([], hu_softening=softening)
 
