@@ -24,6 +24,7 @@ from scans_radiographs import asked, limit_of, train
 from scans_volumes import commonest, counts_near, peak
 from scipy.stats import wasserstein_distance
 
+from medtwin.config import compose
 from medtwin.core.dataset import open_dataset
 from medtwin.core.images import table_to_images
 from medtwin.hospital.anatomy import LAWS
@@ -32,7 +33,7 @@ from medtwin.scans.cache import Form, read_cached_as
 from medtwin.scans.drawing import Sampling
 from medtwin.scans.generate import ScanModel
 
-SIZE, SOFTENING_HU = 64, 150.0
+SIZE = 64
 TISSUES = {
     "air": LAWS.hu_air,
     "fat": LAWS.hu_fat,
@@ -86,7 +87,9 @@ def page(chosen: argparse.Namespace, known: str) -> str:
     dataset, out = chosen.dataset.resolve(), chosen.out.resolve()
     start, cache = time.perf_counter(), out / "cache"
     shared = [f"dataset={dataset}", f"seed={chosen.seed}", f"cache={cache}"]
-    wanted = ["data.modalities=[CT]", "data.slices=middle", f"data.size={SIZE}", f"data.hu_softening={SOFTENING_HU:g}"]
+    alike = compose("train", ["experiment=scans_64_ct"])["data"]  # the baseline sees what the experiment does
+    wanted = ["data.modalities=[CT]", f"data.size={SIZE}"]
+    wanted += [f"data.{name}={alike[name]}" for name in ("slices", "hu_softening")]
     if not (out / "mixture").is_dir():
         train(["model=scan_gmm", *shared, *wanted, f"out={out / 'mixture'}"])
     if not (out / "ours").is_dir():
