@@ -3,7 +3,7 @@
   B=scripts/bench/scans_ct.py
   .venv/bin/medtwin hospital n=1600 seed=8 keep='age(30,120) & image(CT)' out=my/hospital
   .venv/bin/medtwin ingest source=my/hospital out=my/ct
-  .venv/bin/python $B --dataset my/ct --out my/ct_bench [--minutes 50] [--write docs/results/scans_ct.md]
+  .venv/bin/python $B --dataset my/ct --out my/ct_bench [--minutes 115] [--write docs/results/scans_ct.md]
 
 Trains experiment=scans_64_ct and, beside it, the Gaussian mixture (model=scan_gmm), and draws with the conditions of
 training images. The embedded hospital paints air, fat, soft tissue and marrow with Hounsfield units that are known.
@@ -24,6 +24,10 @@ from scans_radiographs import asked, limit_of, train
 from scans_volumes import commonest, counts_near, peak
 from scipy.stats import wasserstein_distance
 
+from medtwin.check.image_copies import image_copies
+from medtwin.check.image_features import encode_sides
+from medtwin.check.image_memory import image_memory
+from medtwin.check.pictures import Picture
 from medtwin.config import compose
 from medtwin.core.dataset import open_dataset
 from medtwin.core.images import table_to_images
@@ -31,6 +35,7 @@ from medtwin.hospital.anatomy import LAWS
 from medtwin.pipelines.runs import load_run
 from medtwin.scans.cache import Form, read_cached_as
 from medtwin.scans.drawing import Sampling
+from medtwin.scans.features import random_encoder
 from medtwin.scans.generate import ScanModel
 
 SIZE = 64
@@ -42,17 +47,18 @@ TISSUES = {
 }
 """As the hospital paints them."""
 TOLERANCE_HU, NUM_RESAMPLES = 15.0, 200
+SHOWN_HU = (-1024.0, 2047.0)
 Values = NDArray[np.float32]
 
 
-def real(dataset: Path, splits: Sequence[str], cache: Path) -> Values:
-    """Middle slices of the subjects of some splits in HU, (n, SIZE, SIZE), resized as for training."""
+def real(dataset: Path, splits: Sequence[str], cache: Path) -> tuple[Values, list[int]]:
+    """Middle slices of the subjects of some splits in HU, (n, SIZE, SIZE), resized as for training; whose they are."""
     opened = open_dataset(dataset)
     split_of = opened.subject_splits()
     rows = [row for row in table_to_images(opened.images()) if row.modality == "CT"]
     rows = [row for row in rows if split_of.get(row.subject_id) in splits]
     images = read_cached_as(opened, rows, cache, Form.squares(SIZE, "pad"))
-    return np.stack([images.values(place) for place in range(len(rows))])
+    return np.stack([images.values(place) for place in range(len(rows))]), [row.subject_id for row in rows]
 
 
 def drawn(run: Path, dataset: Path, count: int, seed: int, num_steps: int) -> Values:
@@ -82,6 +88,29 @@ def row(title: str, images: Values, other: Values) -> str:
     return f"| {title} | {len(images)} | {' | '.join(cells)} | {distance:.1f} | {', '.join(far) or 'none'} |"
 
 
+def pictures(images: Values, subjects: Sequence[int]) -> list[Picture]:
+    """As `check` compares them: from 0 to 1 over SHOWN_HU, in an order of no meaning."""
+    low, high = SHOWN_HU
+    shown = ((images.clip(low, high) - low) / (high - low)).astype(np.float32)
+    order = np.random.default_rng(1).permutation(len(shown)).tolist()
+    return [Picture(subjects[place], "CT", shown[place], shown[place].tobytes(), SIZE) for place in order]
+
+
+def remembered(learned: list[Picture], other: list[Picture], drawn_by: dict[str, Values]) -> list[str]:
+    """A row of memory and near copies for the images of each model."""
+    rows = []
+    for title, images in drawn_by.items():
+        made = pictures(images, [-(number + 1) for number in range(len(images))])
+        first, second, last = encode_sides(random_encoder(), learned, other, made)
+        told = image_memory(learned, made, other, [first, last, second], seed=0, num_resamples=200)[0].estimate
+        copies = image_copies(learned, made, other, seed=0)[0]
+        memory = "- | -"
+        if told is not None:
+            memory = f"{told.value:.3f} ({told.low:.3f} to {told.high:.3f}) | {told.baseline_worst:.3f}"
+        rows.append(f"| {title} | {memory} | {copies.share:.1%} | {copies.baseline:.1%} |")
+    return rows
+
+
 def page(chosen: argparse.Namespace, known: str) -> str:
     """The page as Markdown; `known` is the page as it was, of which what is written by hand stays."""
     dataset, out = chosen.dataset.resolve(), chosen.out.resolve()
@@ -96,7 +125,7 @@ def page(chosen: argparse.Namespace, known: str) -> str:
         limit = f"trainer.max_time={limit_of(chosen.minutes)}"
         precision = "trainer.precision=bf16-mixed"
         train(["experiment=scans_64_ct", *shared, limit, precision, *chosen.override, f"out={out / 'ours'}"])
-    learned, other = real(dataset, ["train"], cache), real(dataset, ["tuning", "held_out"], cache)
+    (learned, theirs), (other, others) = real(dataset, ["train"], cache), real(dataset, ["tuning", "held_out"], cache)
     made = {steps: drawn(out / "ours", dataset, chosen.num, chosen.seed, steps) for steps in (20, 4)}
     mixture = drawn(out / "mixture", dataset, chosen.num, chosen.seed, 20)
     np.savez_compressed(out / "drawn.npz", ours=made[20], mixture=mixture)
@@ -121,6 +150,24 @@ def page(chosen: argparse.Namespace, known: str) -> str:
         row("experiment=scans_64_ct, 20 evaluations", made[20], other),
         row("the same, 4 evaluations", made[4], other),
         row("model=scan_gmm", mixture, other),
+        "",
+        "## Remembered",
+        "",
+        "`image-memory` of check: 0, beyond chance nothing is of training patients; 1, all. What chance does at most, "
+        f"and near copies of training images, beside those that real images of other patients are; {SHOWN_HU[0]:g} to "
+        f"{SHOWN_HU[1]:g} HU. Training images in place of drawn ones: the control.",
+        "",
+        "| | memory | by chance | near copies | of real ones |",
+        "|---|---|---|---|---|",
+        *remembered(
+            pictures(learned, theirs),
+            pictures(other, others),
+            {
+                "experiment=scans_64_ct, 20 evaluations": made[20],
+                "model=scan_gmm": mixture,
+                "training images": learned[: chosen.num],
+            },
+        ),
     ]
     return "\n".join(lines) + "\n"
 
@@ -131,7 +178,7 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, required=True, help="directory of medtwin ingest, with CT")
     parser.add_argument("--out", type=Path, required=True, help="where runs and drawn images are kept")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=50, help="of training")
+    parser.add_argument("--minutes", type=float, default=115, help="of training")
     parser.add_argument("--num", type=int, default=128, help="images to draw")
     parser.add_argument("--override", action="append", default=[], help="a further setting of medtwin train")
     parser.add_argument("--write", type=Path, help="write the page to this Markdown file; what it says by hand stays")
