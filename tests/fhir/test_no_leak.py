@@ -16,7 +16,7 @@ from medtwin.pipelines.ingest import IngestSettings, Source, ingest
 from tests.fhir.samples import PATIENT, concept, ndjson, observation
 from tests.fhir.test_hostile import MARKER, planted, planted_resource
 
-_PARTS = ("Zebediah", "Quux", "4711")
+_PARTS = ("Zebediah", "Quux", "471108151234")
 _OTHERS = (*ACTORS, "Medication", "Device", "Goal", "RelatedPerson")
 
 
