@@ -100,7 +100,7 @@ def test_every_label_mapping_builds(option: str) -> None:
     assert built == {} if option == "none" else isinstance(built, (LabelTable, ArrayTable))
 
 
-@pytest.mark.parametrize("net", ["unet", "unet_64", "monai"])
+@pytest.mark.parametrize("net", ["unet", "unet_64", "unet_64_ct", "monai"])
 @pytest.mark.parametrize("name", sorted(path.stem for path in (config_dir() / "experiment").glob("scans_*.yaml")))
 def test_every_experiment_of_scans_builds_with_every_network(name: str, net: str) -> None:
     config = compose("train", [f"experiment={name}", f"net={net}"])
