@@ -21,12 +21,11 @@ from head_commit import head_commit
 from numpy.typing import NDArray
 from pages import said_lines, tell
 from scans_radiographs import asked, limit_of, train
+from scans_remembered import EXPLAINED, HEADS, remembered
 from scans_volumes import commonest, counts_near, peak
 from scipy.stats import wasserstein_distance
 
-from medtwin.check.image_copies import image_copies
 from medtwin.check.image_features import encode_sides
-from medtwin.check.image_memory import image_memory
 from medtwin.check.pictures import Picture
 from medtwin.config import compose
 from medtwin.core.dataset import open_dataset
@@ -37,6 +36,7 @@ from medtwin.scans.cache import Form, read_cached_as
 from medtwin.scans.drawing import Sampling
 from medtwin.scans.features import random_encoder
 from medtwin.scans.generate import ScanModel
+from medtwin.scans.intensity import HU_RANGE
 
 SIZE = 64
 TISSUES = {
@@ -47,7 +47,6 @@ TISSUES = {
 }
 """As the hospital paints them."""
 TOLERANCE_HU, NUM_RESAMPLES = 15.0, 200
-SHOWN_HU = (-1024.0, 2047.0)
 Values = NDArray[np.float32]
 
 
@@ -88,27 +87,13 @@ def row(title: str, images: Values, other: Values) -> str:
     return f"| {title} | {len(images)} | {' | '.join(cells)} | {distance:.1f} | {', '.join(far) or 'none'} |"
 
 
-def pictures(images: Values, subjects: Sequence[int]) -> list[Picture]:
-    """As `check` compares them: from 0 to 1 over SHOWN_HU, in an order of no meaning."""
-    low, high = SHOWN_HU
+def pictures(images: Values, subjects: Sequence[int] | None = None) -> list[Picture]:
+    """As `check` compares them: from 0 to 1 over HU_RANGE, in an order of no meaning; drawn ones are nobody's."""
+    low, high = HU_RANGE
     shown = ((images.clip(low, high) - low) / (high - low)).astype(np.float32)
+    whose = range(-1, -len(shown) - 1, -1) if subjects is None else subjects
     order = np.random.default_rng(1).permutation(len(shown)).tolist()
-    return [Picture(subjects[place], "CT", shown[place], shown[place].tobytes(), SIZE) for place in order]
-
-
-def remembered(learned: list[Picture], other: list[Picture], drawn_by: dict[str, Values]) -> list[str]:
-    """A row of memory and near copies for the images of each model."""
-    rows = []
-    for title, images in drawn_by.items():
-        made = pictures(images, [-(number + 1) for number in range(len(images))])
-        first, second, last = encode_sides(random_encoder(), learned, other, made)
-        told = image_memory(learned, made, other, [first, last, second], seed=0, num_resamples=200)[0].estimate
-        copies = image_copies(learned, made, other, seed=0)[0]
-        memory = "- | -"
-        if told is not None:
-            memory = f"{told.value:.3f} ({told.low:.3f} to {told.high:.3f}) | {told.baseline_worst:.3f}"
-        rows.append(f"| {title} | {memory} | {copies.share:.1%} | {copies.baseline:.1%} |")
-    return rows
+    return [Picture(whose[place], "CT", shown[place], shown[place].tobytes(), SIZE) for place in order]
 
 
 def page(chosen: argparse.Namespace, known: str) -> str:
@@ -129,6 +114,13 @@ def page(chosen: argparse.Namespace, known: str) -> str:
     made = {steps: drawn(out / "ours", dataset, chosen.num, chosen.seed, steps) for steps in (20, 4)}
     mixture = drawn(out / "mixture", dataset, chosen.num, chosen.seed, 20)
     np.savez_compressed(out / "drawn.npz", ours=made[20], mixture=mixture)
+    shown = {
+        "experiment=scans_64_ct, 20 evaluations": made[20],
+        "model=scan_gmm": mixture,
+        "training images": learned[: chosen.num],
+    }
+    compared = pictures(learned, theirs), pictures(other, others), *map(pictures, shown.values())
+    sides = encode_sides(random_encoder(), *compared)
     heads = " | ".join(f"{name}, HU | near {value:g}" for name, value in TISSUES.items())
     lines = [
         "# Hounsfield units of CT",
@@ -153,21 +145,11 @@ def page(chosen: argparse.Namespace, known: str) -> str:
         "",
         "## Remembered",
         "",
-        "`image-memory` of check: 0, beyond chance nothing is of training patients; 1, all. What chance does at most, "
-        f"and near copies of training images, beside those that real images of other patients are; {SHOWN_HU[0]:g} to "
-        f"{SHOWN_HU[1]:g} HU. Training images in place of drawn ones: the control.",
+        f"{EXPLAINED} Of {HU_RANGE[0]:g} to {HU_RANGE[1]:g} HU. Training images in place of drawn ones: the control.",
         "",
-        "| | memory | by chance | near copies | of real ones |",
+        f"| | {HEADS} |",
         "|---|---|---|---|---|",
-        *remembered(
-            pictures(learned, theirs),
-            pictures(other, others),
-            {
-                "experiment=scans_64_ct, 20 evaluations": made[20],
-                "model=scan_gmm": mixture,
-                "training images": learned[: chosen.num],
-            },
-        ),
+        *(f"| {title} | {remembered(sides[0], side, sides[1])} |" for title, side in zip(shown, sides[2:], strict=True)),
     ]
     return "\n".join(lines) + "\n"
 

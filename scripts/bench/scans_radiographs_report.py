@@ -18,11 +18,10 @@ from head_commit import head_commit
 from pages import said_lines
 from scans_radiographs import ARMS, CHANGES, FEW, NUM_COMPARED
 from scans_radiographs_judges import AGE, ILL, SEX, VIEW, dealt_anew, judge, learned_from, seen_in, some, together
+from scans_remembered import EXPLAINED, HEADS, remembered
 from sklearn.metrics import roc_auc_score
 
-from medtwin.check.image_copies import image_copies
 from medtwin.check.image_features import Encoded, encode_sides, kid, projected
-from medtwin.check.image_memory import image_memory
 from medtwin.check.neighbours import prdc
 from medtwin.check.pictures import Picture, read_pictures, resample, subjects_of
 from medtwin.core.dataset import open_dataset
@@ -299,23 +298,9 @@ def _learned(sides: Sides) -> list[str]:
 
 
 def _remembered(sides: Sides) -> list[str]:
-    lines = [
-        "`image-memory` of check: 0, beyond chance nothing is of training patients; 1, all. What chance does at most, "
-        "and near copies of training images, beside those that real images of other patients are.",
-        "",
-        "| | seed | memory | by chance | near copies | of real ones |",
-        "|---|---|---|---|---|---|",
-    ]
-    real, other = list(sides.real.pictures), list(sides.other.pictures)
+    lines = [EXPLAINED, "", f"| | seed | {HEADS} |", "|---|---|---|---|---|---|"]
     for each, side in zip(sides.drawn, sides.made, strict=True):
-        found = image_memory(real, each.pictures, other, [sides.real, side, sides.other], seed=0, num_resamples=200)
-        copies, told = image_copies(real, each.pictures, other, seed=0)[0], found[0].estimate
-        memory = "-", "-"
-        if told is not None:
-            memory = f"{told.value:.3f} ({told.low:.3f} to {told.high:.3f})", f"{told.baseline_worst:.3f}"
-        lines.append(
-            f"| {TITLES[each.arm]} | {each.seed} | {' | '.join(memory)} | {copies.share:.1%} | {copies.baseline:.1%} |"
-        )
+        lines.append(f"| {TITLES[each.arm]} | {each.seed} | {remembered(sides.real, side, sides.other)} |")
     return lines
 
 

@@ -120,8 +120,8 @@ def test_an_identifier_in_any_text_ends_nowhere(tmp_path: Path, kind: str) -> No
     said = [*map(str, events), str(ledger.as_dict()), str(ledger.rejects)]
     export = events_to_resources(events, context=ExportContext("real"))
     said += [orjson.dumps(export.resources).decode(), str(export.not_carried)]
-    for part in ("Zebediah", "Quux", "471108151234"):
-        hits = [text for text in said if part in text]
+    for part in ("Zebediah", "Quux", "4711"):
+        hits = [text for text in said if part in text.replace("mr:4711", "")]
         assert hits == []
 
 

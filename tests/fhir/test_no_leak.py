@@ -16,7 +16,8 @@ from medtwin.pipelines.ingest import IngestSettings, Source, ingest
 from tests.fhir.samples import PATIENT, concept, ndjson, observation
 from tests.fhir.test_hostile import MARKER, planted, planted_resource
 
-_PARTS = ("Zebediah", "Quux", "471108151234")
+_NUMBER = MARKER.rpartition("-")[2]
+_PARTS = ("Zebediah", "Quux", _NUMBER)
 _OTHERS = (*ACTORS, "Medication", "Device", "Goal", "RelatedPerson")
 
 
@@ -45,7 +46,8 @@ def _resources() -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(name="made", scope="module")
 def _made() -> list[dict[str, Any]]:
-    return [PATIENT, *_resources()]
+    (number,) = PATIENT["identifier"]
+    return [PATIENT | {"identifier": [number | {"value": _NUMBER}]}, *_resources()]
 
 
 def _words_of(folder: Path) -> Iterator[tuple[str, str]]:
