@@ -149,7 +149,10 @@ def page(chosen: argparse.Namespace, known: str) -> str:
         "",
         f"| | {HEADS} |",
         "|---|---|---|---|---|",
-        *(f"| {title} | {remembered(sides[0], side, sides[1])} |" for title, side in zip(shown, sides[2:], strict=True)),
+        *(
+            f"| {title} | {remembered(sides[0], side, sides[1])} |"
+            for title, side in zip(shown, sides[2:], strict=True)
+        ),
     ]
     return "\n".join(lines) + "\n"
 
